@@ -1,0 +1,70 @@
+# The four kinds of target in this tree. A folder is one library; its name is its path with '_'.
+
+function(deltaserve_folder_name out)
+  file(RELATIVE_PATH path ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  string(REPLACE "/" "_" name ${path})
+  set(${out} ${name} PARENT_SCOPE)
+endfunction()
+
+# deltaserve_library([SOURCES a.cc ...] [EXCLUDE b.cc ...] [DEPS lib ...])
+# One library from the *.cc of this folder (or SOURCES). DEPS are public: they are the includes allowed.
+function(deltaserve_library)
+  cmake_parse_arguments(ARG "" "" "SOURCES;EXCLUDE;DEPS" ${ARGN})
+  deltaserve_folder_name(name)
+  if(NOT ARG_SOURCES)
+    file(GLOB ARG_SOURCES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.cc)
+  endif()
+  if(ARG_EXCLUDE)
+    list(REMOVE_ITEM ARG_SOURCES ${ARG_EXCLUDE})
+  endif()
+  if(ARG_SOURCES)
+    add_library(${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE deltaserve_warnings)
+    target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${ARG_DEPS})
+    target_include_directories(${name} INTERFACE ${PROJECT_SOURCE_DIR})
+  endif()
+endfunction()
+
+# deltaserve_binary(NAME SOURCES a.cc ... DEPS lib ...): bin/deltaserve-NAME
+function(deltaserve_binary name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  set(target deltaserve-${name})
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS} kernels_base deltaserve_warnings)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+endfunction()
+
+# deltaserve_tests([SOURCES a_test.cc ...] [EXCLUDE ...] [LABEL unit] [DEPS lib ...])
+# One gtest binary from the *_test.cc of this folder; ctest sees each TEST. Tests find committed data
+# below DELTASERVE_SOURCE_DIR and built binaries below DELTASERVE_BIN_DIR.
+function(deltaserve_tests)
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;EXCLUDE;DEPS" ${ARGN})
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  deltaserve_folder_name(name)
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
+  if(NOT ARG_SOURCES)
+    file(GLOB ARG_SOURCES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *_test.cc)
+  endif()
+  if(ARG_EXCLUDE)
+    list(REMOVE_ITEM ARG_SOURCES ${ARG_EXCLUDE})
+  endif()
+  set(target ${name}_test)
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main
+                                          deltaserve_warnings)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(
+    ${target} PRIVATE DELTASERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+                      DELTASERVE_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 300)
+endfunction()
