@@ -1,0 +1,49 @@
+#pragma once
+
+// Device: where memory and work live. One Device is one CPU process or one GPU, with one in-order
+// queue.
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/tensor/tensor_view.h"
+
+namespace deltaserve {
+
+class Ops;
+
+enum class MemoryKind {
+  kDevice,  // where ops work
+  kHost,    // addressable by the host, fast to copy from (pinned, where that means something)
+};
+
+// One engine thread calls everything. Copies, zeroing and ops are enqueued and run in order; host
+// memory given to them must stay until Synchronize(). Failures after enqueueing surface in
+// Synchronize().
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // "cpu" or "cuda:0 (NVIDIA H100)".
+  virtual std::string Name() const = 0;
+
+  // True where the host may dereference kDevice memory.
+  virtual bool HostAddressable() const = 0;
+
+  // Not initialised. RESOURCE_EXHAUSTED names the bytes asked for.
+  virtual absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) = 0;
+
+  // dst, src: equal bytes(); ToDevice and ToHost have one side in host memory.
+  virtual void CopyToDevice(TensorView dst, const void* src) = 0;
+  virtual void CopyToHost(void* dst, TensorView src) = 0;
+  virtual void Copy(TensorView dst, TensorView src) = 0;
+  virtual void Zero(TensorView dst) = 0;
+
+  // Waits until all that was enqueued is done; the first error since the last call.
+  virtual absl::Status Synchronize() = 0;
+
+  virtual Ops& ops() = 0;
+};
+
+}  // namespace deltaserve
