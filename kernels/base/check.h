@@ -23,17 +23,17 @@ class CheckFailure {
 
 }  // namespace deltaserve::internal
 
-#define DS_CHECK(condition)                                                              \
-  if (condition) [[likely]] {                                                            \
-  } else                                                                                 \
+#define DS_CHECK(condition)   \
+  if (condition) [[likely]] { \
+  } else                      \
     ::deltaserve::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
 #define DS_CHECK_EQ(a, b) DS_CHECK((a) == (b)) << (a) << " vs " << (b) << " "
 #define DS_CHECK_LE(a, b) DS_CHECK((a) <= (b)) << (a) << " vs " << (b) << " "
 #define DS_CHECK_LT(a, b) DS_CHECK((a) < (b)) << (a) << " vs " << (b) << " "
 #define DS_CHECK_GE(a, b) DS_CHECK((a) >= (b)) << (a) << " vs " << (b) << " "
-#define DS_CHECK_OK(expression)                                            \
-  if (const auto ds_check_status = (expression); ds_check_status.ok()) {   \
-  } else                                                                   \
+#define DS_CHECK_OK(expression)                                                    \
+  if (const auto ds_check_status = (expression); ds_check_status.ok()) {           \
+  } else                                                                           \
     ::deltaserve::internal::CheckFailure(__FILE__, __LINE__, #expression).stream() \
         << ds_check_status.ToString() << " "

@@ -12,8 +12,8 @@ bool IsLogLevel(const std::string& level) {
 }
 
 void InitLogging(const std::string& level, const std::string& prefix) {
-  auto logger = std::make_shared<spdlog::logger>(
-      "deltaserve", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>("deltaserve",
+                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %L " + (prefix.empty() ? "" : prefix + " ") + "%v");
   logger->set_level(spdlog::level::from_str(level));
   logger->flush_on(spdlog::level::info);

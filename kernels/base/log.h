@@ -1,7 +1,7 @@
 #pragma once
 
-// Logging: state changes at INFO, with the rank of the process in every line. Never per token or per
-// step, never prompt text or token ids.
+// Logging: state changes at INFO, with the rank of the process in every line. Never per token or
+// per step, never prompt text or token ids.
 //
 //   LogInfo("loaded {} bytes", n);
 
@@ -12,8 +12,8 @@
 
 namespace deltaserve {
 
-// Sets level ("debug", "info", "warn", "error", "off") and a prefix such as "rank 1" for every later line
-// of this process. Lines go to stderr. Call once from main, before threads start.
+// Sets level ("debug", "info", "warn", "error", "off") and a prefix such as "rank 1" for every
+// later line of this process. Lines go to stderr. Call once from main, before threads start.
 void InitLogging(const std::string& level, const std::string& prefix);
 
 // True where `level` is one that InitLogging takes.

@@ -7,11 +7,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define DS_RETURN_IF_ERROR(expression)                                  \
-  do {                                                                  \
-    if (absl::Status ds_status = (expression); !ds_status.ok()) {       \
-      return ds_status;                                                 \
-    }                                                                   \
+#define DS_RETURN_IF_ERROR(expression)                            \
+  do {                                                            \
+    if (absl::Status ds_status = (expression); !ds_status.ok()) { \
+      return ds_status;                                           \
+    }                                                             \
   } while (false)
 
 #define DS_CONCAT_INNER(a, b) a##b

@@ -1,0 +1,128 @@
+#include "kernels/base/flags.h"
+
+#include <cstdio>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/build_info.h"
+
+namespace deltaserve {
+namespace {
+
+// CLI11 says "Could not convert: --slots = abc" or "--slots: Value 0 not in range 1 to 8"; this
+// adds what the flag takes, so that a reader knows what to write instead.
+std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
+  const std::string text = error.what();
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      const std::string flag = "--" + name;
+      const size_t at = text.find(flag);
+      const size_t after = at + flag.size();
+      if (at == std::string::npos ||
+          (after < text.size() &&
+           (std::isalnum(static_cast<unsigned char>(text[after])) != 0 || text[after] == '-'))) {
+        continue;
+      }
+      return absl::StrCat(text, " (", flag, ": ", option->get_description(), ")");
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string VersionText(const std::string& name) {
+  const BuildInfo& info = GetBuildInfo();
+  return absl::StrCat("deltaserve-", name, " ", info.version, " (build ", info.build_id, ")");
+}
+
+CommandLine::CommandLine(const std::string& name, const std::string& description)
+    : program_("deltaserve-" + name), app_(description, "deltaserve-" + name) {
+  app_.set_version_flag("--version", VersionText(name));
+  app_.get_formatter()->column_width(36);
+  app_.option_defaults()->always_capture_default();
+}
+
+std::optional<CommandLine::Ending> CommandLine::Read(int argc, const char* const* argv) {
+  try {
+    app_.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::CallForVersion& version) {
+    return Ending{.code = kExitOk, .output = absl::StrCat(version.what(), "\n"), .error = ""};
+  } catch (const CLI::Success&) {  // --help, --help-all
+    return Ending{.code = kExitOk, .output = app_.help(), .error = ""};
+  } catch (const CLI::ParseError& error) {
+    return Ending{.code = kExitUsage, .output = "", .error = Refusal(Describe(app_, error))};
+  }
+}
+
+std::optional<int> CommandLine::Parse(int argc, const char* const* argv, bool print) {
+  const std::optional<Ending> ending = Read(argc, argv);
+  if (!ending.has_value()) {
+    return std::nullopt;
+  }
+  if (print) {
+    std::fputs(ending->output.c_str(), stdout);
+    std::fputs(ending->error.c_str(), stderr);
+  }
+  return ending->code;
+}
+
+int CommandLine::Refuse(const absl::Status& status, bool print) const {
+  if (print) {
+    std::fputs(Refusal(std::string(status.message())).c_str(), stderr);
+  }
+  return kExitUsage;
+}
+
+std::string CommandLine::Refusal(const std::string& message) const {
+  return absl::StrCat(program_, ": ", message, "; see --help\n");
+}
+
+absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
+  const absl::Status refused = absl::InvalidArgumentError(absl::StrCat(
+      "\"", text, "\" is not a number of bytes: write digits and nothing, K, M, G or T",
+      ", from 1 to 8388607T, such as 512M"));
+  int64_t value = 0;
+  size_t at = 0;
+  for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at) {
+    if (value > (std::numeric_limits<int64_t>::max() - 9) / 10) {
+      return refused;
+    }
+    value = 10 * value + (text[at] - '0');
+  }
+  int shift = 0;
+  if (at + 1 == text.size()) {
+    const size_t unit = std::string("KMGT").find(text[at]);
+    if (unit == std::string::npos) {
+      return refused;
+    }
+    shift = 10 * (static_cast<int>(unit) + 1);
+  } else if (at != text.size()) {
+    return refused;
+  }
+  if (value == 0 || value > (std::numeric_limits<int64_t>::max() >> shift)) {
+    return refused;
+  }
+  return value << shift;
+}
+
+CLI::Option* AddBytesOption(CLI::App& app,
+                            const std::string& name,
+                            int64_t* bytes,
+                            const std::string& description) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [name, bytes](const std::string& text) {
+            const absl::StatusOr<int64_t> parsed = ParseBytes(text);
+            if (!parsed.ok()) {
+              throw CLI::ValidationError(name, std::string(parsed.status().message()));
+            }
+            *bytes = *parsed;
+          },
+          description)
+      ->type_name("BYTES");
+}
+
+}  // namespace deltaserve
