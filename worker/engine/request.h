@@ -1,0 +1,82 @@
+#pragma once
+
+// Request: what was asked of a world, in token ids, and how its results come back.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace deltaserve {
+
+// Resolved by the router: nothing is absent. Neutral values: temperature 1, top_p 1, top_k 0, min_p
+// 0.
+struct SamplingSettings {
+  float temperature = 1;  // 0 = greedy
+  float top_p = 1;
+  int32_t top_k = 0;  // 0 and -1 = off
+  float min_p = 0;
+  uint64_t seed = 0;
+};
+
+struct Request {
+  std::string id;
+  std::vector<int32_t> prompt;
+  std::vector<int32_t> generated;  // on resume: counted, not sent again
+  SamplingSettings sampling;
+  uint32_t sample_index = 0;
+  uint32_t max_tokens = 0;  // generated ones included
+  std::vector<int32_t> stop_token_ids;
+  std::vector<int32_t> eos_token_ids;
+  bool ignore_eos = false;
+  std::optional<uint32_t> logprobs;  // alternatives a token, 0..20; absent = none
+  // Positions of the prompt whose raw logits are wanted (offline tool only; rank 0 gets whole
+  // rows).
+  std::vector<int64_t> logits_at;
+  int32_t priority = 0;  // larger = sooner
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct TokenLogProb {
+  int32_t id = 0;
+  float logprob = 0;
+  int32_t rank = 0;  // 1 = most likely
+  std::vector<std::pair<int32_t, float>> top;
+};
+
+enum class FinishReason { kStop, kLength, kCancelled };
+
+struct Ended {
+  FinishReason reason = FinishReason::kStop;
+  std::optional<int32_t> eos_token_id;  // what matched, for kStop
+  std::optional<int32_t> stop_token_id;
+  uint32_t prompt_tokens = 0;
+  uint32_t completion_tokens = 0;
+};
+
+// Receives one request's results, in order: OnAdmitted, then any of OnLogits and OnTokens, then
+// exactly one of OnEnded and OnError. Called on the engine thread: must not block and must not call
+// the engine.
+class RequestSink {
+ public:
+  virtual ~RequestSink() = default;
+  virtual void OnAdmitted() = 0;
+  // Raw logits (all rows of the vocabulary) at a position of the prompt, ascending.
+  virtual void OnLogits(int64_t position, std::span<const float> logits) = 0;
+  // All that one step made; first_index counts generated tokens from 0, resumed ones included.
+  // logprobs is empty or as long as ids. The EOS or stop token that ends a request is among the
+  // ids.
+  virtual void OnTokens(uint32_t first_index,
+                        std::span<const int32_t> ids,
+                        std::span<const TokenLogProb> logprobs) = 0;
+  virtual void OnEnded(const Ended& ended) = 0;
+  // With an ErrorDetail payload (proto/error.h).
+  virtual void OnError(const absl::Status& status) = 0;
+};
+
+}  // namespace deltaserve
