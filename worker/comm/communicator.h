@@ -3,6 +3,7 @@
 // Communicator: the collectives of one tensor-parallel group. Bound at creation to the queue of one
 // Device.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -32,6 +33,12 @@ struct ReduceAddNormArgs {
   TensorView out;  // f32 [rows, hidden], may not alias partial
 };
 
+// What has gone through a communicator, for metrics.
+struct CommunicatorStats {
+  uint64_t calls = 0;
+  uint64_t bytes = 0;  // of tensors as this rank brought them; 0 where there is one rank
+};
+
 // One engine thread; every rank makes the same calls in the same order. Calls are enqueued; a
 // failure after that ends the world (it is fatal, see docs/architecture) or surfaces when the
 // Device is synchronised. Sums are added in rank order at every size, so a result's bits are the
@@ -57,6 +64,9 @@ class Communicator {
   // The same to rank `root` only; `out` is not looked at elsewhere.
   virtual void Gather(TensorView in, TensorView out, int root) = 0;
   virtual void Broadcast(TensorView inout, int root) = 0;
+
+  // Since creation. Any thread.
+  virtual CommunicatorStats Stats() const { return {}; }
 };
 
 }  // namespace deltaserve

@@ -1,0 +1,75 @@
+#pragma once
+
+// Watchdog: ends the rank when a step takes too long, and knows whether the rank is alive.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "worker/comm/last_words.h"
+
+namespace deltaserve {
+
+struct WatchdogOptions {
+  absl::Duration step_floor = absl::Seconds(30);  // least time that a step is allowed
+  double step_factor = 10;                        // times what was predicted
+  // Most time between a step's end and the next step or Idle().
+  absl::Duration gap = absl::Seconds(30);
+  absl::Duration period = absl::Milliseconds(250);  // between looks; zero: no thread, tests Look()
+  std::function<absl::Time()> now;                  // empty: absl::Now
+};
+
+// One thread of its own that never calls MPI. StepStarted, StepFinished and Idle: the engine
+// thread, atomics only. health(): any thread. Owner: main, after LastWords, which outlives it.
+// Starts idle, as does loading a model.
+class Watchdog {
+ public:
+  struct Health {
+    bool idle = true;    // no work: nothing can be late
+    bool late = false;   // beyond what is allowed; the process is about to end
+    uint64_t step = 0;   // last started
+    absl::Duration age;  // since the last call of StepStarted, StepFinished or Idle
+  };
+
+  Watchdog(LastWords& last_words, WatchdogOptions options);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+  // The step must finish within max(step_floor, step_factor x predicted).
+  void StepStarted(uint64_t step, absl::Duration predicted);
+  // The next step, or Idle(), must come within `gap`.
+  void StepFinished();
+  // Nothing is awaited: no work, or a phase that has no deadline.
+  void Idle();
+
+  Health health() const;
+
+  // One look, as the thread takes each `period`: LastWords::Die where something is late.
+  void Look();
+
+ private:
+  enum class Phase : uint32_t { kIdle, kStep, kGap };
+
+  void Arm(Phase phase, absl::Duration allowed);
+  void Run();
+  int64_t NowNanos() const;
+
+  LastWords& last_words_;
+  const WatchdogOptions options_;
+  // Written in this order by the engine thread: version odd, the rest, version even.
+  std::atomic<uint64_t> version_{0};
+  std::atomic<Phase> phase_{Phase::kIdle};
+  std::atomic<uint64_t> step_{0};
+  std::atomic<int64_t> since_ns_{0};
+  std::atomic<int64_t> allowed_ns_{0};
+  absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace deltaserve
