@@ -14,6 +14,7 @@
 #include "worker/checkpoint/shard_plan.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/comm/communicator.h"
+#include "worker/layers/layer.h"
 
 namespace deltaserve {
 
@@ -22,15 +23,6 @@ struct ForwardBatch {
   RowBatch rows;
   int64_t num_scored = 0;
   TensorView scored_rows;  // i32 [num_scored], ascending
-};
-
-// What a forward pass works with; all owned by the Executor.
-struct ExecContext {
-  Device& device;
-  Communicator& comm;
-  KvCache& kv;
-  RecurrentState& state;
-  Arena& arena;
 };
 
 // Engine thread. Every rank calls Forward with the same batch.
