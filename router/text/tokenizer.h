@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "router/text/bpe.h"
 
 namespace deltaserve {
 
@@ -59,7 +60,10 @@ class Tokenizer {
   struct Parts;
   explicit Tokenizer(std::unique_ptr<const Parts> parts);
 
-  absl::Status EncodeSegment(std::string_view raw, std::vector<int32_t>* ids) const;
+  // Appends the ids of `raw`, which holds no added token that is matched before normalisation.
+  absl::Status EncodeSegment(std::string_view raw,
+                             BpeModel::Scratch* scratch,
+                             std::vector<int32_t>* ids) const;
 
   std::unique_ptr<const Parts> parts_;
 };
