@@ -12,7 +12,7 @@ namespace {
 // CLI11 says "Could not convert: --slots = abc" or "--slots: Value 0 not in range 1 to 8"; this
 // adds what the flag takes, so that a reader knows what to write instead.
 std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
-  const std::string text = error.what();
+  std::string text = error.what();
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) {
       const std::string flag = "--" + name;

@@ -1,0 +1,161 @@
+#!/usr/bin/python3
+"""Tests of the checks: each refusal is provoked once in a small tree, and a right tree passes."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.dont_write_bytecode = True
+import layering  # noqa: E402
+import tree  # noqa: E402
+
+HERE = pathlib.Path(__file__).parent
+
+
+class TreeCase(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.root = pathlib.Path(self.folder.name)
+
+    def write(self, path, text):
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return path
+
+
+class LayeringTest(TreeCase):
+    def setUp(self):
+        super().setUp()
+        self.write("kernels/base/check.h", "#pragma once\n")
+        self.write("kernels/ops.h", '#pragma once\n#include "kernels/base/check.h"\n')
+        self.write("kernels/CMakeLists.txt", "deltaserve_library(DEPS kernels_base)\n")
+        self.write("worker/comm/communicator.h", '#pragma once\n#include "kernels/ops.h"\n')
+        self.write("worker/comm/CMakeLists.txt", "deltaserve_library(DEPS kernels)\n")
+
+    def messages(self):
+        return [f"{path}:{line}: {message}" for path, line, message in layering.check(self.root)]
+
+    def refused(self, *parts):
+        found = self.messages()
+        self.assertEqual(len(found), 1, found)
+        for part in parts:
+            self.assertIn(part, found[0])
+
+    def test_a_right_tree_passes(self):
+        self.write("tests/worker/comm/x_test.cc",
+                   '#include "worker/comm/communicator.h"\n#include "kernels/ops.h"\n#include <mpi.h>\n')
+        self.assertEqual(self.messages(), [])
+
+    def test_an_include_upwards_is_refused_with_its_line(self):
+        self.write("kernels/ops.cc", '#include "kernels/ops.h"\n\n#include "worker/comm/communicator.h"\n')
+        self.refused("kernels/ops.cc:3:", "kernels may not use worker/comm")
+
+    def test_the_router_may_not_include_the_worker(self):
+        self.write("router/text/a.cc", '#include "worker/comm/communicator.h"\n')
+        self.refused("router/text/a.cc:1:", "may not use worker/comm")
+
+    def test_the_router_may_not_include_kernels_but_their_base(self):
+        self.write("router/text/CMakeLists.txt", "deltaserve_library(DEPS kernels_base)\n")
+        self.write("router/text/a.cc", '#include "kernels/base/check.h"\n#include "kernels/ops.h"\n')
+        self.refused("router/text/a.cc:2:", "may not use kernels")
+
+    def test_only_tests_may_include_the_reference(self):
+        self.write("kernels/reference/ref.h", "#pragma once\n")
+        self.write("tests/kernels/cpu/a_test.cc", '#include "kernels/reference/ref.h"\n')
+        self.write("worker/layers/a.cc", '#include "kernels/reference/ref.h"\n')
+        self.refused("worker/layers/a.cc:1:", "may not use kernels/reference")
+
+    def test_the_engine_may_not_include_grpc_in_any_form(self):
+        self.write("proto/grpc_status.h", "#pragma once\n")
+        self.write("worker/engine/CMakeLists.txt", "deltaserve_library(DEPS proto)\n")
+        self.write("worker/engine/a.cc",
+                   '#include <grpcpp/grpcpp.h>\n#include "proto/grpc_status.h"\n'
+                   '#include "deltaserve/v1/world.grpc.pb.h"\n#include "deltaserve/v1/params.pb.h"\n')
+        found = self.messages()
+        self.assertEqual([message.split(":")[1] for message in found], ["1", "2", "3"], found)
+
+    def test_mpi_stays_in_comm(self):
+        self.write("worker/layers/a.cc", "#include <mpi.h>\n")
+        self.refused("worker/layers/a.cc:1:", "<mpi.h>")
+
+    def test_tests_of_a_layer_may_not_reach_above_it(self):
+        self.write("tests/kernels/a_test.cc", '#include "worker/comm/communicator.h"\n')
+        self.refused("tests/kernels/a_test.cc:1:", "may not use worker/comm")
+
+    def test_system_tests_may_use_all(self):
+        self.write("tests/system/a_test.cc", '#include "worker/comm/communicator.h"\n#include <mpi.h>\n')
+        self.assertEqual(self.messages(), [])
+
+    def test_a_link_upwards_is_refused_with_its_line(self):
+        self.write("kernels/CMakeLists.txt", "# worker_comm\ndeltaserve_library(DEPS\n  kernels_base\n"
+                                             "  worker_comm)\n")
+        self.refused("kernels/CMakeLists.txt:4:", "kernels may not link worker/comm")
+
+    def test_an_include_needs_its_link(self):
+        self.write("worker/comm/CMakeLists.txt", "deltaserve_library(DEPS absl::status)\n")
+        self.refused("worker/comm/communicator.h:2:", "does not link kernels")
+
+    def test_an_unknown_folder_is_refused(self):
+        self.write("kernels/fast/a.cc", "int x;\n")
+        self.refused("kernels/fast", "not in the table")
+
+    def test_an_include_not_from_the_root_is_refused(self):
+        self.write("worker/comm/a.cc", '#include "communicator.h"\n')
+        self.refused("worker/comm/a.cc:1:", 'from the root: "worker/comm/communicator.h"')
+
+    def test_an_include_of_nothing_is_refused(self):
+        self.write("worker/comm/a.cc", '#include "worker/comm/gone.h"\n')
+        self.refused("worker/comm/a.cc:1:", "does not exist")
+
+    def test_the_script_fails_and_prints(self):
+        self.write("kernels/ops.cc", '#include "worker/comm/communicator.h"\n')
+        ran = subprocess.run([HERE / "layering.py", self.root], capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("kernels/ops.cc:1: kernels may not use worker/comm", ran.stdout)
+
+
+class TreeTest(TreeCase):
+    def refused(self, path, text, *parts):
+        found = tree.check(self.root, [self.write(path, text)])
+        self.assertEqual(len(found), 1, found)
+        for part in parts:
+            self.assertIn(part, str(found[0]))
+
+    def passes(self, path, text):
+        self.assertEqual(tree.check(self.root, [self.write(path, text)]), [])
+
+    def test_length(self):
+        self.passes("kernels/a.cc", "int x;\n" * 600)
+        self.refused("kernels/b.cc", "int x;\n" * 601, "601 lines")
+        self.passes("router/text/unicode_tables.cc", "int x;\n" * 5000)
+        self.passes("docs/long.md", "x\n" * 5000)
+
+    def test_names(self):
+        for path in ("kernels/utils.cc", "worker/common/a.cc", "worker/string_util.cc", "tests/test_helpers.py"):
+            self.refused(path, "int x;\n", "named for what it holds")
+        self.passes("worker/commons_house.cc", "int x;\n")
+
+    def test_marks_of_unfinished_work(self):
+        self.refused("kernels/a.cc", "int x;\n// TODO: y\n", "TODO", ", 2,")
+        self.refused("docs/a.md", "It is slow for now.\n", "for now")
+        self.passes("kernels/b.cc", "int todo; // methodology\n")
+
+    def test_paths_of_one_machine(self):
+        self.refused("deploy/a", "cd /work/main\n", "machine")
+        self.refused("docs/a.md", "see `/root/x`\n", "machine")
+        self.passes("docs/b.md", "see https://host/work/x, docs/work/y and $HOME/work/x\n")
+
+    def test_header_guard(self):
+        self.refused("kernels/a.h", "int x;\n", "#pragma once")
+
+    def test_data_may_hold_anything(self):
+        self.passes("tests/data/lines.txt", "TODO /root/x\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
