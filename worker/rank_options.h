@@ -1,0 +1,41 @@
+#pragma once
+
+// RankOptions: what the flags of a rank say, for the worker and for the offline generator alike.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "worker/checkpoint/shard_plan.h"
+
+namespace deltaserve {
+
+// A value; every rank of a world is given the same flags.
+struct RankOptions {
+  std::string model;                // folder
+  std::string device = "cpu";       // cpu | cuda
+  std::string load = "checkpoint";  // checkpoint | random:SEED
+  std::string moe = "tp";
+  std::string linear_attention = "sharded";
+  int64_t kv_memory = int64_t{1} << 30;  // bytes a rank
+  int64_t slots = 16;
+  int64_t token_budget = 0;  // prefill tokens a step; 0 = from measured speed
+  int64_t max_queue = 256;
+  int64_t max_context = 0;  // 0 = what model and KV memory allow
+  int threads = 0;          // 0 = cores / ranks on this host
+  int readers = 4;
+  std::string log_level = "info";
+  std::string control_network;  // see ControlLinkOptions::address
+
+  // INVALID_ARGUMENT names the flag, its value and what would do.
+  absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
+  // The seed of --load=random:SEED; nullopt for --load=checkpoint.
+  absl::StatusOr<std::optional<uint64_t>> RandomSeed() const;
+};
+
+// Adds the flags above; their help says what each is for.
+void AddRankFlags(CLI::App& app, RankOptions* options);
+
+}  // namespace deltaserve
