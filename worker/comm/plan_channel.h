@@ -23,8 +23,9 @@ struct PlanHeader {
   uint64_t epoch = 0;  // World::DrawEpoch: which life of the world
   uint64_t step = 0;   // from 1, one more each message
   uint64_t bytes = 0;  // of the payload
-  uint32_t crc = 0;    // of header (with crc 0) and payload
-  uint32_t reserved[7] = {};
+  uint32_t payload_crc = 0;
+  uint32_t header_crc = 0;  // of this header with 0 here; checked before `bytes` is believed
+  uint32_t reserved[6] = {};
 };
 static_assert(sizeof(PlanHeader) == 64);
 

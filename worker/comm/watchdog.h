@@ -20,7 +20,8 @@ struct WatchdogOptions {
   // Most time between a step's end and the next step or Idle().
   absl::Duration gap = absl::Seconds(30);
   absl::Duration period = absl::Milliseconds(250);  // between looks; zero: no thread, tests Look()
-  std::function<absl::Time()> now;                  // empty: absl::Now
+  // Time since any fixed moment; empty: the machine's monotonic clock.
+  std::function<absl::Duration()> clock;
 };
 
 // One thread of its own that never calls MPI. StepStarted, StepFinished and Idle: the engine
@@ -55,9 +56,18 @@ class Watchdog {
  private:
   enum class Phase : uint32_t { kIdle, kStep, kGap };
 
-  void Arm(Phase phase, absl::Duration allowed);
+  // One consistent reading of the atomics.
+  struct Snapshot {
+    Phase phase = Phase::kIdle;
+    uint64_t step = 0;
+    int64_t age_ns = 0;
+    int64_t allowed_ns = 0;
+  };
+
+  Snapshot Read() const;
+  void Arm(Phase phase, uint64_t step, absl::Duration allowed);
   void Run();
-  int64_t NowNanos() const;
+  int64_t Now() const;  // ns
 
   LastWords& last_words_;
   const WatchdogOptions options_;

@@ -1,0 +1,34 @@
+#pragma once
+
+// Which IPv4 addresses of its host rank 0 offers for the control link.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace deltaserve {
+
+// An IPv4 address in host byte order: 127.0.0.1 is 0x7f000001.
+using Ipv4 = uint32_t;
+
+std::string FormatIpv4(Ipv4 address);
+
+// Addresses of this host's interfaces that are up, loopback included.
+absl::StatusOr<std::vector<Ipv4>> HostAddresses();
+
+// What rank 0 listens on and what the other ranks try, in this order.
+struct LinkAddresses {
+  Ipv4 listen = 0;  // 0: every interface
+  std::vector<Ipv4> offered;
+};
+
+// `wanted` is ControlLinkOptions::address: empty, "10.77.0.2" or "10.77.0.0/24". INVALID_ARGUMENT
+// where it is not IPv4 or none of `host` matches it, UNAVAILABLE where ranks are on several hosts
+// and this one has no address but loopback.
+absl::StatusOr<LinkAddresses> ChooseLinkAddresses(const std::string& wanted,
+                                                  bool all_on_one_host,
+                                                  const std::vector<Ipv4>& host);
+
+}  // namespace deltaserve
