@@ -1,0 +1,77 @@
+#pragma once
+
+// Executor: runs one plan on this rank. Every rank runs the same plans with the same Executor.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kernels/device.h"
+#include "kernels/tensor/arena.h"
+#include "worker/cache/kv_cache.h"
+#include "worker/cache/recurrent_state.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/world.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/engine_options.h"
+#include "worker/engine/sampler.h"
+#include "worker/engine/slot_table.h"
+#include "worker/engine/step_inputs.h"
+#include "worker/engine/step_plan.h"
+#include "worker/engine/step_result.h"
+#include "worker/models/model.h"
+
+namespace deltaserve {
+
+// Engine thread. Owns caches and scratch; device, communicator and model outlive it.
+class Executor {
+ public:
+  // Collective. Allocates caches (every rank the same number of blocks: the least that
+  // options.kv_memory gives on any), then warms up with steps of the largest shapes, after which no
+  // memory is allocated while steps run, and leaves no trace of them. A failure is the same on all
+  // ranks: INVALID_ARGUMENT for options that cannot be or that differ between ranks,
+  // RESOURCE_EXHAUSTED for memory. `model` must have been made for options.max_rows().
+  static absl::StatusOr<std::unique_ptr<Executor>> Create(
+      World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options);
+
+  // Applies the plan's deltas, then runs its rows if it has any. An error ends the world: other
+  // ranks may be waiting. The result holds ids on every rank, the rest on rank 0 only.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+
+  // Collective: DATA_LOSS, on every rank, unless all slot tables are equal (kExitDivergence).
+  absl::Status CheckAgreement();
+
+  const EngineCapacity& capacity() const { return capacity_; }
+  const EngineOptions& options() const { return options_; }
+  const SlotTable& slots() const { return *slots_; }
+  // The most prompt tokens of a step; what warm-up was run with.
+  int64_t token_budget_cap() const { return token_budget_cap_; }
+  // Time of one 64-token step in warm-up; zero where the budget is fixed.
+  absl::Duration probe_time() const { return probe_time_; }
+  size_t scratch_bytes() const { return arena_.high_water_bytes(); }
+
+ private:
+  Executor(Device& device, Communicator& comm, Model& model, const EngineOptions& options);
+
+  absl::Status Allocate(World& world);
+  absl::Status WarmUp(World& world);
+  absl::StatusOr<StepResult> RunRows(const StepPlan& plan);
+
+  Device& device_;
+  Communicator& comm_;
+  Model& model_;
+  EngineOptions options_;
+  EngineCapacity capacity_;
+  Arena arena_;
+  KvCache kv_;
+  RecurrentState state_;
+  std::unique_ptr<SlotTable> slots_;
+  std::unique_ptr<StepInputs> inputs_;
+  std::unique_ptr<Sampler> sampler_;
+  int64_t token_budget_cap_ = 0;
+  absl::Duration probe_time_;
+};
+
+}  // namespace deltaserve

@@ -1,0 +1,72 @@
+#pragma once
+
+// Sampler: the scored rows of a step to token ids, on every rank.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "kernels/tensor/arena.h"
+#include "worker/comm/communicator.h"
+#include "worker/engine/step_plan.h"
+#include "worker/engine/step_result.h"
+
+namespace deltaserve {
+
+// Engine thread. Every rank makes the same calls. Owner: Executor.
+//
+// A row's path depends on its own request alone, and both paths choose the same token where both
+// could be taken: so do not batch nor ranks. kMerged rows: each rank's best (value, id) travels
+// through one AllGather and is merged in rank order, ties to the lowest id. Other rows' logits are
+// gathered to rank 0, at most 32 rows at a time, and sampled there; ids come back by Broadcast.
+class Sampler {
+ public:
+  struct Sizes {
+    int64_t vocab_rows = 0;   // of the model, without the padding of the last rank
+    int64_t num_tokens = 0;   // ids at or above are never chosen
+    int64_t local_rows = 0;   // of the vocabulary on each rank, padding included
+    int64_t local_begin = 0;  // id of this rank's first
+  };
+
+  struct Inputs {
+    const ScorePlan* score = nullptr;
+    TensorView logits;          // f32 [scored rows, local_rows]
+    SampleParams params;        // one entry a sampled row, as ScorePlan::order has them
+    TensorView sampled_scored;  // i32 [sampled] in that order: index into the rows of logits
+    TensorView logits_scored;   // i32 [logits], the same
+  };
+
+  // Rows that travel together to rank 0.
+  static constexpr int64_t kGatherRows = 32;
+
+  Sampler(Device& device, Communicator& comm, const Sizes& sizes);
+
+  // Waits for the device. INTERNAL, on every rank, where a row has no finite logit: ends the world.
+  absl::StatusOr<StepResult> Run(const Inputs& inputs, Arena& arena);
+
+ private:
+  // Merges what AllGather brought, i32 [size, 2, rows]: values' bits, then ids.
+  std::vector<int32_t> Merge(const std::vector<int32_t>& pairs, int64_t rows) const;
+  absl::Status RunMerged(const Inputs& inputs, Arena& arena, StepResult* result);
+  absl::Status RunGathered(const Inputs& inputs, Arena& arena, StepResult* result);
+  absl::Status RunLogits(const Inputs& inputs, Arena& arena, StepResult* result);
+  // Rows `scored` (i32) of this rank's logits, whole, on rank 0: f32 [rows, local_rows * size];
+  // not to be looked at on other ranks. The memory is `arena`'s.
+  TensorView GatherWholeRows(TensorView logits, TensorView scored, Arena& arena);
+  absl::Status SampleBlock(const Inputs& inputs,
+                           int64_t begin,
+                           int64_t count,
+                           TensorView ids,
+                           Arena& arena,
+                           StepResult* result);
+  absl::Status StoreId(int32_t id, int32_t sampled, StepResult* result) const;
+
+  Device& device_;
+  Communicator& comm_;
+  const Sizes sizes_;
+};
+
+}  // namespace deltaserve

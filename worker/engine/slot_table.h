@@ -1,0 +1,67 @@
+#pragma once
+
+// SlotTable: what every rank knows of the running sequences: a pure fold of plans and sampled ids.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/engine/step_plan.h"
+
+namespace deltaserve {
+
+struct SlotLimits {
+  int64_t num_slots = 0;
+  int64_t num_states = 0;
+  int64_t num_blocks = 0;
+  int64_t max_blocks_per_slot = 0;
+  int64_t vocab_rows = 0;
+  int64_t max_rows = 0;  // of a step
+  bool prompt_logits = false;
+};
+
+struct Slot {
+  bool open = false;
+  int32_t length = 0;          // tokens in cache and state
+  int32_t last_token = -1;     // sampled, not yet in cache; -1 while the prompt runs
+  uint32_t num_generated = 0;  // random counter: index of the token to be sampled next
+  int32_t state = 0;
+  uint32_t sample_index = 0;
+  SamplingSettings sampling;
+  std::vector<int32_t> blocks;
+};
+
+// Engine thread. Owner: Executor.
+class SlotTable {
+ public:
+  explicit SlotTable(const SlotLimits& limits);
+
+  // Applies closes, opens and grows and checks the rest of the plan against the slots. DATA_LOSS
+  // names what does not fit; the table is then undefined and the world must end.
+  absl::Status Apply(const StepPlan& plan);
+
+  // After the step: lengths grow by the rows run, `ids` (one a row of MakeScorePlan(plan).sampled)
+  // become last tokens.
+  void Advance(const StepPlan& plan, std::span<const int32_t> ids);
+
+  const Slot& slot(int64_t index) const { return slots_[static_cast<size_t>(index)]; }
+  const SlotLimits& limits() const { return limits_; }
+  int64_t num_open() const;
+
+  // Of everything that the table says: equal on ranks that agree.
+  uint32_t Digest() const;
+
+ private:
+  absl::Status ApplyClose(int32_t slot);
+  absl::Status ApplyOpen(const OpenSlot& open);
+  absl::Status Append(int32_t slot, std::span<const int32_t> blocks);
+  absl::Status CheckDecode(const DecodeRow& decode) const;
+  absl::Status CheckChunk(const PrefillChunk& chunk) const;
+  absl::Status CheckOpen(int32_t slot, const char* what) const;
+
+  const SlotLimits limits_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace deltaserve
