@@ -1,0 +1,99 @@
+#include "kernels/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_prepare.h"
+#include "kernels/cpu/causal_conv.h"
+#include "kernels/cpu/experts.h"
+#include "kernels/cpu/gated_delta_net.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/log_probs.h"
+#include "kernels/cpu/norm.h"
+#include "kernels/cpu/route_experts.h"
+#include "kernels/cpu/rows.h"
+#include "kernels/cpu/sample.h"
+#include "kernels/cpu/silu_mul.h"
+
+namespace deltaserve::cpu {
+namespace {
+
+class CpuOps final : public Ops {
+ public:
+  explicit CpuOps(ThreadPool& pool) : pool_(pool) {}
+
+  absl::Status Supports(const ModelShape& shape) const override;
+
+  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
+                                           DType dtype,
+                                           int64_t out_features,
+                                           int64_t in_features) override {
+    return cpu::PackLinear(std::move(weight), dtype, out_features, in_features, pool_);
+  }
+  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
+                                             Buffer down,
+                                             DType dtype,
+                                             int64_t num_experts,
+                                             int64_t hidden,
+                                             int64_t width) override {
+    return cpu::PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width,
+                            pool_);
+  }
+
+  void BuildRows(const BuildRowsArgs& args) override { cpu::BuildRows(args); }
+  void Embed(const EmbedArgs& args) override { cpu::Embed(args, pool_); }
+  void RmsNorm(const RmsNormArgs& args) override { cpu::RmsNorm(args, pool_); }
+  void AddRmsNorm(const AddRmsNormArgs& args) override { cpu::AddRmsNorm(args, pool_); }
+  void Linear(const LinearArgs& args, Arena& arena) override { cpu::Linear(args, arena, pool_); }
+  void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
+    cpu::GatedDeltaNet(args, arena, pool_);
+  }
+  void AttentionPrepare(const AttentionPrepareArgs& args) override {
+    cpu::AttentionPrepare(args, pool_);
+  }
+  void Attention(const AttentionArgs& args, Arena& arena) override {
+    cpu::Attention(args, arena, pool_);
+  }
+  void SiluMul(const SiluMulArgs& args) override { cpu::SiluMul(args, pool_); }
+  void RouteExperts(const RouteExpertsArgs& args) override { cpu::RouteExperts(args, pool_); }
+  void Experts(const ExpertsArgs& args, Arena& arena) override { cpu::Experts(args, arena, pool_); }
+  void GatherRows(const GatherRowsArgs& args) override { cpu::GatherRows(args, pool_); }
+  void SampleLocal(const SampleLocalArgs& args) override { cpu::SampleLocal(args, pool_); }
+  void Sample(const SampleArgs& args, Arena& arena) override { cpu::Sample(args, arena, pool_); }
+  void LogProbs(const LogProbsArgs& args, Arena& /*arena*/) override { cpu::LogProbs(args, pool_); }
+
+ private:
+  ThreadPool& pool_;
+};
+
+absl::Status CpuOps::Supports(const ModelShape& shape) const {
+  const auto refuse = [](const char* field, int64_t value, const std::string& legal) {
+    return absl::UnimplementedError(
+        absl::StrCat("cpu: ", field, " is ", value, "; this device has ", legal));
+  };
+  for (const auto& [field, value] :
+       {std::pair{"head_dim", shape.head_dim},
+        std::pair{"linear_key_head_dim", shape.linear_key_head_dim},
+        std::pair{"linear_value_head_dim", shape.linear_value_head_dim}}) {
+    if (value < 1) return refuse(field, value, "1 and more");
+  }
+  const int64_t max_rotary = std::min(kMaxRotaryDim, shape.head_dim);
+  if (shape.rotary_dim < 0 || shape.rotary_dim % 2 != 0 || shape.rotary_dim > max_rotary) {
+    return refuse("the number of rotary dimensions", shape.rotary_dim,
+                  absl::StrCat("even numbers from 0 to ", max_rotary));
+  }
+  if (shape.linear_conv_kernel_dim < 1 || shape.linear_conv_kernel_dim > kMaxConvKernel) {
+    return refuse("linear_conv_kernel_dim", shape.linear_conv_kernel_dim,
+                  absl::StrCat("1 to ", kMaxConvKernel));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> CreateCpuOps(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+
+}  // namespace deltaserve::cpu

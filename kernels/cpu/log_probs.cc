@@ -1,0 +1,76 @@
+#include "kernels/cpu/log_probs.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/random.h"
+
+namespace deltaserve::cpu {
+namespace {
+
+// log sum exp, its terms added in double: four ids a lane group, one fixed tree at the end.
+float LogSumExp(const float* logits, int64_t n, float max) {
+  const __m256 max8 = _mm256_set1_ps(max);
+  __m256d low = _mm256_setzero_pd();
+  __m256d high = _mm256_setzero_pd();
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const __m256 e = _mm256_and_ps(Exp(_mm256_sub_ps(LoadFirst(logits + i, n - i), max8)),
+                                   _mm256_castsi256_ps(LaneMask(n - i)));
+    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+  }
+  alignas(32) double lanes[4];
+  _mm256_store_pd(lanes, _mm256_add_pd(low, high));
+  const double sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+  return static_cast<float>(static_cast<double>(max) + PortableLog(sum));
+}
+
+// The `count` largest, most likely first, ties to the lowest id, by insertion. Logits go to `top`.
+void TopLogits(const float* logits, int64_t n, int64_t count, int32_t* ids, float* top) {
+  int64_t filled = 0;
+  for (int64_t id = 0; id < n; ++id) {
+    if (filled == count && (count == 0 || !(logits[id] > top[count - 1]))) continue;
+    int64_t at = filled < count ? filled++ : count - 1;
+    for (; at > 0 && logits[id] > top[at - 1]; --at) {
+      top[at] = top[at - 1];
+      ids[at] = ids[at - 1];
+    }
+    top[at] = logits[id];
+    ids[at] = static_cast<int32_t>(id);
+  }
+}
+
+void LogProbsRow(const LogProbsArgs& args, int64_t row) {
+  const int64_t n = args.num_tokens;
+  const int64_t num_top = args.top_id.dim(1);
+  const float* logits = args.logits.as<float>() + row * args.logits.dim(1);
+  const int32_t id = args.id.as<int32_t>()[row];
+  DS_CHECK(id >= 0 && id < n) << "id " << id << " of " << n;
+  const float max = *std::max_element(logits, logits + n);
+  const float log_sum = LogSumExp(logits, n, max);
+  int32_t rank = 1;
+  for (int64_t i = 0; i < n; ++i) rank += logits[i] > logits[id] ? 1 : 0;
+  args.logprob.as<float>()[row] = logits[id] - log_sum;
+  args.rank.as<int32_t>()[row] = rank;
+  float* top = args.top_logprob.as<float>() + row * num_top;
+  TopLogits(logits, n, num_top, args.top_id.as<int32_t>() + row * num_top, top);
+  for (int64_t j = 0; j < num_top; ++j) top[j] -= log_sum;
+}
+
+}  // namespace
+
+void LogProbs(const LogProbsArgs& args, ThreadPool& pool) {
+  const int64_t rows = args.logits.dim(0);
+  DS_CHECK(args.id.numel() == rows && args.logprob.numel() == rows && args.rank.numel() == rows &&
+           args.top_id.dim(0) == rows && args.top_logprob.numel() == args.top_id.numel())
+      << args.logits.ToString() << ", " << args.top_id.ToString();
+  DS_CHECK(args.num_tokens <= args.logits.dim(1) && args.top_id.dim(1) <= args.num_tokens)
+      << args.top_id.ToString() << " of " << args.num_tokens;
+  ParallelFor(pool, rows, 1, 4 * args.num_tokens, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) LogProbsRow(args, r);
+  });
+}
+
+}  // namespace deltaserve::cpu

@@ -1,0 +1,13 @@
+#pragma once
+
+// Log-probabilities of a chosen id and of the most likely ones.
+
+#include "kernels/base/thread_pool.h"
+#include "kernels/ops.h"
+
+namespace deltaserve::cpu {
+
+// See LogProbsArgs. Needs no scratch.
+void LogProbs(const LogProbsArgs& args, ThreadPool& pool);
+
+}  // namespace deltaserve::cpu

@@ -1,0 +1,63 @@
+#include "kernels/cpu/route_experts.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+
+namespace deltaserve::cpu {
+namespace {
+
+// The best expert that is not among chosen[0, count): largest logit, lowest index.
+int32_t NextBest(const float* logits, int64_t n, const int32_t* chosen, int64_t count) {
+  int32_t best = -1;
+  for (int32_t e = 0; e < n; ++e) {
+    if (best >= 0 && !(logits[e] > logits[best])) continue;
+    if (std::find(chosen, chosen + count, e) == chosen + count) best = e;
+  }
+  return best;
+}
+
+void RouteRow(
+    const float* logits, int64_t n, int64_t k, bool normalize, int32_t* experts, float* weights) {
+  for (int64_t j = 0; j < k; ++j) experts[j] = NextBest(logits, n, experts, j);
+  const float max = logits[experts[0]];
+  const __m256 max8 = _mm256_set1_ps(max);
+  std::sort(experts, experts + k);
+  float total = 0;
+  for (int64_t j = 0; j < k; ++j) {
+    weights[j] = Exp(logits[experts[j]] - max);
+    total += weights[j];
+  }
+  if (!normalize) {
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t e = 0; e < n; e += kLanes) {
+      const __m256 p = Exp(_mm256_sub_ps(LoadFirst(logits + e, n - e), max8));
+      sum = _mm256_add_ps(sum, _mm256_and_ps(p, _mm256_castsi256_ps(LaneMask(n - e))));
+    }
+    total = ReduceSum(sum);
+  }
+  for (int64_t j = 0; j < k; ++j) weights[j] /= total;
+}
+
+}  // namespace
+
+void RouteExperts(const RouteExpertsArgs& args, ThreadPool& pool) {
+  const int64_t rows = args.logits.dim(0);
+  const int64_t n = args.logits.dim(1);
+  const int64_t k = args.experts.dim(1);
+  DS_CHECK(k >= 1 && k <= n) << k << " of " << n << " experts";
+  DS_CHECK(args.experts.dim(0) == rows && args.weights.numel() == rows * k)
+      << args.experts.ToString();
+  const float* logits = args.logits.as<float>();
+  int32_t* experts = args.experts.as<int32_t>();
+  float* weights = args.weights.as<float>();
+  ParallelFor(pool, rows, 1, n * k, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      RouteRow(logits + r * n, n, k, args.normalize, experts + r * k, weights + r * k);
+    }
+  });
+}
+
+}  // namespace deltaserve::cpu

@@ -1,0 +1,16 @@
+#pragma once
+
+// A CUDA GPU as a Device. Which file implements this is CMake's choice: a build without CUDA has
+// no_cuda.cc in its place, so callers hold no #ifdef.
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+
+namespace deltaserve::cuda {
+
+// The GPU of CUDA ordinal `ordinal`. UNIMPLEMENTED, with the remedy, in a build without CUDA.
+absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal);
+
+}  // namespace deltaserve::cuda
