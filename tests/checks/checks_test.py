@@ -100,6 +100,12 @@ class LayeringTest(TreeCase):
         self.write("worker/comm/CMakeLists.txt", "deltaserve_library(DEPS absl::status)\n")
         self.refused("worker/comm/communicator.h:2:", "does not link kernels")
 
+    def test_the_name_of_a_binary_is_no_link(self):
+        self.write("router/CMakeLists.txt", "deltaserve_binary(worker SOURCES main.cc DEPS kernels_base)\n")
+        self.assertEqual(self.messages(), [])
+        self.write("router/CMakeLists.txt", "deltaserve_binary(router SOURCES main.cc DEPS worker)\n")
+        self.refused("router/CMakeLists.txt:1:", "router may not link worker")
+
     def test_an_unknown_folder_is_refused(self):
         self.write("kernels/fast/a.cc", "int x;\n")
         self.refused("kernels/fast", "not in the table")

@@ -45,7 +45,7 @@ FOLDERS = {
     "router/service": BASE + PROTO + ["router/text", "router/worlds"],
     "router/http": BASE + PROTO + ["router/text", "router/worlds", "router/service"],
     "router": BASE + PROTO + ["router/text", "router/worlds", "router/service", "router/http"],
-    "tools": ENGINE + PROTO + DEVICES + ["worker/service", "router/text"],
+    "tools": ENGINE + PROTO + DEVICES + ["worker/service", "worker", "router/text"],
 }
 
 # What tests may use beside the folder they test and what that one may use.
@@ -152,9 +152,10 @@ def read_links(root):
             folder = str(file.parent.relative_to(root))
             text = re.sub(r"#[^\n]*", lambda m: " " * len(m.group(0)), file.read_text())
             for call in TARGET_CALL.finditer(text):
-                for word in re.finditer(r"[A-Za-z_0-9:]+", call.group(2)):
+                words = list(re.finditer(r"[A-Za-z_0-9:]+", call.group(2)))
+                for word in words[1:] if call.group(1) == "binary" else words:  # after its name
                     linked = libraries.get(word.group(0))
-                    if linked not in (None, "worker", "router", "tools"):  # names of binaries
+                    if linked is not None:
                         line = text.count("\n", 0, call.start(2) + word.start()) + 1
                         links.setdefault(folder, []).append((line, call.group(1), linked))
     return links
@@ -190,8 +191,9 @@ def check(root):
     for top in TOP:
         for file in (root / top).rglob("CMakeLists.txt"):
             folder = str(file.parent.relative_to(root))
-            if folder in FOLDERS and folder not in ("worker", "router", "tools", "proto"):
-                direct[folder] = [item[2] for item in links.get(folder, []) if item[1] == "library"]
+            if folder in FOLDERS and folder != "proto":
+                direct[folder] = [item[2] for item in links.get(folder, [])
+                                  if item[1] in ("library", "binary")]
     reached = closure(direct)
     for top in TOP:
         for file in sorted((root / top).rglob("*")):
