@@ -66,7 +66,15 @@ struct ModelConfig {
 // spec 1.2).
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::string& json);
 
-// Reads DIR/config.json (or the file itself where `path` is one).
+// Reads DIR/config.json (or the file itself where `path` is one). Errors name the path; NOT_FOUND
+// where there is no such file.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& path);
+
+// Every number that decides what the model computes, in fixed order and spelling, one line a field:
+// equal for the nested and the flat form of one model. Warnings are no part of it.
+std::string NormalizedText(const ModelConfig& config);
+
+// "layer_types" spelling: "linear_attention", "full_attention".
+const char* LayerTypeName(LayerType type);
 
 }  // namespace deltaserve
