@@ -1,0 +1,228 @@
+#include "proto/params_check.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "proto/error.h"
+
+namespace deltaserve {
+namespace {
+
+constexpr int kMaxLogprobTokenIds = 128;
+constexpr float kMaxLogitBias = 100;
+
+absl::Status Range(const std::string& field,
+                   float value,
+                   bool inside,
+                   const std::string& range,
+                   const std::string& remedy) {
+  if (inside && std::isfinite(value)) return absl::OkStatus();
+  return OutOfRange(field, range, absl::StrCat(value), remedy);
+}
+
+// A penalty within its range whose neutral value alone is done in this version.
+absl::Status OnlyNeutral(const std::string& field, float value, float neutral) {
+  if (value == neutral) return absl::OkStatus();
+  return UnsupportedField(field, absl::StrCat(value),
+                          absl::StrCat("penalties are not part of this version; leave it out or "
+                                       "set it to ",
+                                       neutral));
+}
+
+absl::Status CheckPenalties(const v1::SamplingParams& sampling) {
+  const float presence = sampling.presence_penalty();
+  const float frequency = sampling.frequency_penalty();
+  const float repetition = sampling.has_repetition_penalty() ? sampling.repetition_penalty() : 1;
+  const absl::Status checks[] = {
+      Range("sampling.presence_penalty", presence, presence >= -2 && presence <= 2, "in [-2, 2]",
+            "use 0 for none"),
+      Range("sampling.frequency_penalty", frequency, frequency >= -2 && frequency <= 2,
+            "in [-2, 2]", "use 0 for none"),
+      Range("sampling.repetition_penalty", repetition, repetition > 0, "finite and above 0",
+            "use 1 for none"),
+      OnlyNeutral("sampling.presence_penalty", presence, 0),
+      OnlyNeutral("sampling.frequency_penalty", frequency, 0),
+      OnlyNeutral("sampling.repetition_penalty", repetition, 1),
+  };
+  for (const absl::Status& status : checks) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenLists(const v1::SamplingParams& sampling, int64_t num_tokens) {
+  for (int i = 0; i < sampling.logit_bias_size(); ++i) {
+    const v1::LogitBias& entry = sampling.logit_bias(i);
+    const std::string field = absl::StrCat("sampling.logit_bias[", i, "]");
+    if (entry.token_id() >= num_tokens) {
+      return OutOfRange(field + ".token_id", absl::StrCat("below ", num_tokens),
+                        absl::StrCat(entry.token_id()), "name an id of the vocabulary");
+    }
+    if (!(std::fabs(entry.bias()) <= kMaxLogitBias)) {
+      return OutOfRange(field + ".bias", "in [-100, 100]", absl::StrCat(entry.bias()),
+                        "100 already forces a token and -100 forbids it");
+    }
+  }
+  if (sampling.logit_bias_size() > 0) {
+    return UnsupportedField("sampling.logit_bias",
+                            absl::StrCat(sampling.logit_bias_size(), " entries"),
+                            "biases are not part of this version; leave it out");
+  }
+  if (sampling.has_allowed_token_ids()) {
+    return UnsupportedField("sampling.allowed_token_ids",
+                            absl::StrCat(sampling.allowed_token_ids().ids_size(), " ids"),
+                            "masks of ids are not part of this version; leave it out");
+  }
+  if (sampling.banned_sequences_size() > 0) {
+    return UnsupportedField("sampling.banned_sequences",
+                            absl::StrCat(sampling.banned_sequences_size(), " sequences"),
+                            "masks of ids are not part of this version; leave it out");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status OutOfRange(const std::string& field,
+                        const std::string& range,
+                        const std::string& value,
+                        const std::string& remedy) {
+  v1::ErrorDetail detail;
+  detail.set_code(v1::ERROR_CODE_INVALID_FIELD);
+  detail.set_field(field);
+  detail.set_value(value);
+  detail.set_remedy(remedy);
+  return MakeError(std::move(detail),
+                   absl::StrCat(field, " must be ", range, ", got ", value, "; ", remedy));
+}
+
+absl::Status CheckSampling(const v1::SamplingParams& sampling, int64_t num_tokens) {
+  const float temperature = sampling.temperature();
+  const float top_p = sampling.has_top_p() ? sampling.top_p() : 1;
+  const float min_p = sampling.min_p();
+  const absl::Status checks[] = {
+      Range("sampling.temperature", temperature, temperature >= 0 && temperature <= 2, "in [0, 2]",
+            "use 0 for greedy decoding and 1 for the model's own distribution"),
+      Range("sampling.top_p", top_p, top_p > 0 && top_p <= 1, "in (0, 1]", "use 1 to turn it off"),
+      sampling.top_k() >= -1
+          ? absl::OkStatus()
+          : OutOfRange("sampling.top_k", "-1 or more", absl::StrCat(sampling.top_k()),
+                       "use 0 or -1 to turn it off"),
+      Range("sampling.min_p", min_p, min_p >= 0 && min_p <= 1, "in [0, 1]", "use 0 to turn it off"),
+      CheckPenalties(sampling),
+      CheckTokenLists(sampling, num_tokens),
+  };
+  for (const absl::Status& status : checks) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStop(const v1::StopParams& stop, int64_t num_tokens) {
+  if (stop.has_max_tokens() && stop.max_tokens() == 0) {
+    return OutOfRange("stop.max_tokens", "1 or more", "0",
+                      "leave it out to take what room there is");
+  }
+  if (stop.has_max_tokens() && stop.min_tokens() > stop.max_tokens()) {
+    return OutOfRange("stop.min_tokens", absl::StrCat("at most max_tokens ", stop.max_tokens()),
+                      absl::StrCat(stop.min_tokens()), "lower it or raise stop.max_tokens");
+  }
+  if (absl::Status ids = CheckTokenIds(stop.stop_token_ids(), "stop.stop_token_ids", num_tokens);
+      !ids.ok()) {
+    return ids;
+  }
+  if (stop.min_tokens() > 0) {
+    return UnsupportedField("stop.min_tokens", absl::StrCat(stop.min_tokens()),
+                            "least lengths are not part of this version; leave it out or set it "
+                            "to 0");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOutput(const v1::OutputParams& output, int64_t num_tokens) {
+  if (output.logprobs() > kMaxLogprobs) {
+    return OutOfRange("output.logprobs", absl::StrCat("in [0, ", kMaxLogprobs, "]"),
+                      absl::StrCat(output.logprobs()), "ask for fewer alternatives");
+  }
+  if (output.prompt_logprobs() > kMaxLogprobs) {
+    return OutOfRange("output.prompt_logprobs", absl::StrCat("in [0, ", kMaxLogprobs, "]"),
+                      absl::StrCat(output.prompt_logprobs()), "ask for fewer alternatives");
+  }
+  if (output.logprob_token_ids_size() > kMaxLogprobTokenIds) {
+    return OutOfRange("output.logprob_token_ids",
+                      absl::StrCat("at most ", kMaxLogprobTokenIds, " ids"),
+                      absl::StrCat(output.logprob_token_ids_size(), " ids"), "ask for fewer");
+  }
+  if (absl::Status ids =
+          CheckTokenIds(output.logprob_token_ids(), "output.logprob_token_ids", num_tokens);
+      !ids.ok()) {
+    return ids;
+  }
+  if (output.has_prompt_logprobs()) {
+    return UnsupportedField("output.prompt_logprobs", absl::StrCat(output.prompt_logprobs()),
+                            "scores of prompts are not part of this version; leave it out");
+  }
+  if (output.logprob_token_ids_size() > 0) {
+    return UnsupportedField("output.logprob_token_ids",
+                            absl::StrCat(output.logprob_token_ids_size(), " ids"),
+                            "scores of chosen ids are not part of this version; leave it out");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckConstraint(const v1::Constraint& constraint) {
+  const char* grammar = nullptr;
+  switch (constraint.grammar_case()) {
+    case v1::Constraint::kJsonSchema:
+      grammar = "constraint.json_schema";
+      break;
+    case v1::Constraint::kRegex:
+      grammar = "constraint.regex";
+      break;
+    case v1::Constraint::kEbnf:
+      grammar = "constraint.ebnf";
+      break;
+    case v1::Constraint::kJsonObject:
+      grammar = "constraint.json_object";
+      break;
+    case v1::Constraint::kChoices:
+      grammar = "constraint.choices";
+      break;
+    case v1::Constraint::kStructuralTag:
+      grammar = "constraint.structural_tag";
+      break;
+    case v1::Constraint::GRAMMAR_NOT_SET:
+      if (!constraint.has_start_after_token_id()) return absl::OkStatus();
+      grammar = "constraint.start_after_token_id";
+      break;
+  }
+  return UnsupportedField(grammar, "set",
+                          "constrained decoding is not part of this version; leave constraint out");
+}
+
+absl::Status CheckSpeculation(const v1::Speculation& speculation) {
+  if (speculation.max_draft_tokens() == 0) return absl::OkStatus();
+  return UnsupportedField("speculation.max_draft_tokens",
+                          absl::StrCat(speculation.max_draft_tokens()),
+                          "speculation is not part of this version; leave it out or set it to 0");
+}
+
+absl::Status CheckAdapter(const std::string& adapter) {
+  if (adapter.empty()) return absl::OkStatus();
+  return UnsupportedField("adapter", adapter,
+                          "adapters are not part of this version; leave it out");
+}
+
+absl::Status CheckTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
+                           const std::string& field,
+                           int64_t num_tokens) {
+  for (int i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= num_tokens) {
+      return OutOfRange(absl::StrCat(field, "[", i, "]"), absl::StrCat("below ", num_tokens),
+                        absl::StrCat(ids[i]), "the model's vocabulary ends there");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace deltaserve
