@@ -21,7 +21,7 @@ struct ControlLinkOptions {
   // Where rank 0 listens: an IPv4 address of its host, or a network such as "10.77.0.0/24" in which
   // it has one. Empty: 127.0.0.1 where all ranks are on one host, else every address of the host,
   // of which the others take the first that answers. Looked at on rank 0 only.
-  std::string address;
+  std::string address = {};
   absl::Duration heartbeat = absl::Seconds(1);
   absl::Duration silence = absl::Seconds(10);  // after it a peer is lost
   absl::Duration connect_timeout = absl::Seconds(20);

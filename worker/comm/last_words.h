@@ -23,10 +23,10 @@ inline constexpr int kExitRetry = 75;       // may work when tried again
 // How another rank ended, as the control link tells it.
 struct PeerLoss {
   int rank = 0;
-  std::string host;
+  std::string host = {};
   // "its control link closed: killed or crashed", "nothing heard for 10s: ...", or the peer's own
   // last words.
-  std::string cause;
+  std::string cause = {};
   int exit_code = kExitWatchdog;
 };
 

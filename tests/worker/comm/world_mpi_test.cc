@@ -1,0 +1,169 @@
+// Worlds, collectives, plans and links over real MPI. Run under mpirun with any number of ranks;
+// every rank runs every test.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_device.h"
+#include "tests/worker/comm/collective_checks.h"
+#include "tests/worker/comm/remote_device.h"
+#include "tests/worker/comm/world_checks.h"
+#include "worker/comm/control_link.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/mpi_world.h"
+#include "worker/comm/nccl_communicator.h"
+#include "worker/comm/plan_channel.h"
+
+namespace deltaserve {
+namespace {
+
+MpiWorld* the_world = nullptr;  // main's; gtest has no other way to a test
+
+class MpiTest : public testing::Test {
+ protected:
+  MpiTest() : world_(*the_world), info_(world_.info()) {
+    device_ = cpu::CreateCpuDevice({.num_threads = 1}).value();
+    communicator_ = CreateMpiCommunicator(world_, *device_).value();
+  }
+
+  MpiWorld& world_;
+  const RankInfo& info_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Communicator> communicator_;
+};
+
+TEST_F(MpiTest, RankInfoIsOfOneHost) {
+  int rank = -1;
+  int size = -1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  EXPECT_EQ(info_.rank, rank);
+  EXPECT_EQ(info_.size, size);
+  EXPECT_EQ(info_.node, 0);
+  EXPECT_EQ(info_.local_rank, rank);
+  EXPECT_EQ(info_.local_size, size);
+  EXPECT_FALSE(info_.host.empty());
+}
+
+TEST_F(MpiTest, GathersAndBroadcastsBytes) { CheckWorld(world_); }
+
+TEST_F(MpiTest, AgreesOnTheLowestFailingRank) { CheckAgreeOnStatus(world_); }
+
+TEST_F(MpiTest, AddsInRankOrder) { CheckAllReduceSum(*communicator_); }
+
+TEST_F(MpiTest, RowsDoNotDependOnCompany) { CheckRowsDoNotDependOnCompany(*communicator_); }
+
+TEST_F(MpiTest, GathersAndBroadcastsTensors) { CheckGatherAndBroadcast(*communicator_); }
+
+TEST_F(MpiTest, ReduceAddNormIsSumAndNorm) { CheckReduceAddNorm(*communicator_, *device_); }
+
+TEST_F(MpiTest, NamesItself) {
+  EXPECT_EQ(communicator_->Name(), info_.size == 1 ? "single" : "mpi");
+  EXPECT_EQ(communicator_->rank(), info_.rank);
+  EXPECT_EQ(communicator_->size(), info_.size);
+}
+
+TEST_F(MpiTest, RefusesADeviceOutOfTheHostsReach) {
+  RemoteDevice remote;
+  const auto refused = CreateMpiCommunicator(world_, remote);
+  if (info_.size == 1) {
+    EXPECT_TRUE(refused.ok());
+    return;
+  }
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.status().message()),
+              testing::AllOf(testing::HasSubstr("remote:0"), testing::HasSubstr("use the")));
+}
+
+TEST_F(MpiTest, PlansReachEveryRank) {
+  const auto channel = CreateMpiPlanChannel(world_);
+  PlanMessage message;
+  for (uint32_t step = 1; step <= 300; ++step) {
+    // Short ones and, now and then, one of several broadcasts' length.
+    std::vector<uint8_t> payload(step % 50 == 0 ? step * 1000 : step * 7);
+    for (size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<uint8_t>(step + i);
+    if (info_.rank == 0) {
+      ASSERT_TRUE(channel->Send(step, payload).ok());
+      continue;
+    }
+    const absl::Status status = channel->Receive(&message);
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_EQ(message.kind, step);
+    ASSERT_EQ(message.step, step);
+    ASSERT_EQ(message.payload, payload);
+  }
+}
+
+TEST_F(MpiTest, IdleRanksSleepOnTheLinkUntilTheNextPlan) {
+  const auto channel = CreateMpiPlanChannel(world_);
+  const auto link = CreateTcpControlLink(world_, {}, [](const PeerLoss& loss) {
+    ADD_FAILURE() << "lost rank " << loss.rank << ": " << loss.cause;
+  });
+  ASSERT_TRUE(link.ok()) << link.status();
+  PlanMessage message;
+  for (uint8_t round = 0; round < 100; ++round) {
+    if (info_.rank == 0) {
+      (*link)->Wake();  // as often as not before the others wait
+      ASSERT_TRUE(channel->Send(1, {&round, 1}).ok());
+      continue;
+    }
+    ASSERT_TRUE((*link)->WaitForWake(absl::Now() + absl::Seconds(60)).ok()) << round;
+    ASSERT_TRUE(channel->Receive(&message).ok());
+    ASSERT_EQ(message.payload, std::vector<uint8_t>{round});
+  }
+  world_.Barrier();
+  (*link)->Close();
+}
+
+TEST_F(MpiTest, ABuildWithoutNcclSaysWhatToDo) {
+  const auto nccl = CreateNcclCommunicator(world_, *device_);
+  if (nccl.status().code() != absl::StatusCode::kUnimplemented) GTEST_SKIP() << "built with NCCL";
+  EXPECT_THAT(std::string(nccl.status().message()), testing::HasSubstr("-DDELTASERVE_CUDA=ON"));
+}
+
+// Prints what fails, and nothing else.
+class FailurePrinter : public testing::EmptyTestEventListener {
+ public:
+  explicit FailurePrinter(int rank) : rank_(rank) {}
+
+ private:
+  void OnTestStart(const testing::TestInfo& info) override { test_ = info.name(); }
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    fprintf(stderr, "rank %d, %s: %s:%d: %s\n", rank_, test_.c_str(),
+            result.file_name() == nullptr ? "?" : result.file_name(), result.line_number(),
+            result.message());
+  }
+
+  const int rank_;
+  std::string test_;
+};
+
+}  // namespace
+}  // namespace deltaserve
+
+int main(int argc, char** argv) {
+  auto world = deltaserve::MpiWorld::Create(&argc, &argv);
+  if (!world.ok()) {
+    fprintf(stderr, "%s\n", world.status().ToString().c_str());
+    return 1;
+  }
+  deltaserve::the_world = world->get();
+  testing::InitGoogleTest(&argc, argv);
+  const int rank = (*world)->info().rank;
+  if (rank != 0) {
+    auto& listeners = testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new deltaserve::FailurePrinter(rank));
+  }
+  const bool passed = RUN_ALL_TESTS() == 0;
+  // One failing rank fails the run.
+  int failing = -1;
+  const absl::Status all = (*world)->AgreeOnStatus(
+      passed ? absl::OkStatus() : absl::InternalError("tests failed"), &failing);
+  if (!all.ok() && rank == failing) fprintf(stderr, "tests failed on rank %d\n", rank);
+  return all.ok() ? 0 : 1;
+}
