@@ -80,7 +80,7 @@ void Put(float value, BFloat16* out) { *out = ToBFloat16(value); }
 
 template <typename T>
 void Fill(uint64_t key, const StoredTensor& tensor, int64_t first, int64_t count, T* out) {
-  const RandomValues values = tensor.values;
+  const RandomValues& values = tensor.values;
   for (int64_t i = 0; i < count; ++i) {
     Put(Draw(key, values, static_cast<uint64_t>(first + i)), out + i);
   }

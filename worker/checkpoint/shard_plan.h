@@ -48,8 +48,9 @@ struct ByteRange {
 // A value; cheap to copy. Arithmetic only: opens nothing.
 class ShardPlan {
  public:
-  // INVALID_ARGUMENT: field, value, degree and the legal degrees, e.g.
-  // "linear_num_key_heads is 16: 3 ranks cannot share them; use 1, 2, 4, 8 or 16".
+  // INVALID_ARGUMENT: field, value, degree and the legal degrees, e.g. "linear_num_key_heads is 16:
+  // 3 ranks cannot share it; use 1, 2, 4, 8 or 16 ranks", and a mode that allows the degree, where
+  // one does.
   static absl::StatusOr<ShardPlan> Create(const ModelConfig& config,
                                           const ParallelOptions& options,
                                           int rank);
@@ -60,21 +61,32 @@ class ShardPlan {
   const ParallelOptions& options() const { return options_; }
   int rank() const { return rank_; }
   const LocalSizes& local() const { return local_; }
+  // Each KV head is held by this many ranks.
+  int64_t kv_replicas() const { return kv_replicas_; }
   bool kv_heads_replicated() const { return kv_replicas_ > 1; }
   int64_t padded_vocab_size() const { return local_.vocab_rows * options_.ranks; }
 
   // Shape of this rank's part of `spec`.
   std::vector<int64_t> LocalShape(const WeightSpec& spec) const;
 
-  // The byte ranges that make it, merged where contiguous, ascending by destination. What no range
-  // covers is zero.
+  // The byte ranges of spec.stored that make it, merged where contiguous, ascending by destination.
+  // What no range covers is zero (rows past the vocabulary's end).
   std::vector<ByteRange> Ranges(const WeightSpec& spec, DType stored_dtype) const;
 
  private:
+  // This rank's part of a weight, in the order in which it is held.
+  struct Part;
+
+  ShardPlan() = default;
+  Part PartOf(const WeightSpec& spec) const;
+
   ParallelOptions options_;
   int rank_ = 0;
   int64_t kv_replicas_ = 1;
   LocalSizes local_;
 };
+
+// "1, 2, 4 or 8"
+std::string DegreesText(const std::vector<int>& degrees);
 
 }  // namespace deltaserve
