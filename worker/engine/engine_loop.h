@@ -63,21 +63,22 @@ class Engine final : public EngineHandle {
   Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog);
 
   absl::Status Loop();
-  // Moves arrivals and cancels to the scheduler; ends everything where a drain says so.
-  void TakeInbox(absl::Time now);
-  absl::Status RunStep(const StepPlan& plan);
+  // Moves arrivals and cancels to the scheduler; ends everything where a drain says so. Whether the
+  // world is draining.
+  bool TakeInbox(absl::Time now);
+  absl::Status RunStep(StepPlan plan);
   absl::Status SendAndRun(const StepPlan& plan, StepResult* result);
   // Sends the followers to sleep; rank 0 then waits in WaitForWork.
   absl::Status GoIdle();
-  // Until there is something in the inbox, a drain begins, or `deadline`.
+  // Until there is something in the inbox or the world is draining (true), or `deadline`.
   bool WaitForWork(absl::Time deadline);
   absl::Status Stop();
-  void Dispatch(const std::vector<SchedulerEvent>& events);
-  void Deliver(RequestSink& sink, const SchedulerEvent& event);
+  void Dispatch(std::vector<SchedulerEvent> events);
+  static void Deliver(RequestSink& sink, const SchedulerEvent& event);
   void EndAll(const absl::Status& status);
   void PublishLoad();
   bool HasWorkLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status AdmissionLocked(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AdmissionLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Executor& executor_;
   PlanChannel& channel_;
@@ -97,7 +98,8 @@ class Engine final : public EngineHandle {
   absl::flat_hash_map<uint64_t, Live> live_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t arrived_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // prompt tokens of arrivals_
-  EngineLoad load_ ABSL_GUARDED_BY(mutex_);              // as of the last step, arrivals not in it
+  uint64_t requests_seen_ ABSL_GUARDED_BY(mutex_) = 0;
+  EngineLoad load_ ABSL_GUARDED_BY(mutex_);  // as of the last step, arrivals not in it
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
   bool working_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

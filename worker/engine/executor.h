@@ -48,15 +48,20 @@ class Executor {
   const SlotTable& slots() const { return *slots_; }
   // The most prompt tokens of a step; what warm-up was run with.
   int64_t token_budget_cap() const { return token_budget_cap_; }
-  // Time of one 64-token step in warm-up; zero where the budget is fixed.
+  // Rank 0's time for one 64-token step in warm-up; zero where the budget is fixed.
   absl::Duration probe_time() const { return probe_time_; }
   size_t scratch_bytes() const { return arena_.high_water_bytes(); }
 
  private:
   Executor(Device& device, Communicator& comm, Model& model, const EngineOptions& options);
 
-  absl::Status Allocate(World& world);
+  // The KV blocks that this rank's memory gives; capacity and limits follow from the least of all.
+  int64_t AffordableBlocks() const;
+  absl::Status Agree(World& world);
+  absl::Status Allocate();
   absl::Status WarmUp(World& world);
+  // Makes caches and slot table as they were before warm-up.
+  absl::Status ForgetWarmUp(int64_t blocks);
   absl::StatusOr<StepResult> RunRows(const StepPlan& plan);
 
   Device& device_;
@@ -64,7 +69,9 @@ class Executor {
   Model& model_;
   EngineOptions options_;
   EngineCapacity capacity_;
+  SlotLimits limits_;
   Arena arena_;
+  Buffer logits_;  // f32 [rows scored at most, local rows of the vocabulary]
   KvCache kv_;
   RecurrentState state_;
   std::unique_ptr<SlotTable> slots_;

@@ -46,15 +46,15 @@ struct TokenLogProb {
   int32_t id = 0;
   float logprob = 0;
   int32_t rank = 0;  // 1 = most likely
-  std::vector<std::pair<int32_t, float>> top;
+  std::vector<std::pair<int32_t, float>> top = {};
 };
 
 enum class FinishReason { kStop, kLength, kCancelled };
 
 struct Ended {
   FinishReason reason = FinishReason::kStop;
-  std::optional<int32_t> eos_token_id;  // what matched, for kStop
-  std::optional<int32_t> stop_token_id;
+  std::optional<int32_t> eos_token_id = {};  // what matched, for kStop
+  std::optional<int32_t> stop_token_id = {};
   uint32_t prompt_tokens = 0;
   uint32_t completion_tokens = 0;
 };

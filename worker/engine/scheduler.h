@@ -28,12 +28,12 @@ struct SchedulerEvent {
   struct Admitted {};
   struct Logits {
     int64_t position = 0;
-    std::vector<float> row;
+    std::vector<float> row = {};
   };
   struct Tokens {
     uint32_t first_index = 0;
-    std::vector<int32_t> ids;
-    std::vector<TokenLogProb> logprobs;  // empty or one an id
+    std::vector<int32_t> ids = {};
+    std::vector<TokenLogProb> logprobs = {};  // empty or one an id
   };
 
   uint64_t ticket = 0;
@@ -106,11 +106,13 @@ class Scheduler {
   void PlanChunks(int64_t token_budget, StepPlan* plan, Inflight* inflight);
   int64_t ChunkLength(const Sequence& sequence, int64_t budget, int64_t logit_room) const;
   void AddChunk(Sequence& sequence, int64_t length, StepPlan* plan, Inflight* inflight);
-  void TakeToken(Sequence& sequence, int32_t id, TokenLogProb* logprob);
-  void End(Sequence& sequence,
-           FinishReason reason,
-           std::optional<int32_t> eos,
-           std::optional<int32_t> stop);
+  // Positions of the prompt within the next `length` tokens whose logits are wanted.
+  static int64_t LogitsWithin(const Sequence& sequence, int64_t length);
+  void TakeToken(Sequence& sequence, int32_t id, TokenLogProb logprob);
+  // Whether `id`, the last token generated, is the last of all, and the end that it makes.
+  bool EndsAt(const Sequence& sequence, int32_t id) const;
+  void EndAfter(Sequence& sequence, int32_t id);
+  void End(Sequence& sequence, Ended ended);
   // Frees all that it holds and forgets it.
   void Release(Sequence& sequence);
 

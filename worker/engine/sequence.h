@@ -18,11 +18,10 @@ struct Sequence {
   std::vector<int32_t> prefill;  // prompt, then the ids of a resumed answer
   int32_t slot = -1;             // -1 while it waits
   std::vector<int32_t> blocks;
-  int64_t planned_prefill = 0;    // of `prefill`
-  uint32_t planned_samples = 0;   // resumed ones included
-  uint32_t num_generated = 0;     // tokens that came back, resumed ones included
-  size_t next_logits = 0;         // index into request.logits_at of the first not planned
-  bool resumed_complete = false;  // nothing is left to generate
+  int64_t planned_prefill = 0;   // of `prefill`
+  uint32_t planned_samples = 0;  // resumed ones included
+  uint32_t num_generated = 0;    // tokens that came back, resumed ones included
+  size_t next_logits = 0;        // index into request.logits_at of the first not planned
 
   bool prefilling() const { return planned_prefill < static_cast<int64_t>(prefill.size()); }
   bool wants_decode() const { return !prefilling() && planned_samples < request.max_tokens; }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "worker/engine/engine_options.h"
 #include "worker/engine/step_plan.h"
 
 namespace deltaserve {
@@ -28,8 +29,8 @@ struct Slot {
   uint32_t num_generated = 0;  // random counter: index of the token to be sampled next
   int32_t state = 0;
   uint32_t sample_index = 0;
-  SamplingSettings sampling;
-  std::vector<int32_t> blocks;
+  SamplingSettings sampling = {};
+  std::vector<int32_t> blocks = {};
 };
 
 // Engine thread. Owner: Executor.
@@ -49,7 +50,7 @@ class SlotTable {
   const SlotLimits& limits() const { return limits_; }
   int64_t num_open() const;
 
-  // Of everything that the table says: equal on ranks that agree.
+  // Of everything that the table says and of all ids that ever came in: equal on ranks that agree.
   uint32_t Digest() const;
 
  private:
@@ -62,6 +63,7 @@ class SlotTable {
 
   const SlotLimits limits_;
   std::vector<Slot> slots_;
+  uint32_t history_ = 0;  // CRC of all ids given to Advance
 };
 
 }  // namespace deltaserve

@@ -9,15 +9,15 @@
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
-#include "kernels/tensor/arena.h"
 #include "worker/engine/slot_table.h"
 #include "worker/engine/step_plan.h"
 #include "worker/models/model.h"
 
 namespace deltaserve {
 
-// Engine thread. Owner: Executor. Block tables stay on the device and are copied a row at a time,
-// when a slot opens or grows; everything else travels anew each step.
+// Engine thread. Owner: Executor. All memory is allocated by Create. Block tables stay on the
+// device and are copied a row at a time, when a slot opens or grows; everything else travels anew
+// each step.
 class StepInputs {
  public:
   static absl::StatusOr<std::unique_ptr<StepInputs>> Create(Device& device,
@@ -25,8 +25,8 @@ class StepInputs {
 
   // What a step works on; views are valid until the next Upload.
   struct Views {
-    BuildRowsArgs build;        // `out` points to batch.rows
-    ForwardBatch batch;         // its row views are scratch of `arena`
+    BuildRowsArgs build;  // `out` points to batch.rows
+    ForwardBatch batch;
     SampleParams sampled;       // one entry a sampled row, as ScorePlan::order has them
     TensorView sampled_scored;  // i32 [sampled] in that order: index into the scored rows
     TensorView logits_scored;   // i32 [logits], the same
@@ -37,11 +37,7 @@ class StepInputs {
 
   // Stages and enqueues one copy. `slots`: after Apply(plan). Host memory is this object's: not to
   // be called again before Device::Synchronize().
-  void Upload(const StepPlan& plan,
-              const ScorePlan& score,
-              const SlotTable& slots,
-              Arena& arena,
-              Views* views);
+  void Upload(const StepPlan& plan, const ScorePlan& score, const SlotTable& slots, Views* views);
 
  private:
   StepInputs(Device& device, const SlotLimits& limits);
@@ -50,12 +46,14 @@ class StepInputs {
   template <typename T>
   TensorView Stage(std::span<const T> values);
   void StageSlots(const StepPlan& plan, const SlotTable& slots, Views* views);
+  void CarveRows(RowBatch* rows) const;
   void StageSampling(const ScorePlan& score, const SlotTable& slots, Views* views);
 
   Device& device_;
   const SlotLimits limits_;
   Buffer host_, on_device_;
   Buffer host_tables_, tables_;
+  Buffer rows_;             // what BuildRows makes
   TensorView block_table_;  // i32 [num_slots, max_blocks_per_slot]
   size_t staged_ = 0;       // bytes
 };

@@ -33,10 +33,10 @@ Scoring ScoringOf(const SamplingSettings& sampling, bool logprobs);
 struct OpenSlot {
   int32_t slot = 0;
   int32_t state = 0;
-  SamplingSettings sampling;
+  SamplingSettings sampling = {};
   uint32_t sample_index = 0;
-  uint32_t num_generated = 0;   // of a resumed request, counted by the random counter
-  std::vector<int32_t> blocks;  // KV block of each 64 positions
+  uint32_t num_generated = 0;        // of a resumed request, counted by the random counter
+  std::vector<int32_t> blocks = {};  // KV block of each 64 positions
 };
 
 enum class StateAction : uint8_t { kZero = 1 };
@@ -50,7 +50,7 @@ struct StateOp {
 // Adds blocks at the end of a slot's table.
 struct GrowSlot {
   int32_t slot = 0;
-  std::vector<int32_t> blocks;
+  std::vector<int32_t> blocks = {};
   bool operator==(const GrowSlot&) const = default;
 };
 
@@ -66,9 +66,9 @@ struct DecodeRow {
 struct PrefillChunk {
   int32_t slot = 0;
   int32_t start = 0;  // multiple of 64; the slot's length
-  std::vector<int32_t> ids;
-  std::vector<int32_t> logit_offsets;  // into ids, ascending: rows whose logits rank 0 wants
-  Scoring scoring = Scoring::kNone;    // of the last row: kNone unless it ends the prompt
+  std::vector<int32_t> ids = {};
+  std::vector<int32_t> logit_offsets = {};  // into ids, ascending: rows whose logits rank 0 wants
+  Scoring scoring = Scoring::kNone;         // of the last row: kNone unless it ends the prompt
   uint8_t num_top = 0;
   bool operator==(const PrefillChunk&) const = default;
 };
@@ -77,12 +77,12 @@ struct PrefillChunk {
 struct StepPlan {
   PlanKind kind = PlanKind::kStep;
   uint32_t predicted_ms = 0;  // for the watchdog of every rank
-  std::vector<int32_t> closes;
-  std::vector<OpenSlot> opens;
-  std::vector<StateOp> state_ops;
-  std::vector<GrowSlot> grows;
-  std::vector<DecodeRow> decodes;
-  std::vector<PrefillChunk> chunks;
+  std::vector<int32_t> closes = {};
+  std::vector<OpenSlot> opens = {};
+  std::vector<StateOp> state_ops = {};
+  std::vector<GrowSlot> grows = {};
+  std::vector<DecodeRow> decodes = {};
+  std::vector<PrefillChunk> chunks = {};
 
   int64_t num_chunk_rows() const;
   int64_t num_rows() const { return static_cast<int64_t>(decodes.size()) + num_chunk_rows(); }

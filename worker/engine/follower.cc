@@ -1,0 +1,28 @@
+#include "worker/engine/follower.h"
+
+#include "kernels/base/status_macros.h"
+
+namespace deltaserve {
+
+absl::Status RunFollower(Executor& executor,
+                         PlanChannel& channel,
+                         ControlLink& link,
+                         Watchdog& watchdog) {
+  PlanMessage message;
+  while (true) {
+    DS_RETURN_IF_ERROR(channel.Receive(&message));
+    DS_ASSIGN_OR_RETURN(const StepPlan plan, ParsePlan(message.payload));
+    watchdog.StepStarted(message.step, absl::Milliseconds(plan.predicted_ms));
+    DS_RETURN_IF_ERROR(executor.Run(plan).status());
+    if (plan.kind == PlanKind::kStep) {
+      watchdog.StepFinished();
+      continue;
+    }
+    DS_RETURN_IF_ERROR(executor.CheckAgreement());
+    watchdog.Idle();
+    if (plan.kind == PlanKind::kStop) return absl::OkStatus();
+    DS_RETURN_IF_ERROR(link.WaitForWake(absl::InfiniteFuture()));
+  }
+}
+
+}  // namespace deltaserve

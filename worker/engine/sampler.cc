@@ -1,0 +1,232 @@
+#include "worker/engine/sampler.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace deltaserve {
+namespace {
+
+SampleParams Slice(const SampleParams& params, int64_t begin, int64_t count) {
+  return {.temperature = params.temperature.Rows(begin, count),
+          .top_k = params.top_k.Rows(begin, count),
+          .top_p = params.top_p.Rows(begin, count),
+          .min_p = params.min_p.Rows(begin, count),
+          .seed = params.seed.Rows(begin, count),
+          .sample_index = params.sample_index.Rows(begin, count),
+          .token_index = params.token_index.Rows(begin, count)};
+}
+
+}  // namespace
+
+Sampler::Sampler(Device& device, Communicator& comm, const Sizes& sizes)
+    : device_(device), comm_(comm), sizes_(sizes) {}
+
+absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
+  const ScorePlan& score = *inputs.score;
+  StepResult result;
+  result.ids.resize(score.sampled.size());
+  if (comm_.rank() == 0) {
+    result.logprobs.resize(score.sampled.size());
+    for (size_t i = 0; i < score.logits.size(); ++i) {
+      result.logits.emplace_back(static_cast<size_t>(sizes_.vocab_rows));
+    }
+  }
+  DS_RETURN_IF_ERROR(RunMerged(inputs, arena, &result));
+  DS_RETURN_IF_ERROR(RunGathered(inputs, arena, &result));
+  DS_RETURN_IF_ERROR(RunLogits(inputs, arena, &result));
+  DS_RETURN_IF_ERROR(device_.Synchronize());
+  return result;
+}
+
+absl::Status Sampler::StoreId(int32_t id, int32_t sampled, StepResult* result) const {
+  if (id < 0 || id >= sizes_.num_tokens) {
+    return absl::InternalError(
+        absl::StrCat("sampling gave token ", id, " of ", sizes_.num_tokens,
+                     ": the row's logits are not finite; check the weights"));
+  }
+  result->ids[static_cast<size_t>(sampled)] = id;
+  return absl::OkStatus();
+}
+
+std::vector<int32_t> Sampler::Merge(const std::vector<int32_t>& pairs, int64_t rows) const {
+  std::vector<int32_t> ids(static_cast<size_t>(rows));
+  for (int64_t row = 0; row < rows; ++row) {
+    float best = 0;
+    int32_t best_id = -1;
+    for (int64_t rank = 0; rank < comm_.size(); ++rank) {
+      const auto at = [&](int64_t which) {
+        return pairs[static_cast<size_t>((rank * 2 + which) * rows + row)];
+      };
+      const float value = std::bit_cast<float>(at(0));
+      // Ids ascend with ranks, so the first of equal values has the lowest id.
+      if (best_id < 0 || value > best) {
+        best = value;
+        best_id = at(1);
+      }
+    }
+    ids[static_cast<size_t>(row)] = best_id;
+  }
+  return ids;
+}
+
+absl::Status Sampler::RunMerged(const Inputs& inputs, Arena& arena, StepResult* result) {
+  const ScorePlan& score = *inputs.score;
+  const int64_t rows = score.num_merged;
+  if (rows == 0) return absl::OkStatus();
+  const ArenaScope scope(arena);
+  TensorView logits = inputs.logits;
+  if (rows != logits.dim(0)) {
+    logits = arena.Allocate(DType::kF32, {rows, sizes_.local_rows});
+    device_.ops().GatherRows(
+        {.x = inputs.logits, .rows = inputs.sampled_scored.Rows(0, rows), .out = logits});
+  }
+  const SampleParams params = Slice(inputs.params, 0, rows);
+  const TensorView pairs = arena.Allocate(DType::kI32, {2, rows});
+  const TensorView values = pairs.Row(0);
+  device_.ops().SampleLocal({.logits = logits,
+                             .first_id = sizes_.local_begin,
+                             .num_tokens = sizes_.num_tokens,
+                             .params = &params,
+                             .value = TensorView(values.data(), DType::kF32, {rows}),
+                             .id = pairs.Row(1)});
+  TensorView all = pairs;
+  if (comm_.size() > 1) {
+    all = arena.Allocate(DType::kI32, {comm_.size(), 2, rows});
+    comm_.AllGather(pairs, all);
+  }
+  std::vector<int32_t> host(static_cast<size_t>(all.numel()));
+  device_.CopyToHost(host.data(), all);
+  DS_RETURN_IF_ERROR(device_.Synchronize());
+  const std::vector<int32_t> ids = Merge(host, rows);
+  for (int64_t row = 0; row < rows; ++row) {
+    DS_RETURN_IF_ERROR(
+        StoreId(ids[static_cast<size_t>(row)], score.order[static_cast<size_t>(row)], result));
+  }
+  return absl::OkStatus();
+}
+
+TensorView Sampler::GatherWholeRows(TensorView logits, TensorView scored, Arena& arena) {
+  const int64_t rows = scored.numel();
+  const int64_t size = comm_.size();
+  const TensorView mine = arena.Allocate(DType::kF32, {rows, sizes_.local_rows});
+  device_.ops().GatherRows({.x = logits, .rows = scored, .out = mine});
+  if (size == 1) return mine;
+  if (comm_.rank() != 0) {
+    comm_.Gather(mine.Reshape({rows * sizes_.local_rows}), TensorView(), 0);
+    return TensorView();
+  }
+  const TensorView parts = arena.Allocate(DType::kF32, {size, rows, sizes_.local_rows});
+  comm_.Gather(mine.Reshape({rows * sizes_.local_rows}),
+               parts.Reshape({size, rows * sizes_.local_rows}), 0);
+  const TensorView whole = arena.Allocate(DType::kF32, {rows, size * sizes_.local_rows});
+  const TensorView pieces = whole.Reshape({rows * size, sizes_.local_rows});
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t rank = 0; rank < size; ++rank) {
+      device_.Copy(pieces.Row(row * size + rank), parts.Row(rank).Row(row));
+    }
+  }
+  return whole;
+}
+
+absl::Status Sampler::SampleBlock(const Inputs& inputs,
+                                  int64_t begin,
+                                  int64_t count,
+                                  TensorView ids,
+                                  Arena& arena,
+                                  StepResult* result) {
+  const ArenaScope scope(arena);
+  const TensorView whole =
+      GatherWholeRows(inputs.logits, inputs.sampled_scored.Rows(begin, count), arena);
+  if (comm_.rank() != 0) return absl::OkStatus();
+  const SampleParams params = Slice(inputs.params, begin, count);
+  device_.ops().Sample(
+      {.logits = whole, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
+
+  const auto sampled = [&](int64_t row) {
+    return static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin + row)]);
+  };
+  int64_t num_top = -1;
+  for (int64_t row = 0; row < count; ++row) {
+    const ScorePlan::Sampled& wanted = inputs.score->sampled[sampled(row)];
+    if (wanted.scoring != Scoring::kGatheredLogProbs) continue;
+    num_top = std::max(num_top, int64_t{wanted.num_top});
+  }
+  if (num_top < 0) return absl::OkStatus();
+  num_top = std::max<int64_t>(num_top, 1);
+  const TensorView logprob = arena.Allocate(DType::kF32, {count});
+  const TensorView rank = arena.Allocate(DType::kI32, {count});
+  const TensorView top_id = arena.Allocate(DType::kI32, {count, num_top});
+  const TensorView top_logprob = arena.Allocate(DType::kF32, {count, num_top});
+  device_.ops().LogProbs({.logits = whole,
+                          .num_tokens = sizes_.num_tokens,
+                          .id = ids,
+                          .logprob = logprob,
+                          .rank = rank,
+                          .top_id = top_id,
+                          .top_logprob = top_logprob},
+                         arena);
+  std::vector<int32_t> host_id(static_cast<size_t>(count)), host_rank(host_id.size()),
+      host_top_id(static_cast<size_t>(count * num_top));
+  std::vector<float> host_logprob(host_id.size()), host_top_logprob(host_top_id.size());
+  device_.CopyToHost(host_id.data(), ids);
+  device_.CopyToHost(host_rank.data(), rank);
+  device_.CopyToHost(host_logprob.data(), logprob);
+  device_.CopyToHost(host_top_id.data(), top_id);
+  device_.CopyToHost(host_top_logprob.data(), top_logprob);
+  DS_RETURN_IF_ERROR(device_.Synchronize());
+  for (int64_t row = 0; row < count; ++row) {
+    const size_t at = static_cast<size_t>(row);
+    TokenLogProb& out = result->logprobs[sampled(row)];
+    out = {.id = host_id[at], .logprob = host_logprob[at], .rank = host_rank[at]};
+    for (int i = 0; i < inputs.score->sampled[sampled(row)].num_top; ++i) {
+      const size_t top = static_cast<size_t>(row * num_top + i);
+      out.top.emplace_back(host_top_id[top], host_top_logprob[top]);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Sampler::RunGathered(const Inputs& inputs, Arena& arena, StepResult* result) {
+  const ScorePlan& score = *inputs.score;
+  const int64_t first = score.num_merged;
+  const int64_t rows = static_cast<int64_t>(score.order.size()) - first;
+  if (rows == 0) return absl::OkStatus();
+  const ArenaScope scope(arena);
+  const TensorView ids = arena.Allocate(DType::kI32, {rows});
+  for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
+    const int64_t count = std::min(kGatherRows, rows - begin);
+    DS_RETURN_IF_ERROR(
+        SampleBlock(inputs, first + begin, count, ids.Rows(begin, count), arena, result));
+  }
+  if (comm_.size() > 1) comm_.Broadcast(ids, 0);
+  std::vector<int32_t> host(static_cast<size_t>(rows));
+  device_.CopyToHost(host.data(), ids);
+  DS_RETURN_IF_ERROR(device_.Synchronize());
+  for (int64_t row = 0; row < rows; ++row) {
+    DS_RETURN_IF_ERROR(StoreId(host[static_cast<size_t>(row)],
+                               score.order[static_cast<size_t>(first + row)], result));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Sampler::RunLogits(const Inputs& inputs, Arena& arena, StepResult* result) {
+  const int64_t rows = static_cast<int64_t>(inputs.score->logits.size());
+  for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
+    const ArenaScope scope(arena);
+    const int64_t count = std::min(kGatherRows, rows - begin);
+    const TensorView whole =
+        GatherWholeRows(inputs.logits, inputs.logits_scored.Rows(begin, count), arena);
+    if (comm_.rank() != 0) continue;
+    for (int64_t row = 0; row < count; ++row) {
+      device_.CopyToHost(result->logits[static_cast<size_t>(begin + row)].data(),
+                         whole.Row(row).Rows(0, sizes_.vocab_rows));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace deltaserve

@@ -1,0 +1,216 @@
+#include "worker/engine/slot_table.h"
+
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+#include "kernels/ops.h"
+#include "worker/comm/crc32.h"
+
+namespace deltaserve {
+namespace {
+
+absl::Status Misfit(const std::string& what) {
+  return absl::DataLossError("plan does not fit the slot table: " + what);
+}
+
+// Collects 32-bit words for a checksum.
+class WordCrc {
+ public:
+  explicit WordCrc(uint32_t seed) : crc_(seed) {}
+
+  void Add(uint32_t word) {
+    const uint8_t bytes[4] = {static_cast<uint8_t>(word), static_cast<uint8_t>(word >> 8),
+                              static_cast<uint8_t>(word >> 16), static_cast<uint8_t>(word >> 24)};
+    crc_ = Crc32(bytes, crc_);
+  }
+  void Add(int32_t word) { Add(static_cast<uint32_t>(word)); }
+  void Add(float word) { Add(std::bit_cast<uint32_t>(word)); }
+  uint32_t crc() const { return crc_; }
+
+ private:
+  uint32_t crc_;
+};
+
+}  // namespace
+
+SlotTable::SlotTable(const SlotLimits& limits)
+    : limits_(limits), slots_(static_cast<size_t>(limits.num_slots)) {}
+
+absl::Status SlotTable::CheckOpen(int32_t slot, const char* what) const {
+  if (slot < 0 || slot >= limits_.num_slots) {
+    return Misfit(absl::StrCat(what, " of slot ", slot, " of ", limits_.num_slots));
+  }
+  if (!this->slot(slot).open) return Misfit(absl::StrCat(what, " of slot ", slot, ", not open"));
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::ApplyClose(int32_t slot) {
+  DS_RETURN_IF_ERROR(CheckOpen(slot, "close"));
+  slots_[static_cast<size_t>(slot)] = Slot();
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::Append(int32_t slot, std::span<const int32_t> blocks) {
+  Slot& target = slots_[static_cast<size_t>(slot)];
+  for (const int32_t block : blocks) {
+    if (block < 0 || block >= limits_.num_blocks) {
+      return Misfit(absl::StrCat("block ", block, " of ", limits_.num_blocks));
+    }
+    target.blocks.push_back(block);
+  }
+  if (static_cast<int64_t>(target.blocks.size()) > limits_.max_blocks_per_slot) {
+    return Misfit(absl::StrCat("slot ", slot, " has ", target.blocks.size(), " blocks, ",
+                               limits_.max_blocks_per_slot, " at most"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
+  if (open.slot < 0 || open.slot >= limits_.num_slots) {
+    return Misfit(absl::StrCat("open of slot ", open.slot, " of ", limits_.num_slots));
+  }
+  Slot& slot = slots_[static_cast<size_t>(open.slot)];
+  if (slot.open) return Misfit(absl::StrCat("open of slot ", open.slot, ", which is open"));
+  if (open.state < 0 || open.state >= limits_.num_states) {
+    return Misfit(absl::StrCat("state ", open.state, " of ", limits_.num_states));
+  }
+  slot = Slot{.open = true,
+              .num_generated = open.num_generated,
+              .state = open.state,
+              .sample_index = open.sample_index,
+              .sampling = open.sampling};
+  return Append(open.slot, open.blocks);
+}
+
+absl::Status SlotTable::CheckDecode(const DecodeRow& decode) const {
+  DS_RETURN_IF_ERROR(CheckOpen(decode.slot, "decode"));
+  const Slot& slot = this->slot(decode.slot);
+  if (slot.last_token < 0) {
+    return Misfit(absl::StrCat("decode of slot ", decode.slot, ", which has no token yet"));
+  }
+  if (decode.scoring == Scoring::kNone) {
+    return Misfit(absl::StrCat("decode of slot ", decode.slot, " without sampling"));
+  }
+  if (slot.length >= static_cast<int64_t>(slot.blocks.size()) * kBlockTokens) {
+    return Misfit(absl::StrCat("decode of slot ", decode.slot, " beyond its blocks"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::CheckChunk(const PrefillChunk& chunk) const {
+  DS_RETURN_IF_ERROR(CheckOpen(chunk.slot, "chunk"));
+  const Slot& slot = this->slot(chunk.slot);
+  const int64_t length = static_cast<int64_t>(chunk.ids.size());
+  if (chunk.start != slot.length || chunk.start % kBlockTokens != 0 || slot.last_token >= 0) {
+    return Misfit(absl::StrCat("chunk of slot ", chunk.slot, " starts at ", chunk.start,
+                               ", the slot holds ", slot.length));
+  }
+  if (length == 0 ||
+      chunk.start + length > static_cast<int64_t>(slot.blocks.size()) * kBlockTokens) {
+    return Misfit(absl::StrCat("chunk of ", length, " tokens at ", chunk.start, " of slot ",
+                               chunk.slot, ", which has ", slot.blocks.size(), " blocks"));
+  }
+  for (const int32_t id : chunk.ids) {
+    if (id < 0 || id >= limits_.vocab_rows) {
+      return Misfit(absl::StrCat("token ", id, " of ", limits_.vocab_rows));
+    }
+  }
+  int64_t before = -1;
+  for (const int32_t offset : chunk.logit_offsets) {
+    if (offset <= before || offset >= length || !limits_.prompt_logits) {
+      return Misfit(absl::StrCat("logits at ", offset, " of a chunk of ", length));
+    }
+    before = offset;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SlotTable::Apply(const StepPlan& plan) {
+  for (const int32_t slot : plan.closes) DS_RETURN_IF_ERROR(ApplyClose(slot));
+  for (const OpenSlot& open : plan.opens) DS_RETURN_IF_ERROR(ApplyOpen(open));
+  for (const StateOp& op : plan.state_ops) {
+    if (op.state < 0 || op.state >= limits_.num_states) {
+      return Misfit(absl::StrCat("state ", op.state, " of ", limits_.num_states));
+    }
+  }
+  for (const GrowSlot& grow : plan.grows) {
+    DS_RETURN_IF_ERROR(CheckOpen(grow.slot, "growth"));
+    DS_RETURN_IF_ERROR(Append(grow.slot, grow.blocks));
+  }
+  std::vector<bool> seen(slots_.size());
+  const auto check_once = [&seen](int32_t slot) {
+    if (seen[static_cast<size_t>(slot)]) return Misfit(absl::StrCat("slot ", slot, " runs twice"));
+    seen[static_cast<size_t>(slot)] = true;
+    return absl::OkStatus();
+  };
+  int64_t logit_rows = 0;
+  for (const DecodeRow& decode : plan.decodes) {
+    DS_RETURN_IF_ERROR(CheckDecode(decode));
+    DS_RETURN_IF_ERROR(check_once(decode.slot));
+  }
+  for (const PrefillChunk& chunk : plan.chunks) {
+    DS_RETURN_IF_ERROR(CheckChunk(chunk));
+    DS_RETURN_IF_ERROR(check_once(chunk.slot));
+    logit_rows += static_cast<int64_t>(chunk.logit_offsets.size());
+  }
+  if (plan.num_rows() > limits_.max_rows || logit_rows > kMaxLogitRows) {
+    return Misfit(absl::StrCat(plan.num_rows(), " rows, ", logit_rows, " of them for logits; ",
+                               limits_.max_rows, " and ", kMaxLogitRows, " at most"));
+  }
+  return absl::OkStatus();
+}
+
+void SlotTable::Advance(const StepPlan& plan, std::span<const int32_t> ids) {
+  size_t next = 0;
+  WordCrc history(history_);
+  const auto take = [&](Slot& slot) {
+    DS_CHECK_LT(next, ids.size());
+    slot.last_token = ids[next++];
+    ++slot.num_generated;
+    history.Add(slot.last_token);
+  };
+  for (const DecodeRow& decode : plan.decodes) {
+    Slot& slot = slots_[static_cast<size_t>(decode.slot)];
+    ++slot.length;
+    take(slot);
+  }
+  for (const PrefillChunk& chunk : plan.chunks) {
+    Slot& slot = slots_[static_cast<size_t>(chunk.slot)];
+    slot.length += static_cast<int32_t>(chunk.ids.size());
+    if (chunk.scoring != Scoring::kNone) take(slot);
+  }
+  DS_CHECK_EQ(next, ids.size());
+  history_ = history.crc();
+}
+
+int64_t SlotTable::num_open() const {
+  int64_t open = 0;
+  for (const Slot& slot : slots_) open += slot.open ? 1 : 0;
+  return open;
+}
+
+uint32_t SlotTable::Digest() const {
+  WordCrc crc(history_);
+  for (const Slot& slot : slots_) {
+    crc.Add(slot.open ? 1u : 0u);
+    if (!slot.open) continue;
+    crc.Add(slot.length);
+    crc.Add(slot.last_token);
+    crc.Add(slot.num_generated);
+    crc.Add(slot.state);
+    crc.Add(slot.sample_index);
+    crc.Add(slot.sampling.temperature);
+    crc.Add(slot.sampling.top_p);
+    crc.Add(slot.sampling.top_k);
+    crc.Add(slot.sampling.min_p);
+    crc.Add(static_cast<uint32_t>(slot.sampling.seed));
+    crc.Add(static_cast<uint32_t>(slot.sampling.seed >> 32));
+    crc.Add(static_cast<uint32_t>(slot.blocks.size()));
+    for (const int32_t block : slot.blocks) crc.Add(block);
+  }
+  return crc.crc();
+}
+
+}  // namespace deltaserve

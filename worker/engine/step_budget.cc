@@ -1,0 +1,60 @@
+#include "worker/engine/step_budget.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/ops.h"
+
+namespace deltaserve {
+namespace {
+
+// Weight of the newest step in the estimates.
+constexpr double kNewest = 0.25;
+// Seconds of work after which what was measured counts 1/e.
+constexpr double kMemorySeconds = 5;
+
+void Blend(double sample, double* estimate) {
+  *estimate = *estimate == 0 ? sample : *estimate + kNewest * (sample - *estimate);
+}
+
+}  // namespace
+
+StepBudget::StepBudget(const Options& options, absl::Duration probe) : options_(options) {
+  seconds_per_prefill_ = absl::ToDoubleSeconds(probe) / static_cast<double>(kBlockTokens);
+}
+
+int64_t StepBudget::tokens() const {
+  if (options_.fixed > 0) return options_.fixed;
+  if (seconds_per_prefill_ <= 0) return kBlockTokens;
+  const double room = absl::ToDoubleSeconds(options_.target) - decode_seconds_;
+  const double blocks = room / seconds_per_prefill_ / static_cast<double>(kBlockTokens);
+  const double most = static_cast<double>(options_.cap / kBlockTokens);
+  return static_cast<int64_t>(std::clamp(std::floor(blocks), 1.0, std::max(most, 1.0))) *
+         kBlockTokens;
+}
+
+absl::Duration StepBudget::Predict(int64_t prefill_rows, int64_t decode_rows) const {
+  const double seconds = static_cast<double>(prefill_rows) * seconds_per_prefill_ +
+                         (decode_rows > 0 ? decode_seconds_ : 0);
+  return absl::Seconds(seconds);
+}
+
+void StepBudget::Record(int64_t prefill_rows, int64_t decode_rows, absl::Duration took) {
+  const double seconds = absl::ToDoubleSeconds(took);
+  if (prefill_rows == 0) {
+    Blend(seconds, &decode_seconds_);
+  } else {
+    const double prefill_seconds = std::max(0.0, seconds - (decode_rows > 0 ? decode_seconds_ : 0));
+    Blend(prefill_seconds / static_cast<double>(prefill_rows), &seconds_per_prefill_);
+  }
+  decode_rate_.Add(static_cast<double>(decode_rows), seconds);
+  prefill_rate_.Add(static_cast<double>(prefill_rows), seconds);
+}
+
+void StepBudget::Rate::Add(double more_tokens, double more_seconds) {
+  const double keep = std::exp(-more_seconds / kMemorySeconds);
+  tokens = tokens * keep + more_tokens;
+  seconds = seconds * keep + more_seconds;
+}
+
+}  // namespace deltaserve

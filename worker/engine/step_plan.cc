@@ -1,0 +1,80 @@
+#include "worker/engine/step_plan.h"
+
+#include <algorithm>
+
+namespace deltaserve {
+
+Scoring ScoringOf(const SamplingSettings& sampling, bool logprobs) {
+  if (logprobs) return Scoring::kGatheredLogProbs;
+  const bool filtered = sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0;
+  return sampling.temperature == 0 || !filtered ? Scoring::kMerged : Scoring::kGathered;
+}
+
+int64_t StepPlan::num_chunk_rows() const {
+  int64_t rows = 0;
+  for (const PrefillChunk& chunk : chunks) rows += static_cast<int64_t>(chunk.ids.size());
+  return rows;
+}
+
+bool operator==(const OpenSlot& a, const OpenSlot& b) {
+  return a.slot == b.slot && a.state == b.state && a.sample_index == b.sample_index &&
+         a.num_generated == b.num_generated && a.blocks == b.blocks &&
+         a.sampling.temperature == b.sampling.temperature && a.sampling.top_p == b.sampling.top_p &&
+         a.sampling.top_k == b.sampling.top_k && a.sampling.min_p == b.sampling.min_p &&
+         a.sampling.seed == b.sampling.seed;
+}
+
+bool operator==(const StepPlan& a, const StepPlan& b) {
+  return a.kind == b.kind && a.predicted_ms == b.predicted_ms && a.closes == b.closes &&
+         a.opens == b.opens && a.state_ops == b.state_ops && a.grows == b.grows &&
+         a.decodes == b.decodes && a.chunks == b.chunks;
+}
+
+namespace {
+
+void ScoreChunk(const PrefillChunk& chunk, int32_t first_row, ScorePlan* score) {
+  const int32_t last = static_cast<int32_t>(chunk.ids.size()) - 1;
+  bool last_scored = false;
+  for (const int32_t offset : chunk.logit_offsets) {
+    score->logits.push_back({.slot = chunk.slot,
+                             .position = chunk.start + offset,
+                             .scored = static_cast<int32_t>(score->rows.size())});
+    score->rows.push_back(first_row + offset);
+    last_scored = offset == last;
+  }
+  if (chunk.scoring == Scoring::kNone) return;
+  if (!last_scored) score->rows.push_back(first_row + last);
+  score->sampled.push_back({.slot = chunk.slot,
+                            .scored = static_cast<int32_t>(score->rows.size()) - 1,
+                            .scoring = chunk.scoring,
+                            .num_top = chunk.num_top});
+}
+
+}  // namespace
+
+ScorePlan MakeScorePlan(const StepPlan& plan) {
+  ScorePlan score;
+  int32_t row = 0;
+  for (const DecodeRow& decode : plan.decodes) {
+    score.sampled.push_back({.slot = decode.slot,
+                             .scored = static_cast<int32_t>(score.rows.size()),
+                             .scoring = decode.scoring,
+                             .num_top = decode.num_top});
+    score.rows.push_back(row++);
+  }
+  for (const PrefillChunk& chunk : plan.chunks) {
+    ScoreChunk(chunk, row, &score);
+    row += static_cast<int32_t>(chunk.ids.size());
+  }
+  for (const bool merged : {true, false}) {
+    for (size_t i = 0; i < score.sampled.size(); ++i) {
+      if ((score.sampled[i].scoring == Scoring::kMerged) == merged) {
+        score.order.push_back(static_cast<int32_t>(i));
+      }
+    }
+    if (merged) score.num_merged = static_cast<int64_t>(score.order.size());
+  }
+  return score;
+}
+
+}  // namespace deltaserve

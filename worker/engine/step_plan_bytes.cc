@@ -1,0 +1,220 @@
+// Serialisation of StepPlan: little-endian, every array preceded by its 32-bit count.
+
+#include <bit>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/status_macros.h"
+#include "worker/engine/step_plan.h"
+
+namespace deltaserve {
+namespace {
+
+constexpr uint8_t kVersion = 1;
+
+class Writer {
+ public:
+  explicit Writer(std::vector<uint8_t>* out) : out_(*out) {}
+
+  void U8(uint8_t value) { out_.push_back(value); }
+  void U32(uint32_t value) { Bytes(value, 4); }
+  void U64(uint64_t value) { Bytes(value, 8); }
+  void I32(int32_t value) { U32(static_cast<uint32_t>(value)); }
+  void F32(float value) { U32(std::bit_cast<uint32_t>(value)); }
+  void Count(size_t value) { U32(static_cast<uint32_t>(value)); }
+  void Ints(const std::vector<int32_t>& values) {
+    Count(values.size());
+    for (const int32_t value : values) I32(value);
+  }
+
+ private:
+  void Bytes(uint64_t value, int count) {
+    for (int i = 0; i < count; ++i) out_.push_back(static_cast<uint8_t>(value >> (8 * i)));
+  }
+
+  std::vector<uint8_t>& out_;
+};
+
+// Reads past the end give zeros and set `failed`.
+class Reader {
+ public:
+  explicit Reader(std::span<const uint8_t> bytes) : bytes_(bytes) {}
+
+  uint8_t U8() { return static_cast<uint8_t>(Bytes(1)); }
+  uint32_t U32() { return static_cast<uint32_t>(Bytes(4)); }
+  uint64_t U64() { return Bytes(8); }
+  int32_t I32() { return static_cast<int32_t>(U32()); }
+  float F32() { return std::bit_cast<float>(U32()); }
+
+  // A count of elements of at least `least_bytes` each: never more than what is left can hold, so
+  // that damage cannot ask for much memory.
+  size_t Count(size_t least_bytes) {
+    const size_t count = U32();
+    if (count <= bytes_.size() / least_bytes) return count;
+    Fail();
+    return 0;
+  }
+
+  std::vector<int32_t> Ints() {
+    std::vector<int32_t> values(Count(4));
+    for (int32_t& value : values) value = I32();
+    return values;
+  }
+
+  // An enumerator of [first, last].
+  template <typename Enum>
+  Enum Kind(Enum first, Enum last) {
+    const uint8_t value = U8();
+    if (value < static_cast<uint8_t>(first) || value > static_cast<uint8_t>(last)) {
+      Fail();
+      return first;
+    }
+    return static_cast<Enum>(value);
+  }
+
+  void Fail() {
+    failed_ = true;
+    bytes_ = {};
+  }
+  bool failed() const { return failed_; }
+  bool at_end() const { return bytes_.empty(); }
+
+ private:
+  uint64_t Bytes(size_t count) {
+    if (bytes_.size() < count) {
+      Fail();
+      return 0;
+    }
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; ++i) value |= uint64_t{bytes_[i]} << (8 * i);
+    bytes_ = bytes_.subspan(count);
+    return value;
+  }
+
+  std::span<const uint8_t> bytes_;
+  bool failed_ = false;
+};
+
+void Write(const OpenSlot& open, Writer& out) {
+  out.I32(open.slot);
+  out.I32(open.state);
+  out.F32(open.sampling.temperature);
+  out.F32(open.sampling.top_p);
+  out.I32(open.sampling.top_k);
+  out.F32(open.sampling.min_p);
+  out.U64(open.sampling.seed);
+  out.U32(open.sample_index);
+  out.U32(open.num_generated);
+  out.Ints(open.blocks);
+}
+
+OpenSlot ReadOpen(Reader& in) {
+  OpenSlot open;
+  open.slot = in.I32();
+  open.state = in.I32();
+  open.sampling.temperature = in.F32();
+  open.sampling.top_p = in.F32();
+  open.sampling.top_k = in.I32();
+  open.sampling.min_p = in.F32();
+  open.sampling.seed = in.U64();
+  open.sample_index = in.U32();
+  open.num_generated = in.U32();
+  open.blocks = in.Ints();
+  return open;
+}
+
+PrefillChunk ReadChunk(Reader& in) {
+  PrefillChunk chunk;
+  chunk.slot = in.I32();
+  chunk.start = in.I32();
+  chunk.ids = in.Ints();
+  chunk.logit_offsets = in.Ints();
+  chunk.scoring = in.Kind(Scoring::kNone, Scoring::kGatheredLogProbs);
+  chunk.num_top = in.U8();
+  return chunk;
+}
+
+void WriteRows(const StepPlan& plan, Writer& out) {
+  out.Count(plan.decodes.size());
+  for (const DecodeRow& decode : plan.decodes) {
+    out.I32(decode.slot);
+    out.U8(static_cast<uint8_t>(decode.scoring));
+    out.U8(decode.num_top);
+  }
+  out.Count(plan.chunks.size());
+  for (const PrefillChunk& chunk : plan.chunks) {
+    out.I32(chunk.slot);
+    out.I32(chunk.start);
+    out.Ints(chunk.ids);
+    out.Ints(chunk.logit_offsets);
+    out.U8(static_cast<uint8_t>(chunk.scoring));
+    out.U8(chunk.num_top);
+  }
+}
+
+void ReadRows(Reader& in, StepPlan* plan) {
+  plan->decodes.resize(in.Count(6));
+  for (DecodeRow& decode : plan->decodes) {
+    decode.slot = in.I32();
+    decode.scoring = in.Kind(Scoring::kNone, Scoring::kGatheredLogProbs);
+    decode.num_top = in.U8();
+  }
+  plan->chunks.resize(in.Count(18));
+  for (PrefillChunk& chunk : plan->chunks) chunk = ReadChunk(in);
+}
+
+}  // namespace
+
+void SerializePlan(const StepPlan& plan, std::vector<uint8_t>* bytes) {
+  bytes->clear();
+  Writer out(bytes);
+  out.U8(kVersion);
+  out.U8(static_cast<uint8_t>(plan.kind));
+  out.U32(plan.predicted_ms);
+  out.Ints(plan.closes);
+  out.Count(plan.opens.size());
+  for (const OpenSlot& open : plan.opens) Write(open, out);
+  out.Count(plan.state_ops.size());
+  for (const StateOp& op : plan.state_ops) {
+    out.U8(static_cast<uint8_t>(op.action));
+    out.I32(op.state);
+  }
+  out.Count(plan.grows.size());
+  for (const GrowSlot& grow : plan.grows) {
+    out.I32(grow.slot);
+    out.Ints(grow.blocks);
+  }
+  WriteRows(plan, out);
+}
+
+absl::StatusOr<StepPlan> ParsePlan(std::span<const uint8_t> bytes) {
+  Reader in(bytes);
+  StepPlan plan;
+  if (const uint8_t version = in.U8(); version != kVersion) {
+    return absl::DataLossError(absl::StrCat("plan of version ", version, ": this rank reads ",
+                                            kVersion, "; start every rank from one build"));
+  }
+  plan.kind = in.Kind(PlanKind::kStep, PlanKind::kStop);
+  plan.predicted_ms = in.U32();
+  plan.closes = in.Ints();
+  plan.opens.resize(in.Count(44));
+  for (OpenSlot& open : plan.opens) open = ReadOpen(in);
+  plan.state_ops.resize(in.Count(5));
+  for (StateOp& op : plan.state_ops) {
+    op.action = in.Kind(StateAction::kZero, StateAction::kZero);
+    op.state = in.I32();
+  }
+  plan.grows.resize(in.Count(8));
+  for (GrowSlot& grow : plan.grows) {
+    grow.slot = in.I32();
+    grow.blocks = in.Ints();
+  }
+  ReadRows(in, &plan);
+  if (in.failed() || !in.at_end()) {
+    return absl::DataLossError(
+        absl::StrCat("a plan of ", bytes.size(), " bytes is damaged: the world cannot go on"));
+  }
+  return plan;
+}
+
+}  // namespace deltaserve

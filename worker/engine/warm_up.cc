@@ -1,0 +1,102 @@
+#include "worker/engine/warm_up.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/ops.h"
+#include "worker/engine/engine_options.h"
+
+namespace deltaserve {
+namespace {
+
+constexpr uint8_t kMostTop = 20;
+
+void Open(int32_t slot, std::vector<int32_t> blocks, StepPlan* plan) {
+  plan->opens.push_back({.slot = slot, .state = slot, .blocks = std::move(blocks)});
+  plan->state_ops.push_back({.action = StateAction::kZero, .state = slot});
+}
+
+PrefillChunk Prompt(int32_t slot, int64_t tokens) {
+  return {.slot = slot,
+          .ids = std::vector<int32_t>(static_cast<size_t>(tokens), 0),
+          .scoring = Scoring::kMerged};
+}
+
+// Every slot begins with a prompt of one token.
+StepPlan OpenAll(int64_t sequences) {
+  StepPlan plan;
+  for (int32_t slot = 0; slot < sequences; ++slot) {
+    Open(slot, {slot}, &plan);
+    plan.chunks.push_back(Prompt(slot, 1));
+  }
+  return plan;
+}
+
+StepPlan DecodeAll(int64_t sequences) {
+  StepPlan plan;
+  for (int32_t slot = 0; slot < sequences; ++slot) {
+    plan.decodes.push_back(
+        {.slot = slot, .scoring = Scoring::kGatheredLogProbs, .num_top = kMostTop});
+  }
+  return plan;
+}
+
+// Prompts of `token_budget` tokens in as few slots as hold them, the last ones; decodes in the
+// others. A slot keeps its block; prompts share out those that no decode holds.
+StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_budget) {
+  StepPlan plan;
+  const int64_t per_slot = std::min(limits.max_blocks_per_slot, limits.num_blocks);
+  const int64_t budget_blocks = (token_budget + kBlockTokens - 1) / kBlockTokens;
+  const int64_t chunk_blocks = std::min(budget_blocks, limits.num_blocks);
+  const int64_t prompts = std::min((chunk_blocks + per_slot - 1) / per_slot, sequences);
+  const int64_t decodes = std::min(sequences - prompts, limits.num_blocks - chunk_blocks);
+  for (int32_t slot = 0; slot < decodes; ++slot) plan.decodes.push_back({.slot = slot});
+  int64_t left = token_budget;
+  int64_t next_block = decodes;
+  for (int64_t slot = decodes; slot < sequences; ++slot) {
+    plan.closes.push_back(static_cast<int32_t>(slot));
+    const int64_t blocks = std::min(
+        {per_slot, limits.num_blocks - next_block, (left + kBlockTokens - 1) / kBlockTokens});
+    if (blocks <= 0) continue;
+    std::vector<int32_t> owned(static_cast<size_t>(blocks));
+    std::iota(owned.begin(), owned.end(), static_cast<int32_t>(next_block));
+    Open(static_cast<int32_t>(slot), std::move(owned), &plan);
+    const int64_t tokens = std::min(left, blocks * kBlockTokens);
+    plan.chunks.push_back(Prompt(static_cast<int32_t>(slot), tokens));
+    next_block += blocks;
+    left -= tokens;
+  }
+  PrefillChunk& first = plan.chunks.front();
+  if (limits.prompt_logits) {
+    const int64_t rows = std::min(kMaxLogitRows, static_cast<int64_t>(first.ids.size()));
+    first.logit_offsets.resize(static_cast<size_t>(rows));
+    std::iota(first.logit_offsets.begin(), first.logit_offsets.end(), 0);
+  } else {
+    first.scoring = Scoring::kGathered;
+  }
+  return plan;
+}
+
+}  // namespace
+
+StepPlan ProbePlan() {
+  StepPlan plan;
+  Open(0, {0}, &plan);
+  plan.chunks.push_back(Prompt(0, kBlockTokens));
+  return plan;
+}
+
+std::vector<StepPlan> WarmUpPlans(const SlotLimits& limits, int64_t token_budget) {
+  const int64_t sequences = std::min(limits.num_slots, limits.num_blocks);
+  std::vector<StepPlan> plans;
+  plans.push_back(OpenAll(sequences));
+  plans.push_back(DecodeAll(sequences));
+  plans.push_back(MostRows(limits, sequences, token_budget));
+  StepPlan close{.kind = PlanKind::kIdle};
+  for (const DecodeRow& decode : plans.back().decodes) close.closes.push_back(decode.slot);
+  for (const OpenSlot& open : plans.back().opens) close.closes.push_back(open.slot);
+  plans.push_back(std::move(close));
+  return plans;
+}
+
+}  // namespace deltaserve
