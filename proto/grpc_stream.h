@@ -3,6 +3,7 @@
 // EventStream: the answering side of one server-streaming call. The one place where writes, the
 // end, cancellation and the call's lifetime meet, so that each is idempotent in every state.
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -156,5 +157,21 @@ class EventStream : public grpc::ServerWriteReactor<Event> {
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
 };
+
+// The answer to a streaming call that is refused before it has a stream of its own.
+// Owner: itself, until gRPC is done with it.
+template <typename Event>
+class RefusedStream final : public grpc::ServerWriteReactor<Event> {
+ public:
+  explicit RefusedStream(grpc::Status status) { this->Finish(std::move(status)); }
+  void OnDone() override { delete this; }
+};
+
+// The deadline of a call; infinite where the client set none.
+inline absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const std::chrono::system_clock::time_point deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+  return absl::FromChrono(deadline);
+}
 
 }  // namespace deltaserve

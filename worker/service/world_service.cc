@@ -1,6 +1,5 @@
 #include "worker/service/world_service.h"
 
-#include <chrono>
 #include <random>
 #include <utility>
 #include <vector>
@@ -25,12 +24,6 @@ std::string DrawInstanceId() {
   return id;
 }
 
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  const std::chrono::system_clock::time_point deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
-  return absl::FromChrono(deadline);
-}
-
 // The strong references of `streams`, taken under their lock and used outside of it.
 template <typename Stream>
 std::vector<std::shared_ptr<Stream>> Live(
@@ -42,14 +35,6 @@ std::vector<std::shared_ptr<Stream>> Live(
   }
   return live;
 }
-
-// The answer to a call that is refused before it has a stream of its own.
-template <typename Event>
-class RefusedStream final : public grpc::ServerWriteReactor<Event> {
- public:
-  explicit RefusedStream(grpc::Status status) { this->Finish(std::move(status)); }
-  void OnDone() override { delete this; }
-};
 
 }  // namespace
 

@@ -1,0 +1,81 @@
+#pragma once
+
+// WorldClient: a router's connection to one world: what it serves, how it is, and streams of
+// tokens.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "deltaserve/v1/world.grpc.pb.h"
+#include "grpcpp/grpcpp.h"
+#include "router/worlds/token_call.h"
+#include "router/worlds/world_view.h"
+
+namespace deltaserve {
+
+struct WorldClientOptions {
+  std::string address;                                       // HOST:PORT
+  absl::Duration call_timeout = absl::Seconds(10);           // of Describe
+  absl::Duration assets_timeout = absl::Seconds(60);         // of GetTextAssets
+  absl::Duration report_interval = absl::Milliseconds(200);  // asked of Watch
+  absl::Duration report_timeout = absl::Seconds(15);         // silence that means lost
+  absl::Duration least_backoff = absl::Milliseconds(200);    // between attempts to connect
+  absl::Duration most_backoff = absl::Seconds(5);
+};
+
+// One thread describes the world, fetches its text files once a digest and follows its reports; it
+// starts over, backing off, whenever the connection breaks.
+// Threads: any. Owner: WorldRegistry.
+class WorldClient {
+ public:
+  // Connects in the background, for as long as it lives.
+  explicit WorldClient(const WorldClientOptions& options);
+  ~WorldClient();
+  WorldClient(const WorldClient&) = delete;
+  WorldClient& operator=(const WorldClient&) = delete;
+
+  WorldView View() const;
+
+  // A stream of `request`, counted as in flight from now on; the caller calls Start().
+  std::shared_ptr<TokenCall> NewCall(v1::TokenRequest request,
+                                     absl::Time deadline,
+                                     std::shared_ptr<TokenObserver> observer);
+
+  // Waits until View().state is `state`; false where `deadline` came first.
+  bool Await(WorldState state, absl::Time deadline) const;
+
+ private:
+  void Run();
+  // From connecting to the break of the connection. Never OK.
+  absl::Status Session();
+  absl::StatusOr<std::shared_ptr<const WorldFacts>> Describe();
+  absl::StatusOr<std::shared_ptr<const ModelText>> FetchText(const v1::ServedModel& model);
+  absl::Status Follow();
+
+  void Note(const v1::WorldReport& report);
+  void NoteBroken(const absl::Status& status, absl::Duration backoff)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Makes `context` the one that the destructor cancels; false where that has begun.
+  bool Enter(grpc::ClientContext* context);
+  void Leave();
+
+  const WorldClientOptions options_;
+  const std::shared_ptr<v1::World::Stub> stub_;
+  const std::shared_ptr<std::atomic<uint32_t>> in_flight_;
+  mutable absl::Mutex mutex_;
+  WorldView view_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_report_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace deltaserve
