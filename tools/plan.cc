@@ -1,0 +1,79 @@
+// deltaserve-plan: what a world of N ranks would hold and exchange, without loading a weight.
+
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/flags.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status_macros.h"
+#include "tools/plan_report.h"
+#include "worker/checkpoint/weight_loader.h"
+#include "worker/checkpoint/weight_table.h"
+
+namespace deltaserve {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string moe = "tp";
+  std::string linear_attention = "sharded";
+  PlanReportOptions report;
+  bool json = false;
+  bool fingerprint = false;
+};
+
+void AddFlags(CLI::App& app, Options& options) {
+  app.add_option("model", options.model, "model folder, or a config.json")->required();
+  app.add_option("--ranks", options.report.parallel.ranks, "ranks of the world");
+  app.add_option("--moe", options.moe, "how ranks share experts: tp or ep")
+      ->check(CLI::IsMember({"tp", "ep"}));
+  app.add_option("--linear-attention", options.linear_attention,
+                 "Gated DeltaNet heads: sharded or replicated")
+      ->check(CLI::IsMember({"sharded", "replicated"}));
+  AddBytesOption(app, "--kv-memory", &options.report.kv_memory,
+                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
+  app.add_option("--slots", options.report.slots, "sequences that run at once")
+      ->check(CLI::Range(1, 4096));
+  app.add_flag("--json", options.json, "print JSON");
+  app.add_flag("--fingerprint", options.fingerprint,
+               "print only the weights fingerprint of a model folder");
+}
+
+absl::StatusOr<std::string> Fingerprint(const Options& options, const ModelConfig& config) {
+  DS_ASSIGN_OR_RETURN(const ShardPlan plan, ShardPlan::Create(config, ParallelOptions{}, 0));
+  DS_ASSIGN_OR_RETURN(const auto loader,
+                      OpenCheckpoint(options.model, config, plan,
+                                     WeightTable(config, ParallelOptions{}), LoaderOptions{}));
+  return absl::StrCat(loader->fingerprint(), "\n");
+}
+
+absl::StatusOr<std::string> Answer(Options& options) {
+  DS_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(options.model));
+  for (const std::string& warning : config.warnings) LogWarning("{}", warning);
+  if (options.fingerprint) return Fingerprint(options, config);
+  ParallelOptions& parallel = options.report.parallel;
+  parallel.moe = options.moe == "ep" ? MoeMode::kExpert : MoeMode::kTensor;
+  parallel.linear_attention = options.linear_attention == "replicated"
+                                  ? LinearAttentionMode::kReplicated
+                                  : LinearAttentionMode::kSharded;
+  DS_ASSIGN_OR_RETURN(const PlanReport report, MakePlanReport(config, options.report));
+  return options.json ? PlanJson(report) : PlanText(report);
+}
+
+}  // namespace
+}  // namespace deltaserve
+
+int main(int argc, char** argv) {
+  deltaserve::Options options;
+  deltaserve::CommandLine flags("plan",
+                                "Prints how N ranks would share a model, what each would hold and "
+                                "what a step exchanges, without loading a weight.");
+  deltaserve::AddFlags(flags.app(), options);
+  if (const auto code = flags.Parse(argc, argv)) return *code;
+  deltaserve::InitLogging("warn", "plan");
+  const auto answer = deltaserve::Answer(options);
+  if (!answer.ok()) return flags.Refuse(answer.status());
+  std::fputs(answer->c_str(), stdout);
+  return deltaserve::kExitOk;
+}
