@@ -1,0 +1,267 @@
+// RouteExperts and Experts.
+
+#include "gmock/gmock.h"
+#include "tests/kernels/batch_test.h"
+
+namespace deltaserve {
+namespace {
+
+using testing::ElementsAre;
+
+// Two chained products and a sum over experts.
+constexpr double kExpertsTolerance = 1e-5;
+constexpr double kWeightTolerance = 1e-6;
+
+struct RouteResult {
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+};
+
+RouteResult Route(Device& device,
+                  const std::vector<float>& logits,
+                  int64_t num_experts,
+                  int64_t top_k,
+                  bool normalize) {
+  Session s(device);
+  const int64_t rows = static_cast<int64_t>(logits.size()) / num_experts;
+  const TensorView experts = s.NewI32({rows, top_k});
+  const TensorView weights = s.NewF32({rows, top_k});
+  s.ops().RouteExperts({.logits = s.Put(logits, {rows, num_experts}),
+                        .normalize = normalize,
+                        .experts = experts,
+                        .weights = weights});
+  return {s.Get<int32_t>(experts), s.Floats(weights)};
+}
+
+struct RouteShape {
+  int64_t rows;
+  int64_t experts;
+  int64_t top_k;
+};
+
+const RouteShape kRouteShapes[] = {{0, 4, 2},  {1, 1, 1},   {3, 5, 5},
+                                   {2, 17, 3}, {7, 256, 8}, {33, 512, 10}};
+
+class RouteExpertsTest : public testing::TestWithParam<std::tuple<std::string, RouteShape, bool>> {
+};
+
+TEST_P(RouteExpertsTest, AgreesWithTheReference) {
+  const auto& [name, shape, normalize] = GetParam();
+  const auto device = MakeDevice(name);
+  if (device == nullptr) GTEST_SKIP() << "no " << name;
+  Rng rng(81);
+  const auto logits = Normal(rng, shape.rows * shape.experts, 3.0f);
+  const RouteResult actual = Route(*device, logits, shape.experts, shape.top_k, normalize);
+  const RouteResult expected =
+      Route(*MakeDevice("reference"), logits, shape.experts, shape.top_k, normalize);
+  EXPECT_EQ(actual.experts, expected.experts);
+  ExpectClose(actual.weights, expected.weights, kWeightTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes,
+                         RouteExpertsTest,
+                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                                          testing::ValuesIn(kRouteShapes),
+                                          testing::Bool()));
+
+struct ExpertsShape {
+  int64_t rows;
+  int64_t hidden;
+  int64_t width;
+  int64_t num_experts;  // of the model
+  int64_t top_k;
+  int64_t first;  // held here
+  int64_t held;
+  bool shared;
+};
+
+const ExpertsShape kExpertsShapes[] = {
+    {0, 8, 4, 2, 1, 0, 2, true},      {1, 1, 1, 1, 1, 0, 1, false},
+    {1, 64, 32, 8, 2, 0, 8, true},    {3, 33, 17, 5, 5, 0, 5, true},
+    {9, 70, 100, 16, 4, 4, 8, false}, {1, 40, 24, 16, 1, 0, 0, true},
+    {130, 48, 40, 3, 2, 0, 3, true},  {200, 300, 70, 4, 1, 1, 2, false},
+};
+
+struct ExpertsInputs {
+  ExpertsShape shape;
+  DType dtype;
+  std::vector<float> x, gate_up, down, shared, shared_gate, weights;
+  std::vector<int32_t> experts;
+
+  ExpertsInputs(const ExpertsShape& s, DType type, Rng& rng) : shape(s), dtype(type) {
+    x = Normal(rng, s.rows * s.hidden);
+    gate_up = Normal(rng, s.held * 2 * s.width * s.hidden,
+                     1.0f / std::sqrt(static_cast<float>(s.hidden)));
+    down = Normal(rng, s.held * s.hidden * s.width, 1.0f / std::sqrt(static_cast<float>(s.width)));
+    for (auto* weight : {&gate_up, &down}) {
+      for (float& w : *weight) w = ToFloat(ToBFloat16(w));
+    }
+    shared = Normal(rng, s.rows * s.hidden);
+    shared_gate = Normal(rng, s.rows);
+    const RouteResult route =
+        Route(*MakeDevice("reference"), Normal(rng, s.rows * s.num_experts, 2.0f), s.num_experts,
+              s.top_k, true);
+    experts = route.experts;
+    weights = route.weights;
+  }
+};
+
+std::vector<float> Compute(Device& device, const ExpertsInputs& in, int64_t begin, int64_t count) {
+  Session s(device);
+  const ExpertsShape& e = in.shape;
+  const auto buffer = [&](const std::vector<float>& values) {
+    return in.dtype == DType::kF32 ? HostBuffer(values) : HostBuffer(ToBFloat16s(values));
+  };
+  const auto weights =
+      s.ops().PackExperts(buffer(in.gate_up), buffer(in.down), in.dtype, e.held, e.hidden, e.width);
+  EXPECT_EQ(weights->num_experts(), e.held);
+  ExpertsArgs args;
+  args.x = s.Put(RowsOf(in.x, e.hidden, begin, count), {count, e.hidden});
+  args.experts = s.Put(RowsOf(in.experts, e.top_k, begin, count), {count, e.top_k});
+  args.weights = s.Put(RowsOf(in.weights, e.top_k, begin, count), {count, e.top_k});
+  args.expert_weights = weights.get();
+  args.first_expert = e.first;
+  args.out = s.NewF32({count, e.hidden});
+  if (e.shared && count > 0) {
+    args.shared = s.Put(RowsOf(in.shared, e.hidden, begin, count), {count, e.hidden});
+    args.shared_gate = s.Put(RowsOf(in.shared_gate, 1, begin, count), {count, 1});
+  }
+  s.ops().Experts(args, s.arena());
+  return s.Floats(args.out);
+}
+
+class ExpertsTest : public testing::TestWithParam<std::tuple<std::string, ExpertsShape, DType>> {};
+
+TEST_P(ExpertsTest, AgreesWithTheReference) {
+  const auto& [name, shape, dtype] = GetParam();
+  const auto device = MakeDevice(name);
+  if (device == nullptr) GTEST_SKIP() << "no " << name;
+  Rng rng(83);
+  const ExpertsInputs in(shape, dtype, rng);
+  ExpectClose(Compute(*device, in, 0, shape.rows),
+              Compute(*MakeDevice("reference"), in, 0, shape.rows), kExpertsTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes,
+                         ExpertsTest,
+                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                                          testing::ValuesIn(kExpertsShapes),
+                                          testing::Values(DType::kBF16, DType::kF32)));
+
+class ExpertsDeviceTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    device_ = MakeDevice(GetParam());
+    if (device_ == nullptr) GTEST_SKIP() << "no " << GetParam();
+  }
+  std::unique_ptr<Device> device_;
+};
+
+// Numbers computed from specification 3.7 by a program of its own, in double.
+TEST_P(ExpertsDeviceTest, GiveTheNumbersOfTheSpecification) {
+  const auto logits = Wave(5, 1.7, 0.3);
+  const RouteResult raw = Route(*device_, logits, 5, 2, false);
+  EXPECT_THAT(raw.experts, ElementsAre(1, 4));
+  ExpectClose(raw.weights, {0.3572167f, 0.2982745f}, kWeightTolerance);
+  const RouteResult route = Route(*device_, logits, 5, 2, true);
+  ExpectClose(route.weights, {0.5449603f, 0.4550397f}, kWeightTolerance);
+  Rng rng(0);
+  ExpertsInputs in({.rows = 1,
+                    .hidden = 3,
+                    .width = 2,
+                    .num_experts = 5,
+                    .top_k = 2,
+                    .first = 0,
+                    .held = 5,
+                    .shared = true},
+                   DType::kF32, rng);
+  in.x = Wave(3, 0.9, 0.2);
+  in.gate_up = Wave(5 * 2 * 2 * 3, 0.31, 0.5);
+  in.down = Wave(5 * 3 * 2, 0.47, 0.25);
+  in.shared = Wave(3, 0.8, 0.6);
+  in.shared_gate = {0.4f};
+  in.experts = route.experts;
+  in.weights = route.weights;
+  ExpectClose(Compute(*device_, in, 0, 1), {0.3480189f, 0.9117936f, 0.8536700f}, 1e-6);
+}
+
+TEST_P(ExpertsDeviceTest, TiesGoToTheLowestExpert) {
+  const RouteResult route = Route(*device_, {1, 3, 3, 0, 3, 1, 1, 1, 1, 1, 1, 1}, 6, 2, true);
+  EXPECT_THAT(route.experts, ElementsAre(1, 2, 0, 1));
+  ExpectClose(route.weights, {0.5f, 0.5f, 0.5f, 0.5f}, kWeightTolerance);
+}
+
+TEST_P(ExpertsDeviceTest, LargeLogitsDoNotOverflow) {
+  const RouteResult route = Route(*device_, {500, 400, -500, 499}, 4, 2, true);
+  EXPECT_THAT(route.experts, ElementsAre(0, 3));
+  ExpectClose(route.weights, {0.7310586f, 0.2689414f}, kWeightTolerance);
+}
+
+TEST_P(ExpertsDeviceTest, PartsHeldByRanksAddUpToTheWhole) {
+  Rng rng(85);
+  const ExpertsShape shape{.rows = 5,
+                           .hidden = 20,
+                           .width = 12,
+                           .num_experts = 6,
+                           .top_k = 3,
+                           .first = 0,
+                           .held = 6,
+                           .shared = false};
+  const ExpertsInputs whole(shape, DType::kF32, rng);
+  std::vector<float> sum(5 * 20, 0.0f);
+  for (const int64_t first : {0, 2, 4}) {
+    ExpertsInputs part = whole;
+    part.shape.first = first;
+    part.shape.held = 2;
+    part.gate_up = RowsOf(whole.gate_up, 2 * 12 * 20, first, 2);
+    part.down = RowsOf(whole.down, 12 * 20, first, 2);
+    const auto out = Compute(*device_, part, 0, 5);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += out[i];
+  }
+  ExpectClose(sum, Compute(*device_, whole, 0, 5), kExpertsTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         ExpertsDeviceTest,
+                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+
+TEST(ExpertsInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
+  Rng rng(87);
+  const ExpertsShape shape{.rows = 120,
+                           .hidden = 150,
+                           .width = 90,
+                           .num_experts = 4,
+                           .top_k = 2,
+                           .first = 0,
+                           .held = 4,
+                           .shared = true};
+  const ExpertsInputs in(shape, DType::kBF16, rng);
+  const auto all = Compute(*MakeCpu(1), in, 0, shape.rows);
+  for (int threads = 1; threads <= 3; ++threads) {
+    const auto cpu = MakeCpu(threads);
+    ExpectSameBits(Compute(*cpu, in, 0, shape.rows), all, "threads");
+    for (int64_t n = 1; n <= 33; ++n) {
+      ExpectSameBits(Compute(*cpu, in, 70, n), RowsOf(all, shape.hidden, 70, n),
+                     std::to_string(n) + " rows");
+    }
+  }
+}
+
+TEST(ExpertsInvarianceTest, ARoutedRowsBitsDependOnNeitherRowsNorThreads) {
+  Rng rng(89);
+  const auto logits = Normal(rng, 40 * 512, 2.0f);
+  for (const bool normalize : {false, true}) {
+    const RouteResult all = Route(*MakeCpu(1), logits, 512, 10, normalize);
+    for (int threads = 1; threads <= 3; ++threads) {
+      const auto cpu = MakeCpu(threads);
+      for (const int64_t n : {1, 2, 7, 33, 40}) {
+        const RouteResult some = Route(*cpu, RowsOf(logits, 512, 40 - n, n), 512, 10, normalize);
+        EXPECT_EQ(some.experts, RowsOf(all.experts, 10, 40 - n, n));
+        ExpectSameBits(some.weights, RowsOf(all.weights, 10, 40 - n, n), std::to_string(n));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deltaserve

@@ -1,0 +1,153 @@
+#pragma once
+
+// What op tests share: the devices, tensors on a device, and comparisons with a stated tolerance or
+// with none.
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "kernels/reference/reference_device.h"
+
+namespace deltaserve {
+
+// Devices that are checked against the reference.
+inline std::vector<std::string> DevicesUnderTest() {
+  return {"cpu_1_thread", "cpu_3_threads", "cuda"};
+}
+
+// Null where this machine has no such device.
+inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
+  if (name == "reference") return reference::CreateReferenceDevice();
+  auto device = name == "cuda" ? cuda::CreateCudaDevice(0)
+                               : cpu::CreateCpuDevice({.num_threads = name[4] - '0'});
+  return device.ok() ? std::move(*device) : nullptr;
+}
+
+// A CPU device for tests of the CPU's own promises.
+inline std::unique_ptr<Device> MakeCpu(int num_threads) {
+  auto device = cpu::CreateCpuDevice({.num_threads = num_threads});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(*device);
+}
+
+// Tensors of one run of an op on one device.
+class Session {
+ public:
+  explicit Session(Device& device)
+      : device_(device), arena_([&device](size_t bytes) {
+          auto buffer = device.Allocate(bytes, MemoryKind::kDevice);
+          return std::move(*buffer);
+        }) {}
+
+  Ops& ops() { return device_.ops(); }
+  Arena& arena() { return arena_; }
+
+  TensorView New(DType dtype, std::initializer_list<int64_t> shape) {
+    const TensorView shape_only(nullptr, dtype, shape);
+    auto buffer = device_.Allocate(shape_only.bytes(), MemoryKind::kDevice);
+    EXPECT_TRUE(buffer.ok()) << buffer.status();
+    buffers_.push_back(std::move(*buffer));
+    return TensorView(buffers_.back().data(), dtype, shape);
+  }
+  TensorView NewF32(std::initializer_list<int64_t> shape) { return New(DType::kF32, shape); }
+  TensorView NewI32(std::initializer_list<int64_t> shape) { return New(DType::kI32, shape); }
+
+  template <typename T>
+  TensorView Put(const std::vector<T>& values, std::initializer_list<int64_t> shape) {
+    const TensorView view = New(DTypeOf<T>::value, shape);
+    EXPECT_EQ(view.numel(), static_cast<int64_t>(values.size()));
+    device_.CopyToDevice(view, values.data());
+    return view;
+  }
+  template <typename T>
+  TensorView Put(const std::vector<T>& values) {
+    return Put(values, {static_cast<int64_t>(values.size())});
+  }
+
+  template <typename T>
+  std::vector<T> Get(TensorView view) {
+    EXPECT_TRUE(device_.Synchronize().ok());
+    std::vector<T> values(static_cast<size_t>(view.numel()));
+    device_.CopyToHost(values.data(), view);
+    EXPECT_TRUE(device_.Synchronize().ok());
+    return values;
+  }
+  std::vector<float> Floats(TensorView view) { return Get<float>(view); }
+
+ private:
+  Device& device_;
+  std::vector<Buffer> buffers_;
+  Arena arena_;
+};
+
+// A host buffer with the bytes of `values`, for the Pack functions.
+template <typename T>
+Buffer HostBuffer(const std::vector<T>& values) {
+  Buffer buffer = Buffer::AllocateHost(values.size() * sizeof(T));
+  if (!values.empty()) std::memcpy(buffer.data(), values.data(), buffer.bytes());
+  return buffer;
+}
+
+using Rng = std::mt19937;
+
+inline std::vector<float> Normal(Rng& rng, int64_t n, float deviation = 1.0f, float mean = 0.0f) {
+  std::normal_distribution<float> distribution(mean, deviation);
+  std::vector<float> values(static_cast<size_t>(n));
+  for (float& value : values) value = distribution(rng);
+  return values;
+}
+
+inline std::vector<BFloat16> ToBFloat16s(const std::vector<float>& values) {
+  std::vector<BFloat16> narrow;
+  for (const float value : values) narrow.push_back(ToBFloat16(value));
+  return narrow;
+}
+
+// Part of a row-major matrix: rows [begin, begin + count).
+template <typename T>
+std::vector<T> RowsOf(const std::vector<T>& matrix, int64_t width, int64_t begin, int64_t count) {
+  return std::vector<T>(matrix.begin() + begin * width, matrix.begin() + (begin + count) * width);
+}
+
+// |actual - expected| <= tolerance * (1 + |expected|), and no NaN.
+inline void ExpectClose(const std::vector<float>& actual,
+                        const std::vector<float>& expected,
+                        double tolerance,
+                        const char* what = "out") {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double worst = -1;
+  size_t at = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const double e = static_cast<double>(expected[i]);
+    double error = std::abs(static_cast<double>(actual[i]) - e) / (1 + std::abs(e));
+    if (std::isnan(error)) error = INFINITY;
+    if (error > worst) {
+      worst = error;
+      at = i;
+    }
+  }
+  if (!actual.empty()) {
+    EXPECT_LE(worst, tolerance) << what << "[" << at << "] is " << actual[at] << ", expected "
+                                << expected[at];
+  }
+}
+
+template <typename T>
+void ExpectSameBits(const std::vector<T>& a, const std::vector<T>& b, const std::string& what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(std::memcmp(&a[i], &b[i], sizeof(T)), 0)
+        << what << ": element " << i << " of " << a.size() << ": " << a[i] << " vs " << b[i];
+  }
+}
+
+}  // namespace deltaserve

@@ -1,0 +1,107 @@
+// BuildRows, Embed and GatherRows.
+
+#include "gmock/gmock.h"
+#include "tests/kernels/op_test.h"
+
+namespace deltaserve {
+namespace {
+
+using testing::ElementsAre;
+
+class RowsTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    device_ = MakeDevice(GetParam());
+    if (device_ == nullptr) GTEST_SKIP() << "no " << GetParam();
+  }
+  std::unique_ptr<Device> device_;
+};
+
+RowBatch NewBatch(Session& s, int64_t rows, int64_t sequences, int64_t decodes) {
+  RowBatch batch;
+  batch.num_rows = rows;
+  batch.num_sequences = sequences;
+  batch.num_decode = decodes;
+  batch.num_decode_rows = decodes;
+  batch.ids = s.NewI32({rows});
+  batch.positions = s.NewI32({rows});
+  batch.row_sequence = s.NewI32({rows});
+  batch.row_begin = s.NewI32({sequences + 1});
+  batch.slot = s.NewI32({sequences});
+  batch.state = s.NewI32({sequences});
+  return batch;
+}
+
+TEST_P(RowsTest, BuildRowsTakesDecodesFromSlotsAndChunksFromThePlan) {
+  Session s(*device_);
+  RowBatch batch = NewBatch(s, 7, 4, 2);
+  s.ops().BuildRows({.num_decode = 2,
+                     .num_chunks = 2,
+                     .slot_length = s.Put(std::vector<int32_t>{10, 64, 99, 0}),
+                     .slot_last_token = s.Put(std::vector<int32_t>{500, 501, 502, 503}),
+                     .slot_state = s.Put(std::vector<int32_t>{7, 6, 5, 4}),
+                     .sequence_slot = s.Put(std::vector<int32_t>{2, 0, 3, 1}),
+                     .chunk_start = s.Put(std::vector<int32_t>{0, 64}),
+                     .chunk_begin = s.Put(std::vector<int32_t>{0, 3, 5}),
+                     .chunk_ids = s.Put(std::vector<int32_t>{11, 12, 13, 21, 22}),
+                     .out = &batch});
+  EXPECT_THAT(s.Get<int32_t>(batch.ids), ElementsAre(502, 500, 11, 12, 13, 21, 22));
+  EXPECT_THAT(s.Get<int32_t>(batch.positions), ElementsAre(99, 10, 0, 1, 2, 64, 65));
+  EXPECT_THAT(s.Get<int32_t>(batch.row_sequence), ElementsAre(0, 1, 2, 2, 2, 3, 3));
+  EXPECT_THAT(s.Get<int32_t>(batch.row_begin), ElementsAre(0, 1, 2, 5, 7));
+  EXPECT_THAT(s.Get<int32_t>(batch.slot), ElementsAre(2, 0, 3, 1));
+  EXPECT_THAT(s.Get<int32_t>(batch.state), ElementsAre(5, 7, 4, 6));
+}
+
+TEST_P(RowsTest, BuildRowsOfNothingIsEmpty) {
+  Session s(*device_);
+  RowBatch batch = NewBatch(s, 0, 0, 0);
+  s.ops().BuildRows({.slot_length = s.NewI32({1}),
+                     .slot_last_token = s.NewI32({1}),
+                     .slot_state = s.NewI32({1}),
+                     .sequence_slot = s.NewI32({0}),
+                     .chunk_start = s.NewI32({0}),
+                     .chunk_begin = s.Put(std::vector<int32_t>{0}),
+                     .chunk_ids = s.NewI32({0}),
+                     .out = &batch});
+  EXPECT_THAT(s.Get<int32_t>(batch.row_begin), ElementsAre(0));
+}
+
+TEST_P(RowsTest, EmbedGivesZerosForIdsThatOtherRanksHold) {
+  Session s(*device_);
+  const std::vector<float> table = {1, 2, 3, 4, 5, 6};
+  for (const bool narrow : {false, true}) {
+    const TensorView out = s.NewF32({4, 2});
+    s.ops().Embed({.ids = s.Put(std::vector<int32_t>{10, 12, 9, 13}),
+                   .table = narrow ? s.Put(ToBFloat16s(table), {3, 2}) : s.Put(table, {3, 2}),
+                   .first_row = 10,
+                   .out = out});
+    EXPECT_THAT(s.Floats(out), ElementsAre(1, 2, 5, 6, 0, 0, 0, 0));
+  }
+}
+
+TEST_P(RowsTest, EmbedKeepsEveryBitOfBf16) {
+  Session s(*device_);
+  Rng rng(1);
+  const auto table = ToBFloat16s(Normal(rng, 5 * 1025));
+  const TensorView out = s.NewF32({1, 1025});
+  s.ops().Embed(
+      {.ids = s.Put(std::vector<int32_t>{4}), .table = s.Put(table, {5, 1025}), .out = out});
+  const auto values = s.Floats(out);
+  for (size_t i = 0; i < 1025; ++i) ASSERT_EQ(values[i], ToFloat(table[4 * 1025 + i]));
+}
+
+TEST_P(RowsTest, GatherRowsTakesRowsInTheGivenOrder) {
+  Session s(*device_);
+  const TensorView x = s.Put(std::vector<float>{0, 1, 10, 11, 20, 21}, {3, 2});
+  const TensorView out = s.NewF32({4, 2});
+  s.ops().GatherRows({.x = x, .rows = s.Put(std::vector<int32_t>{2, 0, 2, 1}), .out = out});
+  EXPECT_THAT(s.Floats(out), ElementsAre(20, 21, 0, 1, 20, 21, 10, 11));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         RowsTest,
+                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+
+}  // namespace
+}  // namespace deltaserve

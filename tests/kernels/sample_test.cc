@@ -1,0 +1,364 @@
+// SampleLocal, Sample and LogProbs.
+
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "gmock/gmock.h"
+#include "tests/kernels/op_test.h"
+
+namespace deltaserve {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// One f32 exp a term, summed in double, and one subtraction of values up to 20.
+constexpr double kLogProbTolerance = 2e-6;
+
+// Parameters of one row.
+struct RowParams {
+  float temperature = 1.0f;
+  int32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  uint64_t seed = 0;
+  uint32_t sample_index = 0;
+  uint32_t token_index = 0;
+};
+
+SampleParams PutParams(Session& s, const std::vector<RowParams>& rows) {
+  const auto column = [&](auto member) {
+    std::vector<std::remove_cvref_t<decltype(rows[0].*member)>> values;
+    for (const RowParams& row : rows) values.push_back(row.*member);
+    return s.Put(values);
+  };
+  return {.temperature = column(&RowParams::temperature),
+          .top_k = column(&RowParams::top_k),
+          .top_p = column(&RowParams::top_p),
+          .min_p = column(&RowParams::min_p),
+          .seed = column(&RowParams::seed),
+          .sample_index = column(&RowParams::sample_index),
+          .token_index = column(&RowParams::token_index)};
+}
+
+std::vector<int32_t> Sample(Device& device,
+                            const std::vector<float>& logits,
+                            const std::vector<RowParams>& params,
+                            int64_t num_tokens) {
+  Session s(device);
+  const auto rows = static_cast<int64_t>(params.size());
+  const SampleParams on_device = PutParams(s, params);
+  const TensorView id = s.NewI32({rows});
+  const int64_t width = rows == 0 ? num_tokens : static_cast<int64_t>(logits.size()) / rows;
+  s.ops().Sample({.logits = s.Put(logits, {rows, width}),
+                  .num_tokens = num_tokens,
+                  .params = &on_device,
+                  .id = id},
+                 s.arena());
+  return s.Get<int32_t>(id);
+}
+
+struct LocalResult {
+  std::vector<float> value;
+  std::vector<int32_t> id;
+};
+
+// Columns [first, first + width) of logits [rows, vocabulary], as the rank that holds them.
+LocalResult SampleLocal(Device& device,
+                        const std::vector<float>& logits,
+                        int64_t first,
+                        int64_t width,
+                        const std::vector<RowParams>& params,
+                        int64_t num_tokens) {
+  Session s(device);
+  const auto rows = static_cast<int64_t>(params.size());
+  const int64_t vocabulary = static_cast<int64_t>(logits.size()) / rows;
+  std::vector<float> part;
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto columns = RowsOf(logits, 1, r * vocabulary + first, width);
+    part.insert(part.end(), columns.begin(), columns.end());
+  }
+  const SampleParams on_device = PutParams(s, params);
+  const TensorView value = s.NewF32({rows});
+  const TensorView id = s.NewI32({rows});
+  s.ops().SampleLocal({.logits = s.Put(part, {rows, width}),
+                       .first_id = first,
+                       .num_tokens = num_tokens,
+                       .params = &on_device,
+                       .value = value,
+                       .id = id});
+  return {s.Floats(value), s.Get<int32_t>(id)};
+}
+
+class SampleTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    device_ = MakeDevice(GetParam());
+    if (device_ == nullptr) GTEST_SKIP() << "no " << GetParam();
+  }
+  std::unique_ptr<Device> device_;
+};
+
+TEST_P(SampleTest, GreedyTakesTheLargestLogitAndTheLowestIdOfTies) {
+  const std::vector<RowParams> greedy(3, RowParams{.temperature = 0.0f, .top_k = 1});
+  EXPECT_THAT(Sample(*device_, {1, 5, 5, 2, 9, -1, -2, -1, -3, 9, 0, 0, 7, 7, 9}, greedy, 4),
+              ElementsAre(1, 0, 2));
+}
+
+TEST_P(SampleTest, PaddingIdsAreNeverChosen) {
+  std::vector<RowParams> params;
+  std::vector<float> logits;
+  for (uint32_t i = 0; i < 64; ++i) {
+    params.push_back({.temperature = i % 4 == 0 ? 0.0f : 1.0f,
+                      .top_k = i % 4 == 2 ? 5 : 0,
+                      .top_p = i % 4 == 3 ? 0.99f : 1.0f,
+                      .token_index = i});
+    for (int id = 0; id < 9; ++id) logits.push_back(id < 7 ? 0.0f : 50.0f);
+  }
+  for (const int32_t id : Sample(*device_, logits, params, 7)) EXPECT_LT(id, 7);
+  const LocalResult none = SampleLocal(*device_, logits, 7, 2, params, 7);
+  for (const float value : none.value) EXPECT_EQ(value, -kInfinity);
+  for (const int32_t id : none.id) EXPECT_EQ(id, std::numeric_limits<int32_t>::max());
+}
+
+TEST_P(SampleTest, MergedPartsOfTheVocabularyGiveTheWholesToken) {
+  Rng rng(91);
+  constexpr int64_t kVocabulary = 1003;
+  constexpr int64_t kTokens = 990;
+  std::vector<RowParams> params;
+  for (uint32_t r = 0; r < 24; ++r) {
+    params.push_back({.temperature = r % 3 == 0 ? 0.0f : 0.25f * static_cast<float>(r % 7 + 1),
+                      .seed = 1000 + r / 2,
+                      .sample_index = r % 2,
+                      .token_index = r});
+  }
+  const auto logits = Normal(rng, 24 * kVocabulary);
+  const auto whole = Sample(*device_, logits, params, kTokens);
+  for (const std::vector<int64_t>& cuts :
+       {std::vector<int64_t>{0, 1003}, std::vector<int64_t>{0, 501, 1003},
+        std::vector<int64_t>{0, 1, 250, 251, 995, 1003}}) {
+    std::vector<float> best(24, -kInfinity);
+    std::vector<int32_t> id(24, std::numeric_limits<int32_t>::max());
+    for (size_t c = 0; c + 1 < cuts.size(); ++c) {
+      const LocalResult part =
+          SampleLocal(*device_, logits, cuts[c], cuts[c + 1] - cuts[c], params, kTokens);
+      for (size_t r = 0; r < 24; ++r) {
+        if (part.value[r] > best[r] || (part.value[r] == best[r] && part.id[r] < id[r])) {
+          best[r] = part.value[r];
+          id[r] = part.id[r];
+        }
+      }
+    }
+    EXPECT_EQ(id, whole) << cuts.size() - 1 << " parts";
+  }
+}
+
+// Chi-square statistic of `draws` samples of one row of logits against probabilities; an id of no
+// probability must not occur.
+double ChiSquare(Device& device,
+                 const std::vector<float>& row,
+                 RowParams params,
+                 const std::vector<double>& expected,
+                 int draws) {
+  constexpr int kBatch = 500;
+  std::map<int32_t, int> counts;
+  for (int begin = 0; begin < draws; begin += kBatch) {
+    std::vector<float> logits;
+    std::vector<RowParams> rows;
+    for (int i = 0; i < kBatch; ++i) {
+      logits.insert(logits.end(), row.begin(), row.end());
+      params.token_index = static_cast<uint32_t>(begin + i);
+      rows.push_back(params);
+    }
+    for (const int32_t id : Sample(device, logits, rows, static_cast<int64_t>(row.size()))) {
+      ++counts[id];
+    }
+  }
+  double chi = 0;
+  for (size_t id = 0; id < expected.size(); ++id) {
+    const int count = counts[static_cast<int32_t>(id)];
+    const double mean = expected[id] * draws;
+    if (expected[id] == 0) {
+      EXPECT_EQ(count, 0) << "id " << id;
+    } else {
+      chi += (count - mean) * (count - mean) / mean;
+    }
+  }
+  return chi;
+}
+
+struct FilterCase {
+  const char* name;
+  RowParams params;
+  std::vector<double> weights;  // of the ids of kLogProbabilities, before normalising
+};
+
+// Ids 0..5 with probabilities .05 .4 .1 .25 .15 .05 at temperature 1.
+const std::vector<double> kProbabilities = {0.05, 0.4, 0.1, 0.25, 0.15, 0.05};
+
+std::vector<FilterCase> FilterCases() {
+  const std::vector<double>& p = kProbabilities;
+  std::vector<double> squares;
+  for (const double x : p) squares.push_back(x * x);
+  return {
+      {"none", {.seed = 5}, p},
+      {"another_sample", {.seed = 5, .sample_index = 3}, p},
+      {"temperature", {.temperature = 0.5f, .seed = 6}, squares},
+      {"top_k", {.top_k = 3, .seed = 7}, {0, 0.4, 0, 0.25, 0.15, 0}},
+      // The two ids of .05 tie for the fifth place: the lower one stays.
+      {"top_k_tie", {.top_k = 5, .seed = 8}, {0.05, 0.4, 0.1, 0.25, 0.15, 0}},
+      {"top_k_beyond", {.top_k = 99, .seed = 9}, p},
+      // Before the third id the mass is .65 < .7, before the fourth .8.
+      {"top_p", {.top_p = 0.7f, .seed = 10}, {0, 0.4, 0, 0.25, 0.15, 0}},
+      {"top_p_tiny", {.top_p = 1e-6f, .seed = 11}, {0, 1, 0, 0, 0, 0}},
+      // .25 * .4 = .1: ids of .05 go. (Slightly below, so that .1 is not on the edge.)
+      {"min_p", {.min_p = 0.24f, .seed = 12}, {0, 0.4, 0.1, 0.25, 0.15, 0}},
+      // top_k leaves .4 .25 .15 (sum .8); before the third the mass is .8125 of that, so .8 cuts
+      // there where .8 of the whole would not.
+      {"top_k_then_top_p", {.top_k = 3, .top_p = 0.8f, .seed = 13}, {0, 0.4, 0, 0.25, 0, 0}},
+      // Before the fifth id .9 >= .85: four stay; then min_p of .3 * .4 = .12 leaves three.
+      {"top_p_then_min_p", {.top_p = 0.85f, .min_p = 0.3f, .seed = 14}, {0, 0.4, 0, 0.25, 0.15, 0}},
+      {"min_p_of_all_but_best", {.min_p = 1.0f, .seed = 15}, {0, 1, 0, 0, 0, 0}}};
+}
+
+TEST_P(SampleTest, FiltersGiveTheirDistributions) {
+  // Chi-square with at most 5 degrees of freedom exceeds 25 with probability 1.4e-4; seeds are
+  // fixed.
+  constexpr double kChiSquareLimit = 25;
+  std::vector<float> logits;
+  for (const double p : kProbabilities) logits.push_back(static_cast<float>(std::log(p)) + 3.0f);
+  for (const FilterCase& test : FilterCases()) {
+    double total = 0;
+    for (const double w : test.weights) total += w;
+    std::vector<double> expected;
+    for (const double w : test.weights) expected.push_back(w / total);
+    EXPECT_LT(ChiSquare(*device_, logits, test.params, expected, 8000), kChiSquareLimit)
+        << test.name;
+  }
+}
+
+TEST_P(SampleTest, AgreesWithTheReferenceOnLongRows) {
+  Rng rng(93);
+  constexpr int64_t kVocabulary = 3001;
+  std::vector<RowParams> params;
+  for (uint32_t r = 0; r < 40; ++r) {
+    params.push_back({.temperature = 0.3f + 0.1f * static_cast<float>(r % 9),
+                      .top_k = r % 2 == 0 ? 0 : static_cast<int32_t>(50 * r),
+                      .top_p = r % 3 == 0 ? 1.0f : 0.3f + 0.015f * static_cast<float>(r),
+                      .min_p = r % 5 == 0 ? 0.01f : 0.0f,
+                      .seed = r,
+                      .token_index = 17 * r});
+  }
+  const auto logits = Normal(rng, 40 * kVocabulary, 1.5f);
+  EXPECT_EQ(Sample(*device_, logits, params, kVocabulary),
+            Sample(*MakeDevice("reference"), logits, params, kVocabulary));
+}
+
+TEST_P(SampleTest, RowsAndOrderDoNotEnterTheDraw) {
+  Rng rng(95);
+  const auto logits = Normal(rng, 6 * 500);
+  std::vector<RowParams> params(6, RowParams{.seed = 3});
+  for (uint32_t r = 0; r < 6; ++r) {
+    params[r].token_index = r;
+    params[r].top_k = r < 3 ? 0 : 40;
+  }
+  const auto together = Sample(*device_, logits, params, 500);
+  for (size_t r = 0; r < 6; ++r) {
+    const auto row = RowsOf(logits, 500, static_cast<int64_t>(r), 1);
+    EXPECT_EQ(Sample(*device_, row, {params[r]}, 500)[0], together[r]) << r;
+  }
+}
+
+TEST_P(SampleTest, MinusInfinityIsNeverChosenWhileAnotherIdIsLeft) {
+  std::vector<RowParams> params;
+  std::vector<float> logits;
+  for (uint32_t i = 0; i < 40; ++i) {
+    params.push_back({.top_k = i % 2 == 0 ? 0 : 3, .top_p = i % 3 == 0 ? 1.0f : 0.9f, .seed = i});
+    logits.insert(logits.end(), {-kInfinity, -40.0f, -kInfinity, -kInfinity});
+  }
+  for (const int32_t id : Sample(*device_, logits, params, 4)) EXPECT_EQ(id, 1);
+}
+
+TEST_P(SampleTest, NoRowsAreNoWork) { EXPECT_TRUE(Sample(*device_, {}, {}, 5).empty()); }
+
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         SampleTest,
+                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+
+struct LogProbResult {
+  std::vector<float> logprob;
+  std::vector<int32_t> rank;
+  std::vector<int32_t> top_id;
+  std::vector<float> top_logprob;
+};
+
+LogProbResult LogProbs(Device& device,
+                       const std::vector<float>& logits,
+                       const std::vector<int32_t>& ids,
+                       int64_t num_tokens,
+                       int64_t num_top) {
+  Session s(device);
+  const auto rows = static_cast<int64_t>(ids.size());
+  const LogProbsArgs args{
+      .logits = s.Put(logits, {rows, static_cast<int64_t>(logits.size()) / rows}),
+      .num_tokens = num_tokens,
+      .id = s.Put(ids),
+      .logprob = s.NewF32({rows}),
+      .rank = s.NewI32({rows}),
+      .top_id = s.NewI32({rows, num_top}),
+      .top_logprob = s.NewF32({rows, num_top})};
+  s.ops().LogProbs(args, s.arena());
+  return {s.Floats(args.logprob), s.Get<int32_t>(args.rank), s.Get<int32_t>(args.top_id),
+          s.Floats(args.top_logprob)};
+}
+
+using LogProbsTest = SampleTest;
+
+TEST_P(LogProbsTest, CountTiesAsLessLikelyAndListThemByLowestId) {
+  // Four equal logits and one larger; the sixth is padding.
+  const LogProbResult result = LogProbs(*device_, {0, 0, 2, 0, 0, 99}, {3}, 5, 3);
+  const double log_sum = std::log(4 + std::exp(2.0));
+  ExpectClose(result.logprob, {static_cast<float>(-log_sum)}, kLogProbTolerance);
+  EXPECT_THAT(result.rank, ElementsAre(2));
+  EXPECT_THAT(result.top_id, ElementsAre(2, 0, 1));
+  ExpectClose(
+      result.top_logprob,
+      {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum), static_cast<float>(-log_sum)},
+      kLogProbTolerance);
+}
+
+TEST_P(LogProbsTest, AgreeWithTheReference) {
+  Rng rng(97);
+  for (const int64_t num_top : {0, 1, 20}) {
+    const auto logits = Normal(rng, 9 * 1500, 4.0f);
+    const std::vector<int32_t> ids = {0, 1, 1400, 7, 700, 3, 999, 13, 1250};
+    const LogProbResult actual = LogProbs(*device_, logits, ids, 1401, num_top);
+    const LogProbResult expected = LogProbs(*MakeDevice("reference"), logits, ids, 1401, num_top);
+    ExpectClose(actual.logprob, expected.logprob, kLogProbTolerance);
+    EXPECT_EQ(actual.rank, expected.rank);
+    EXPECT_EQ(actual.top_id, expected.top_id);
+    ExpectClose(actual.top_logprob, expected.top_logprob, kLogProbTolerance);
+  }
+}
+
+TEST_P(LogProbsTest, ARowsBitsDoNotDependOnOtherRows) {
+  Rng rng(99);
+  const auto logits = Normal(rng, 5 * 1003, 4.0f);
+  const std::vector<int32_t> ids = {0, 1000, 5, 6, 7};
+  const LogProbResult all = LogProbs(*device_, logits, ids, 1003, 4);
+  for (size_t r = 0; r < 5; ++r) {
+    const auto row = static_cast<int64_t>(r);
+    const LogProbResult one = LogProbs(*device_, RowsOf(logits, 1003, row, 1), {ids[r]}, 1003, 4);
+    ExpectSameBits(one.logprob, {all.logprob[r]}, "logprob");
+    ExpectSameBits(one.top_logprob, RowsOf(all.top_logprob, 4, row, 1), "top");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         LogProbsTest,
+                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+
+}  // namespace
+}  // namespace deltaserve
