@@ -10,6 +10,12 @@
 #include "worker/service/world_service.h"
 
 namespace deltaserve {
+namespace {
+
+// For what is written already to leave before connections are closed, and health watchers cut.
+constexpr absl::Duration kLastWrites = absl::Milliseconds(300);
+
+}  // namespace
 
 struct WorldServer::Parts {
   Parts(const WorldServerOptions& options, WorldInfo info, EngineHandle* engine)
@@ -50,7 +56,8 @@ void WorldServer::SetNotReady(const std::string& cause) { parts_->service.SetNot
 
 void WorldServer::Shutdown(absl::Time deadline) {
   parts_->service.EndWatches();
-  parts_->server->Shutdown(deadline);
+  parts_->service.AwaitIdle(deadline);
+  parts_->server->Shutdown(absl::Now() + kLastWrites);
 }
 
 }  // namespace deltaserve

@@ -79,6 +79,12 @@ void WorldService::EndWatches() {
   for (const auto& watch : watches) watch->End(grpc::Status::OK);
 }
 
+void WorldService::AwaitIdle(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
+  mutex_.AwaitWithDeadline(absl::Condition(&idle), deadline);
+}
+
 Health WorldService::Heartbeat(absl::Time now) {
   const EngineLoad load = engine_->load();
   const v1::WorldReport report = MakeReport(load);

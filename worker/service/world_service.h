@@ -42,6 +42,8 @@ class WorldService final : public v1::World::CallbackService {
 
   // Ends the Watch streams, now and from now on.
   void EndWatches();
+  // Waits until no Generate call is left, or until `deadline`.
+  void AwaitIdle(absl::Time deadline);
 
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const v1::DescribeRequest* request,

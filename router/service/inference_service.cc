@@ -1,0 +1,213 @@
+#include "router/service/inference_service.h"
+
+#include <random>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/base/status_macros.h"
+#include "proto/error.h"
+#include "proto/grpc_status.h"
+#include "proto/params_check.h"
+#include "router/service/request_resolver.h"
+#include "router/text/detokenizer.h"
+
+namespace deltaserve {
+namespace {
+
+constexpr size_t kMaxWaitingTasks = 1024;
+
+uint64_t Draw64() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+absl::Status Draining() {
+  v1::ErrorDetail detail;
+  detail.set_code(v1::ERROR_CODE_DRAINING);
+  detail.set_remedy("send the request to another router");
+  return MakeError(std::move(detail),
+                   "this router is shutting down; send the request to another one");
+}
+
+absl::Status Busy() {
+  v1::ErrorDetail detail;
+  detail.set_code(v1::ERROR_CODE_QUEUE_FULL);
+  detail.set_remedy("try again in a second");
+  detail.mutable_retry_after()->set_seconds(1);
+  return MakeError(std::move(detail),
+                   absl::StrCat("more than ", kMaxWaitingTasks,
+                                " requests wait to be tokenised; try again in a second"));
+}
+
+}  // namespace
+
+InferenceService::InferenceService(const RouterServerOptions& options, const WorldRegistry* worlds)
+    : options_(options), worlds_(worlds), queue_(options.tokenizer_threads, kMaxWaitingTasks) {}
+
+InferenceService::~InferenceService() = default;
+
+std::vector<std::shared_ptr<GenerateStream>> InferenceService::Streams() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<GenerateStream>> streams;
+  for (const auto& [unused, weak] : streams_) {
+    if (auto stream = weak.lock()) streams.push_back(std::move(stream));
+  }
+  return streams;
+}
+
+Health InferenceService::Heartbeat(absl::Time now) {
+  for (const auto& stream : Streams()) {
+    if (stream->IsStalled(now - options_.stall_timeout, options_.max_pending_bytes)) {
+      stream->Break();
+    }
+  }
+  return {.live = true, .ready = !draining_ && worlds_->IsReady()};
+}
+
+void InferenceService::BeginDrain() { draining_ = true; }
+
+bool InferenceService::AwaitIdle(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
+  return mutex_.AwaitWithDeadline(absl::Condition(&idle), deadline);
+}
+
+grpc::ServerWriteReactor<v1::GenerateEvent>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  const uint64_t drawn = Draw64();
+  ResolverDefaults defaults{.max_tokens = options_.default_max_tokens,
+                            .seed = Draw64(),
+                            .request_id = absl::StrFormat("gen-%016x", drawn)};
+  const auto stream = std::make_shared<GenerateStream>(context, *request, std::move(defaults),
+                                                       [this](GenerateStream* over) {
+                                                         absl::MutexLock lock(&mutex_);
+                                                         streams_.erase(over);
+                                                       });
+  stream->Own(stream);
+  {
+    absl::MutexLock lock(&mutex_);
+    streams_[stream.get()] = stream;
+  }
+  if (draining_) {
+    stream->End(ToGrpcStatus(Draining(), stream->request_id()));
+  } else if (!queue_.Post([this, stream] { stream->Run(*worlds_, stream); })) {
+    stream->End(ToGrpcStatus(Busy(), stream->request_id()));
+  }
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<v1::ChatEvent>* InferenceService::Chat(
+    grpc::CallbackServerContext* /*context*/, const v1::ChatRequest* request) {
+  return new RefusedStream<v1::ChatEvent>(ToGrpcStatus(
+      UnsupportedField("Chat", "",
+                       "chat templates are not part of this build; render the prompt yourself and "
+                       "call Generate"),
+      request->options().request_id()));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Answer(grpc::CallbackServerContext* context,
+                                                   std::function<absl::Status()> work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const bool posted =
+      queue_.Post([reactor, work = std::move(work)] { reactor->Finish(ToGrpcStatus(work(), "")); });
+  if (!posted) reactor->Finish(ToGrpcStatus(Busy(), ""));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
+                                                     const v1::TokenizeRequest* request,
+                                                     v1::TokenizeResponse* response) {
+  return Answer(context, [this, request, response] { return TokenizeNow(*request, response); });
+}
+
+absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
+                                           v1::TokenizeResponse* response) const {
+  if (request.has_chat()) {
+    return UnsupportedField("chat", "set", "chat templates are not part of this build; send text");
+  }
+  if (request.input_case() == v1::TokenizeRequest::INPUT_NOT_SET) {
+    return InvalidField("input", "absent", "there is nothing to tokenise", "set text");
+  }
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const WorldFacts> facts,
+                      worlds_->Facts(request.model()));
+  const Tokenizer& tokenizer = *facts->text->tokenizer;
+  const absl::StatusOr<std::vector<int32_t>> ids = tokenizer.Encode(request.text());
+  if (!ids.ok()) {
+    return InvalidField("text", absl::StrCat(request.text().size(), " bytes"),
+                        std::string(ids.status().message()), "send text as UTF-8");
+  }
+  response->mutable_tokens();
+  for (const int32_t id : *ids) {
+    response->mutable_tokens()->add_ids(static_cast<uint32_t>(id));
+    response->add_pieces(std::string(tokenizer.TokenBytes(id)));
+  }
+  response->set_max_context(facts->model().max_context());
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
+                                                       const v1::DetokenizeRequest* request,
+                                                       v1::DetokenizeResponse* response) {
+  return Answer(context, [this, request, response] { return DetokenizeNow(*request, response); });
+}
+
+absl::Status InferenceService::DetokenizeNow(const v1::DetokenizeRequest& request,
+                                             v1::DetokenizeResponse* response) const {
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const WorldFacts> facts,
+                      worlds_->Facts(request.model()));
+  const Tokenizer& tokenizer = *facts->text->tokenizer;
+  DS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                      ReadTokens(request.tokens(), "tokens", facts->model().num_tokens()));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!tokenizer.HasToken(ids[i])) {
+      return InvalidField(absl::StrCat("tokens[", i, "]"), absl::StrCat(ids[i]),
+                          "the vocabulary has no such token", "leave it out");
+    }
+  }
+  const bool skip = !request.has_skip_special_tokens() || request.skip_special_tokens();
+  DS_ASSIGN_OR_RETURN(*response->mutable_text(), Decode(tokenizer, ids, skip));
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
+                                                       const v1::ListModelsRequest* /*request*/,
+                                                       v1::ListModelsResponse* response) {
+  std::unordered_map<std::string, v1::ListModelsResponse::Model*> by_id;
+  for (const WorldView& view : worlds_->Views()) {
+    if (view.facts == nullptr) continue;
+    const v1::ServedModel& served = view.facts->model();
+    v1::ListModelsResponse::Model*& model = by_id[served.id()];
+    if (model == nullptr) {
+      model = response->add_models();
+      model->set_id(served.id());
+      model->set_fingerprint(served.weights_fingerprint());
+      model->set_max_context(served.max_context());
+      model->set_generation_defaults_json(served.generation_defaults_json());
+      *model->mutable_capabilities() = served.capabilities();
+    }
+    if (view.state == WorldState::kReady) model->set_worlds_ready(model->worlds_ready() + 1);
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
+                                                  const v1::AbortRequest* request,
+                                                  v1::AbortResponse* response) {
+  const std::set<std::string> ids(request->request_ids().begin(), request->request_ids().end());
+  std::set<std::string> aborted;
+  for (const auto& stream : Streams()) {
+    if (!ids.contains(stream->request_id())) continue;
+    stream->Abort();
+    aborted.insert(stream->request_id());
+  }
+  for (const std::string& id : aborted) response->add_aborted(id);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace deltaserve

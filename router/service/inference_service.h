@@ -1,0 +1,79 @@
+#pragma once
+
+// InferenceService: the Inference service of a router over a WorldRegistry. It owns the threads
+// that tokenise; RouterServer calls Heartbeat.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "deltaserve/v1/inference.grpc.pb.h"
+#include "proto/grpc_server.h"
+#include "router/service/generate_stream.h"
+#include "router/service/router_server.h"
+#include "router/service/work_queue.h"
+#include "router/worlds/world_registry.h"
+
+namespace deltaserve {
+
+// Threads: any. Owner: RouterServer; it outlives the gRPC server.
+class InferenceService final : public v1::Inference::CallbackService {
+ public:
+  // `worlds` must outlive it.
+  InferenceService(const RouterServerOptions& options, const WorldRegistry* worlds);
+  ~InferenceService() override;
+
+  // Breaks stalled streams off. The health that results: live always, ready while a world is and
+  // requests are taken.
+  Health Heartbeat(absl::Time now);
+
+  // Refuses new requests with DRAINING from now on.
+  void BeginDrain();
+  // Waits until no Generate call is left; false where `deadline` came first.
+  bool AwaitIdle(absl::Time deadline);
+
+  grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
+      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<v1::ChatEvent>* Chat(grpc::CallbackServerContext* context,
+                                                const v1::ChatRequest* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
+                                  const v1::AbortRequest* request,
+                                  v1::AbortResponse* response) override;
+
+ private:
+  // Answers a unary call with what `work` returns, on a thread of the queue.
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
+                                   std::function<absl::Status()> work);
+  absl::Status TokenizeNow(const v1::TokenizeRequest& request,
+                           v1::TokenizeResponse* response) const;
+  absl::Status DetokenizeNow(const v1::DetokenizeRequest& request,
+                             v1::DetokenizeResponse* response) const;
+  std::vector<std::shared_ptr<GenerateStream>> Streams() const;
+
+  const RouterServerOptions options_;
+  const WorldRegistry* const worlds_;
+  std::atomic<bool> draining_{false};
+  mutable absl::Mutex mutex_;
+  std::unordered_map<GenerateStream*, std::weak_ptr<GenerateStream>> streams_
+      ABSL_GUARDED_BY(mutex_);
+  WorkQueue queue_;  // ends first: its tasks use all of the above
+};
+
+}  // namespace deltaserve
