@@ -52,6 +52,8 @@ void RouterServer::BeginDrain() {
   parts_->server->Wake();
 }
 
+bool RouterServer::AwaitIdle(absl::Time deadline) { return parts_->service.AwaitIdle(deadline); }
+
 bool RouterServer::Drain(absl::Time deadline) {
   BeginDrain();
   const bool idle = parts_->service.AwaitIdle(deadline);

@@ -40,6 +40,8 @@ class RouterServer {
 
   // "ready" becomes NOT_SERVING and new requests are refused with DRAINING, at once and for good.
   void BeginDrain();
+  // Waits until no answer is under way; false where `deadline` came first.
+  bool AwaitIdle(absl::Time deadline);
   // BeginDrain, then waits for the streams to end until `deadline`, then cancels what is left and
   // stops listening. True where every stream ended by itself. Idempotent.
   bool Drain(absl::Time deadline);
