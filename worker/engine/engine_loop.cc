@@ -156,8 +156,8 @@ absl::Status Engine::Loop() {
     const absl::Time now = absl::Now();
     const bool draining = TakeInbox(now);
     const std::optional<StepPlan> plan = scheduler_.Next(now, budget_.tokens());
-    Dispatch(scheduler_.TakeEvents());
     PublishLoad();
+    Dispatch(scheduler_.TakeEvents());
     if (plan.has_value()) {
       DS_RETURN_IF_ERROR(RunStep(*plan));
       continue;
@@ -218,8 +218,9 @@ absl::Status Engine::RunStep(StepPlan plan) {
   watchdog_.StepFinished();
   budget_.Record(prompt_rows, decodes, absl::Now() - start);
   scheduler_.Commit(std::move(result));
-  Dispatch(scheduler_.TakeEvents());
+  // Load first: whoever hears of an end finds its slot free.
   PublishLoad();
+  Dispatch(scheduler_.TakeEvents());
   return absl::OkStatus();
 }
 

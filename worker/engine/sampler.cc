@@ -146,6 +146,16 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
   device_.ops().Sample(
       {.logits = whole, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
 
+  return TakeLogProbs(inputs, begin, whole, ids, arena, result);
+}
+
+absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
+                                   int64_t begin,
+                                   TensorView whole,
+                                   TensorView ids,
+                                   Arena& arena,
+                                   StepResult* result) {
+  const int64_t count = ids.numel();
   const auto sampled = [&](int64_t row) {
     return static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin + row)]);
   };
@@ -156,7 +166,7 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
     num_top = std::max(num_top, int64_t{wanted.num_top});
   }
   if (num_top < 0) return absl::OkStatus();
-  num_top = std::max<int64_t>(num_top, 1);
+  num_top = std::min(std::max<int64_t>(num_top, 1), sizes_.num_tokens);
   const TensorView logprob = arena.Allocate(DType::kF32, {count});
   const TensorView rank = arena.Allocate(DType::kI32, {count});
   const TensorView top_id = arena.Allocate(DType::kI32, {count, num_top});
@@ -182,7 +192,8 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
     const size_t at = static_cast<size_t>(row);
     TokenLogProb& out = result->logprobs[sampled(row)];
     out = {.id = host_id[at], .logprob = host_logprob[at], .rank = host_rank[at]};
-    for (int i = 0; i < inputs.score->sampled[sampled(row)].num_top; ++i) {
+    const int64_t wanted = inputs.score->sampled[sampled(row)].num_top;
+    for (int64_t i = 0; i < std::min(wanted, num_top); ++i) {
       const size_t top = static_cast<size_t>(row * num_top + i);
       out.top.emplace_back(host_top_id[top], host_top_logprob[top]);
     }

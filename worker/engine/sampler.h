@@ -62,6 +62,13 @@ class Sampler {
                            TensorView ids,
                            Arena& arena,
                            StepResult* result);
+  // Log-probabilities of `ids` in `whole`, for those rows that want them; waits for the device.
+  absl::Status TakeLogProbs(const Inputs& inputs,
+                            int64_t begin,
+                            TensorView whole,
+                            TensorView ids,
+                            Arena& arena,
+                            StepResult* result);
   absl::Status StoreId(int32_t id, int32_t sampled, StepResult* result) const;
 
   Device& device_;
