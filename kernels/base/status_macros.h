@@ -18,6 +18,7 @@
 #define DS_CONCAT(a, b) DS_CONCAT_INNER(a, b)
 
 // DS_ASSIGN_OR_RETURN(auto x, F()): the declaration may hold no comma outside parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration takes none
 #define DS_ASSIGN_OR_RETURN(declaration, expression) \
   DS_ASSIGN_OR_RETURN_INNER(DS_CONCAT(ds_statusor_, __LINE__), declaration, expression)
 #define DS_ASSIGN_OR_RETURN_INNER(holder, declaration, expression) \
@@ -26,3 +27,4 @@
     return std::move(holder).status();                             \
   }                                                                \
   declaration = *std::move(holder)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -63,7 +63,7 @@ void Tile(const float* x,
           float* out,
           int64_t stride,
           int64_t columns) {
-  alignas(32) float total[kRows * kPanels * kPanel] = {};
+  alignas(32) float total[kPanel * kRows * kPanels] = {};
   const int64_t depth = w.in_features;
   const int64_t panel_stride = depth * kPanel;
   const W* weights = static_cast<const W*>(w.data) + panel * panel_stride;
@@ -72,7 +72,7 @@ void Tile(const float* x,
                           std::min(kDepthBlock, depth - k), k == 0, total);
   }
   for (int r = 0; r < kRows; ++r) {
-    const float* from = total + r * kPanels * kPanel;
+    const float* from = total + kPanel * kPanels * r;
     for (int64_t c = 0; c < columns; c += kLanes) {
       StoreFirst(out + r * stride + c, Load(from + c), columns - c);
     }
