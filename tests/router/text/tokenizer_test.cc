@@ -118,6 +118,7 @@ TEST(TokenizerTest, ManyThreadsMayEncodeAtOnce) {
   const std::vector<nlohmann::json> lines = FixtureLines("corpus.jsonl");
   std::vector<int> num_wrong(4);
   std::vector<std::thread> threads;
+  threads.reserve(num_wrong.size());
   for (int& wrong : num_wrong) {
     threads.emplace_back([&tokenizer, &lines, &wrong] {
       for (const nlohmann::json& line : lines) {
