@@ -139,6 +139,7 @@ struct GatedDeltaNetArgs {
 };
 
 // q and k norm (weights already 1 + w), rotary, and the write of k and v into the cache (spec 3.4).
+// Angles are position * inv_frequency rounded to f32, as the reference implementations round them.
 struct AttentionPrepareArgs {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;

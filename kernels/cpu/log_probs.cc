@@ -1,31 +1,13 @@
 #include "kernels/cpu/log_probs.h"
 
 #include <algorithm>
-#include <limits>
 
+#include "kernels/cpu/exp_sum.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd.h"
 #include "kernels/random.h"
 
 namespace deltaserve::cpu {
 namespace {
-
-// log sum exp, its terms added in double: four ids a lane group, one fixed tree at the end.
-float LogSumExp(const float* logits, int64_t n, float max) {
-  const __m256 max8 = _mm256_set1_ps(max);
-  __m256d low = _mm256_setzero_pd();
-  __m256d high = _mm256_setzero_pd();
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const __m256 e = _mm256_and_ps(Exp(_mm256_sub_ps(LoadFirst(logits + i, n - i), max8)),
-                                   _mm256_castsi256_ps(LaneMask(n - i)));
-    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
-    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
-  }
-  alignas(32) double lanes[4];
-  _mm256_store_pd(lanes, _mm256_add_pd(low, high));
-  const double sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
-  return static_cast<float>(static_cast<double>(max) + PortableLog(sum));
-}
 
 // The `count` largest, most likely first, ties to the lowest id, by insertion. Logits go to `top`.
 void TopLogits(const float* logits, int64_t n, int64_t count, int32_t* ids, float* top) {
@@ -49,7 +31,8 @@ void LogProbsRow(const LogProbsArgs& args, int64_t row) {
   const int32_t id = args.id.as<int32_t>()[row];
   DS_CHECK(id >= 0 && id < n) << "id " << id << " of " << n;
   const float max = *std::max_element(logits, logits + n);
-  const float log_sum = LogSumExp(logits, n, max);
+  const double sum = ExpSum(logits, n, max, 1.0f);
+  const auto log_sum = static_cast<float>(static_cast<double>(max) + PortableLog(sum));
   int32_t rank = 1;
   for (int64_t i = 0; i < n; ++i) rank += logits[i] > logits[id] ? 1 : 0;
   args.logprob.as<float>()[row] = logits[id] - log_sum;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 
+#include "kernels/cpu/exp_sum.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/random.h"
@@ -108,7 +108,12 @@ int64_t KeepTopP(const RowParams& params, const Candidate* sorted, int64_t count
 }
 
 // Sorts as many of the best candidates as are needed and returns how many the filters keep.
-int64_t Filter(const RowParams& params, Candidate* candidates, int64_t count) {
+// `logits`: the whole row, of which candidates are the ids that have weight.
+int64_t Filter(const RowParams& params,
+               const float* logits,
+               int64_t num_tokens,
+               Candidate* candidates,
+               int64_t count) {
   const float max = std::min_element(candidates, candidates + count, Before)->logit;
   int64_t kept = count;
   int64_t sorted = 0;
@@ -124,7 +129,11 @@ int64_t Filter(const RowParams& params, Candidate* candidates, int64_t count) {
   }
   if (params.top_p < 1.0f) {
     double total = 0;
-    for (int64_t i = 0; i < kept; ++i) total += WeightOf(params, candidates[i].logit, max);
+    if (kept == count) {
+      total = ExpSum(logits, num_tokens, max, params.temperature);
+    } else {
+      for (int64_t i = 0; i < kept; ++i) total += WeightOf(params, candidates[i].logit, max);
+    }
     int64_t prefix = std::min<int64_t>(kept, 64);
     for (;; prefix = std::min(kept, prefix * 8)) {
       sort_to(prefix);
@@ -154,7 +163,7 @@ int32_t SampleFiltered(const RowParams& params,
     if (logits[id] > -kInfinity) candidates[count++] = {logits[id], static_cast<int32_t>(id)};
   }
   if (count == 0) return 0;
-  const int64_t kept = Filter(params, candidates, count);
+  const int64_t kept = Filter(params, logits, num_tokens, candidates, count);
   Choice best;
   for (int64_t i = 0; i < kept; ++i) {
     best.Offer(NoisyValue(params, candidates[i].logit, candidates[i].id), candidates[i].id);
@@ -212,6 +221,8 @@ void Sample(const SampleArgs& args, Arena& arena, ThreadPool& pool) {
   const int64_t width = args.logits.dim(1);
   DS_CHECK(args.id.numel() == rows && args.num_tokens <= width) << args.logits.ToString();
   if (rows == 0) return;
+  DS_CHECK_LE(pool.num_threads(), kMaxThreads);
+  const bool few = rows < pool.num_threads();
   const int64_t threads = std::min<int64_t>(rows, pool.num_threads());
   ArenaScope scope(arena);
   auto* candidates =
@@ -224,11 +235,18 @@ void Sample(const SampleArgs& args, Arena& arena, ThreadPool& pool) {
       const float* logits = args.logits.as<float>() + r * width;
       if (params.temperature > 0.0f && params.filtered()) {
         ids[r] = SampleFiltered(params, logits, args.num_tokens, candidates + thread * width);
-      } else {
+      } else if (!few) {
         ids[r] = Best(params, logits, 0, 0, args.num_tokens).id;
       }
     }
   });
+  if (!few) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    const RowParams params = ParamsOf(*args.params, r);
+    if (params.temperature > 0.0f && params.filtered()) continue;
+    const float* logits = args.logits.as<float>() + r * width;
+    ids[r] = BestParallel(params, logits, 0, 0, args.num_tokens, pool).id;
+  }
 }
 
 }  // namespace deltaserve::cpu
