@@ -26,6 +26,8 @@ import transformers
 
 import checkpoint
 import golden as goldens
+import mistakes_layers  # noqa: F401  (enters its mistakes)
+import mistakes_delta  # noqa: F401
 import model as plain
 import mutations
 import prompts
@@ -204,7 +206,7 @@ def parse_arguments():
     parser.add_argument("--changed", action="store_true", help="dump models whose digest is not the committed one")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--mutations", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="threads, or processes of --mutations")
     arguments = parser.parse_args()
     if bool(arguments.make) == bool(arguments.model_dir) or bool(arguments.make) != bool(arguments.work):
         parser.error("give --make BIN with --work DIR, or --model-dir DIR...")
@@ -223,7 +225,7 @@ def main():
         refuse_changed(subjects, arguments.output)
     if arguments.mutations:
         models = [(goldens.read(arguments.output, s.name), s.config, s.tensors) for s in subjects]
-        mutations.run(models, arguments.table)
+        mutations.run(models, arguments.table, arguments.threads)
     elif arguments.check:
         for subject in subjects:
             check(subject, arguments.output)

@@ -203,7 +203,7 @@ def a_log_as_a(m):
     m.log_decay = lambda a, a_log, dt: -a_log * m.softplus(a + dt)
 
 
-@mistake("9.3", "A_log rounded to bf16 twice over (exp(A_log) in bf16)")
+@mistake("9.3", "exp(A_log) rounded to bf16")
 def a_bf16(m):
     m.log_decay = lambda a, a_log, dt: -bf16(torch.exp(a_log)) * m.softplus(a + dt)
 

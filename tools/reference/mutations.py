@@ -7,8 +7,8 @@ golden's tokens.
 """
 
 import dataclasses
-import importlib
 import math
+import multiprocessing
 
 import torch
 
@@ -22,7 +22,8 @@ FACTOR = 20  # a mistake must move a logit by this many tolerances on some golde
 BASELINE = 1e-4  # the unbroken model must be this close to every golden
 LEAST = 25  # so many mistakes at least
 
-MISTAKES = []  # (section, what is wrong, function)
+MISTAKES = []  # (section, what is wrong, function), in the order of their files
+MODELS = []  # what the processes of `run` work on
 
 
 def mistake(section, text):
@@ -74,39 +75,38 @@ def cell(value):
     return f"{value:.2g}" if value > BASELINE else "-"
 
 
+def measure_mistake(index):
+    """One line's numbers; runs in a process of its own that has inherited `MODELS`."""
+    with torch.no_grad():
+        return [measure_golden(*one, MISTAKES[index][2]) for one in MODELS]
+
+
 @torch.no_grad()
-def run(models, output):
+def run(models, output, jobs):
     """`models`: (golden, config, tensors) each. Writes the table; raises if a mistake would pass unseen."""
-    mistakes = load_mistakes()
-    needed = FACTOR * goldens.TOLERANCE
+    torch.set_num_threads(1)  # the matrices are tiny: processes share the work instead
     for golden, config, tensors in models:
         worst = measure_golden(golden, config, tensors, None)
         print(f"{golden['model']}: the unbroken model differs by {worst:.1e}", flush=True)
         if worst > BASELINE:
             raise SystemExit(f"{golden['model']}: model.py differs from the golden by {worst:.1e} > {BASELINE}")
+    MODELS.extend(models)
+    needed = FACTOR * goldens.TOLERANCE
     lines, unseen = [], []
-    for section, text, function in mistakes:
-        moved = [measure_golden(*one, function) for one in models]
-        lines.append(f"| {section} | {text} | " + " | ".join(cell(value) for value in moved) + " |")
-        print(f"{section} {text}: {max(moved):.2g}", flush=True)
-        if max(moved) < needed:
-            unseen.append(f"{text} ({max(moved):.2g})")
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        for (section, text, _), moved in zip(MISTAKES, pool.imap(measure_mistake, range(len(MISTAKES)))):
+            lines.append(f"| {section} | {text} | " + " | ".join(cell(value) for value in moved) + " |")
+            print(f"{section} {text}: {max(moved):.2g}", flush=True)
+            if max(moved) < needed:
+                unseen.append(f"{text} ({max(moved):.2g})")
     if unseen:
         raise SystemExit(f"moved no golden by {needed:g}: " + "; ".join(unseen))
     write_table(output, [golden["model"] for golden, _, _ in models], lines, needed)
 
 
-def load_mistakes():
-    """The list, filled by the two modules; they import this one by its name, so it is asked for by name too."""
-    for name in ("mistakes_layers", "mistakes_delta"):
-        importlib.import_module(name)
-    mistakes = importlib.import_module("mutations").MISTAKES
-    if len(mistakes) < LEAST:
-        raise SystemExit(f"{len(mistakes)} mistakes, {LEAST} are wanted")
-    return mistakes
-
-
 def write_table(output, names, lines, needed):
+    if len(lines) < LEAST:
+        raise SystemExit(f"{len(lines)} mistakes, {LEAST} are wanted")
     text = f"""# Would the goldens notice?
 
 Written by `tools/reference/dump_goldens.py --mutations`: {len(lines)} mistakes, each put alone into a plain torch model
