@@ -1,7 +1,6 @@
 #include "proto/grpc_server.h"
 
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,9 +72,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   const std::string host = options.listen.substr(0, options.listen.rfind(':'));
   server->address_ = absl::StrCat(host, ":", server->port_);
   server->options_ = std::move(options);
-  grpc::HealthCheckServiceInterface* health = server->server_->GetHealthCheckService();
-  health->SetServingStatus("", false);
-  health->SetServingStatus("ready", false);
+  server->Look();  // health is right from the first call on
   server->thread_ = std::thread(&GrpcServer::Beat, server.get());
   return server;
 }
@@ -90,22 +87,23 @@ void GrpcServer::Wake() {
   changed_.notify_one();
 }
 
-void GrpcServer::Beat() {
+void GrpcServer::Look() {
+  const Health now = options_.heartbeat();
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  std::optional<Health> last;
+  if (!last_.has_value() || last_->live != now.live) health->SetServingStatus("", now.live);
+  if (!last_.has_value() || last_->ready != now.ready) health->SetServingStatus("ready", now.ready);
+  last_ = now;
+}
+
+void GrpcServer::Beat() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    woken_ = false;
-    lock.unlock();
-    const Health now = options_.heartbeat();
-    if (!last.has_value() || last->live != now.live) health->SetServingStatus("", now.live);
-    if (!last.has_value() || last->ready != now.ready) {
-      health->SetServingStatus("ready", now.ready);
-    }
-    last = now;
-    lock.lock();
     changed_.wait_for(lock, absl::ToChronoMicroseconds(options_.interval),
                       [this] { return woken_ || stopping_; });
+    woken_ = false;
+    lock.unlock();
+    Look();
+    lock.lock();
   }
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -61,6 +62,7 @@ class GrpcServer {
 
  private:
   GrpcServer() = default;
+  void Look();  // the heartbeat and what it changes
   void Beat();
 
   GrpcServerOptions options_;
@@ -72,6 +74,7 @@ class GrpcServer {
   bool woken_ = false;
   bool stopping_ = false;
   bool down_ = false;
+  std::optional<Health> last_;  // of the thread, after Start
   std::thread thread_;
 };
 
