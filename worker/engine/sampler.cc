@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
@@ -55,15 +56,15 @@ absl::Status Sampler::StoreId(int32_t id, int32_t sampled, StepResult* result) c
 std::vector<int32_t> Sampler::Merge(const std::vector<int32_t>& pairs, int64_t rows) const {
   std::vector<int32_t> ids(static_cast<size_t>(rows));
   for (int64_t row = 0; row < rows; ++row) {
-    float best = 0;
-    int32_t best_id = -1;
+    float best = -std::numeric_limits<float>::infinity();
+    int32_t best_id = -1;  // stays where no value is above
     for (int64_t rank = 0; rank < comm_.size(); ++rank) {
       const auto at = [&](int64_t which) {
         return pairs[static_cast<size_t>((rank * 2 + which) * rows + row)];
       };
       const float value = std::bit_cast<float>(at(0));
       // Ids ascend with ranks, so the first of equal values has the lowest id.
-      if (best_id < 0 || value > best) {
+      if (value > best) {
         best = value;
         best_id = at(1);
       }

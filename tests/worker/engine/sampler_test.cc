@@ -1,0 +1,233 @@
+// The sampler over logits that are split over ranks, against one rank that has them whole.
+
+#include "worker/engine/sampler.h"
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_device.h"
+#include "worker/comm/thread_communicator.h"
+#include "worker/comm/thread_world.h"
+
+namespace deltaserve {
+namespace {
+
+constexpr int64_t kVocabRows = 203;
+constexpr int64_t kNumTokens = 197;  // ids from here on have no token
+
+struct Case {
+  ScorePlan score;
+  std::vector<SamplingSettings> settings;  // one a sampled row, in plan order
+  std::vector<std::vector<float>> logits;  // one a scored row: kVocabRows
+};
+
+// Rows of every kind in turn, decodes first, with more of each kind than travel at once.
+Case MakeCase(int64_t sampled, int64_t logit_rows) {
+  Case test;
+  std::mt19937 random(11);
+  for (int64_t i = 0; i < sampled; ++i) {
+    SamplingSettings settings{.temperature = 0, .seed = random()};
+    if (i % 4 == 1) settings.temperature = 0.9f;
+    if (i % 4 >= 2) {
+      settings = {
+          .temperature = 1.1f, .top_p = 0.9f, .top_k = 30, .min_p = 0.01f, .seed = random()};
+    }
+    test.settings.push_back(settings);
+    const bool logprobs = i % 4 == 3;
+    test.score.sampled.push_back({.slot = static_cast<int32_t>(i),
+                                  .scored = static_cast<int32_t>(i),
+                                  .scoring = ScoringOf(settings, logprobs),
+                                  .num_top = logprobs ? static_cast<int>(i % 21) : 0});
+    test.score.rows.push_back(static_cast<int32_t>(i));
+  }
+  for (int64_t i = 0; i < logit_rows; ++i) {
+    test.score.logits.push_back({.scored = static_cast<int32_t>(sampled + i)});
+    test.score.rows.push_back(static_cast<int32_t>(sampled + i));
+  }
+  for (const bool merged : {true, false}) {
+    for (size_t i = 0; i < test.score.sampled.size(); ++i) {
+      if ((test.score.sampled[i].scoring == Scoring::kMerged) == merged) {
+        test.score.order.push_back(static_cast<int32_t>(i));
+      }
+    }
+    if (merged) test.score.num_merged = static_cast<int64_t>(test.score.order.size());
+  }
+  for (size_t row = 0; row < test.score.rows.size(); ++row) {
+    std::vector<float> logits(kVocabRows);
+    // Few values: ties in every row.
+    for (float& logit : logits) logit = static_cast<float>(random() % 23) * 0.25f;
+    for (size_t id = kNumTokens; id < kVocabRows; ++id) logits[id] = 1e6f;
+    test.logits.push_back(std::move(logits));
+  }
+  return test;
+}
+
+// What one rank's sampler gives; it holds ids [rank * local, (rank + 1) * local).
+absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device& device) {
+  const int64_t local = (kVocabRows + comm.size() - 1) / comm.size();
+  const int64_t begin = comm.rank() * local;
+  const int64_t rows = static_cast<int64_t>(test.logits.size());
+  std::vector<float> mine(static_cast<size_t>(rows * local), 1e9f);  // padding must not win
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t id = begin; id < std::min(begin + local, kVocabRows); ++id) {
+      mine[static_cast<size_t>(row * local + id - begin)] =
+          test.logits[static_cast<size_t>(row)][static_cast<size_t>(id)];
+    }
+  }
+  std::vector<float> temperature, top_p, min_p;
+  std::vector<int32_t> top_k, sampled_scored, logits_scored;
+  std::vector<uint64_t> seed;
+  std::vector<uint32_t> sample_index, token_index;
+  for (const int32_t i : test.score.order) {
+    const SamplingSettings& settings = test.settings[static_cast<size_t>(i)];
+    temperature.push_back(settings.temperature);
+    top_p.push_back(settings.top_p);
+    min_p.push_back(settings.min_p);
+    top_k.push_back(settings.top_k);
+    seed.push_back(settings.seed);
+    sample_index.push_back(1);
+    token_index.push_back(static_cast<uint32_t>(test.score.sampled[static_cast<size_t>(i)].slot));
+    sampled_scored.push_back(test.score.sampled[static_cast<size_t>(i)].scored);
+  }
+  for (const auto& wanted : test.score.logits) logits_scored.push_back(wanted.scored);
+  const int64_t sampled = static_cast<int64_t>(test.score.order.size());
+  Sampler sampler(device, comm,
+                  {.vocab_rows = kVocabRows,
+                   .num_tokens = kNumTokens,
+                   .local_rows = local,
+                   .local_begin = begin});
+  Arena arena;
+  return sampler.Run(
+      {.score = &test.score,
+       .logits = TensorView(mine.data(), DType::kF32, {rows, local}),
+       .params = {.temperature = TensorView(temperature.data(), DType::kF32, {sampled}),
+                  .top_k = TensorView(top_k.data(), DType::kI32, {sampled}),
+                  .top_p = TensorView(top_p.data(), DType::kF32, {sampled}),
+                  .min_p = TensorView(min_p.data(), DType::kF32, {sampled}),
+                  .seed = TensorView(seed.data(), DType::kU64, {sampled}),
+                  .sample_index = TensorView(sample_index.data(), DType::kU32, {sampled}),
+                  .token_index = TensorView(token_index.data(), DType::kU32, {sampled})},
+       .sampled_scored = TensorView(sampled_scored.data(), DType::kI32, {sampled}),
+       .logits_scored = TensorView(logits_scored.data(), DType::kI32,
+                                   {static_cast<int64_t>(logits_scored.size())})},
+      arena);
+}
+
+std::vector<absl::StatusOr<StepResult>> RunAll(const Case& test, int ranks) {
+  ThreadWorld world(ranks);
+  std::vector<absl::StatusOr<StepResult>> results(static_cast<size_t>(ranks),
+                                                  absl::UnknownError("not run"));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto device = *cpu::CreateCpuDevice({.num_threads = 1});
+      const auto comm = CreateThreadCommunicator(world, rank, *device);
+      results[static_cast<size_t>(rank)] = RunRank(test, *comm, *device);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return results;
+}
+
+StepResult RunWhole(const Case& test) {
+  auto results = RunAll(test, 1);
+  EXPECT_TRUE(results[0].ok()) << results[0].status();
+  return *std::move(results[0]);
+}
+
+class SamplerTest : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, SamplerTest, ::testing::Values(1, 2, 4));
+
+TEST_P(SamplerTest, GivesOnEveryRankWhatOneRankGives) {
+  // 100 sampled rows: half of them are gathered, in two blocks; 40 rows of logits, in two.
+  const Case test = MakeCase(100, 40);
+  const StepResult whole = RunWhole(test);
+  const auto results = RunAll(test, GetParam());
+  for (const auto& result : results) {
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->ids, whole.ids);
+  }
+  for (size_t rank = 1; rank < results.size(); ++rank) {
+    EXPECT_TRUE(results[rank]->logprobs.empty());
+    EXPECT_TRUE(results[rank]->logits.empty());
+  }
+  ASSERT_EQ(results[0]->logprobs.size(), whole.logprobs.size());
+  for (size_t i = 0; i < whole.logprobs.size(); ++i) {
+    EXPECT_EQ(results[0]->logprobs[i].id, whole.logprobs[i].id) << i;
+    EXPECT_EQ(results[0]->logprobs[i].logprob, whole.logprobs[i].logprob) << i;
+    EXPECT_EQ(results[0]->logprobs[i].rank, whole.logprobs[i].rank) << i;
+    EXPECT_EQ(results[0]->logprobs[i].top, whole.logprobs[i].top) << i;
+  }
+  for (size_t i = 0; i < test.score.logits.size(); ++i) {
+    EXPECT_EQ(results[0]->logits[i], test.logits[100 + i]) << i;
+  }
+}
+
+TEST_P(SamplerTest, GreedyTakesTheLowestIdOfEquals) {
+  const Case test = MakeCase(12, 0);
+  const auto results = RunAll(test, GetParam());
+  ASSERT_TRUE(results[0].ok());
+  for (size_t i = 0; i < 12; i += 4) {
+    const auto begin = test.logits[i].begin();
+    const auto best = std::max_element(begin, begin + kNumTokens);
+    EXPECT_EQ(results[0]->ids[i], best - begin) << i;
+  }
+}
+
+TEST_P(SamplerTest, ARowsResultDoesNotDependOnTheOthers) {
+  const Case all = MakeCase(100, 3);
+  const auto together = RunAll(all, GetParam());
+  ASSERT_TRUE(together[0].ok());
+  for (size_t i = 0; i < 100; i += 7) {
+    Case one;
+    one.settings = {all.settings[i]};
+    one.logits = {all.logits[i]};
+    one.score.rows = {0};
+    one.score.sampled = {all.score.sampled[i]};
+    one.score.sampled[0].scored = 0;
+    one.score.order = {0};
+    one.score.num_merged = one.score.sampled[0].scoring == Scoring::kMerged ? 1 : 0;
+    const auto alone = RunAll(one, GetParam());
+    ASSERT_TRUE(alone[0].ok());
+    EXPECT_EQ(alone[0]->ids[0], together[0]->ids[i]) << i;
+  }
+}
+
+TEST_P(SamplerTest, LogprobsAreOfTheRawLogits) {
+  const Case test = MakeCase(8, 0);
+  const auto results = RunAll(test, GetParam());
+  ASSERT_TRUE(results[0].ok());
+  for (const size_t i : {3u, 7u}) {
+    const TokenLogProb& got = results[0]->logprobs[i];
+    const std::vector<float>& row = test.logits[i];
+    double sum = 0;
+    int better = 0;
+    for (size_t id = 0; id < kNumTokens; ++id) {
+      sum += std::exp(static_cast<double>(row[id]));
+      better += row[id] > row[static_cast<size_t>(got.id)] ? 1 : 0;
+    }
+    EXPECT_EQ(got.id, results[0]->ids[i]);
+    EXPECT_NEAR(got.logprob, row[static_cast<size_t>(got.id)] - std::log(sum), 1e-4);
+    EXPECT_EQ(got.rank, better + 1);
+    EXPECT_EQ(got.top.size(), i);  // as many as the row asked for, not as the batch did
+  }
+  EXPECT_TRUE(results[0]->logprobs[2].top.empty());
+}
+
+TEST_P(SamplerTest, RowsWithoutFiniteLogitsEndTheWorldOnEveryRank) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    Case test = MakeCase(2, 0);
+    test.logits[0].assign(kVocabRows, bad);
+    for (const auto& result : RunAll(test, GetParam())) {
+      EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal) << bad;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deltaserve

@@ -1,0 +1,78 @@
+#include "worker/engine/step_budget.h"
+
+#include "gtest/gtest.h"
+
+namespace deltaserve {
+namespace {
+
+StepBudget Measured(absl::Duration probe) {
+  return StepBudget({.cap = 512, .target = absl::Milliseconds(500)}, probe);
+}
+
+TEST(StepBudgetTest, AFixedBudgetStays) {
+  StepBudget budget({.fixed = 100, .cap = 64, .target = absl::Milliseconds(500)}, {});
+  budget.Record(100, 0, absl::Seconds(60));
+  EXPECT_EQ(budget.tokens(), 100);
+}
+
+TEST(StepBudgetTest, BeginsWithWhatTheProbeSays) {
+  EXPECT_EQ(Measured(absl::Milliseconds(100)).tokens(), 320);
+  EXPECT_EQ(Measured(absl::Milliseconds(1)).tokens(), 512);
+  EXPECT_EQ(Measured(absl::Seconds(10)).tokens(), 64);
+  EXPECT_EQ(Measured(absl::ZeroDuration()).tokens(), 64);
+}
+
+TEST(StepBudgetTest, SlowStepsShrinkItAndFastOnesRestoreIt) {
+  StepBudget budget = Measured(absl::Milliseconds(100));
+  for (int i = 0; i < 20; ++i) budget.Record(320, 0, absl::Seconds(2));
+  EXPECT_EQ(budget.tokens(), 64);
+  for (int i = 0; i < 40; ++i) budget.Record(64, 0, absl::Milliseconds(10));
+  EXPECT_EQ(budget.tokens(), 512);
+}
+
+TEST(StepBudgetTest, IsAlwaysAMultipleOf64WithinItsBounds) {
+  for (int ms = 1; ms < 3000; ms += 7) {
+    const int64_t tokens = Measured(absl::Milliseconds(ms)).tokens();
+    EXPECT_EQ(tokens % 64, 0);
+    EXPECT_GE(tokens, 64);
+    EXPECT_LE(tokens, 512);
+  }
+}
+
+TEST(StepBudgetTest, DecodesTakeTheirTimeFromThePrompts) {
+  StepBudget budget = Measured(absl::Milliseconds(100));
+  budget.Record(0, 8, absl::Milliseconds(190));
+  EXPECT_EQ(budget.tokens(), 192);  // 310 ms left
+  budget.Record(0, 8, absl::Seconds(100));
+  EXPECT_EQ(budget.tokens(), 64);
+}
+
+TEST(StepBudgetTest, PredictsFromBothParts) {
+  StepBudget budget = Measured(absl::Milliseconds(64));
+  budget.Record(0, 8, absl::Milliseconds(200));
+  EXPECT_EQ(absl::ToInt64Milliseconds(budget.Predict(0, 0)), 0);
+  EXPECT_NEAR(absl::ToDoubleSeconds(budget.Predict(0, 1)), 0.2, 1e-6);
+  EXPECT_NEAR(absl::ToDoubleSeconds(budget.Predict(128, 0)), 0.128, 1e-6);
+  EXPECT_NEAR(absl::ToDoubleSeconds(budget.Predict(128, 3)), 0.328, 1e-6);
+}
+
+TEST(StepBudgetTest, AMixedStepBlamesThePromptForWhatDecodesDoNotTake) {
+  StepBudget budget = Measured(absl::Milliseconds(64));
+  budget.Record(0, 8, absl::Milliseconds(200));
+  for (int i = 0; i < 50; ++i) budget.Record(100, 8, absl::Milliseconds(500));
+  EXPECT_NEAR(absl::ToDoubleSeconds(budget.Predict(100, 0)), 0.3, 1e-3);
+}
+
+TEST(StepBudgetTest, RatesFollowTheLastSeconds) {
+  StepBudget budget = Measured({});
+  EXPECT_EQ(budget.decode_tokens_per_s(), 0);
+  for (int i = 0; i < 200; ++i) budget.Record(0, 10, absl::Milliseconds(100));
+  EXPECT_NEAR(budget.decode_tokens_per_s(), 100, 1);
+  EXPECT_EQ(budget.prefill_tokens_per_s(), 0);
+  for (int i = 0; i < 200; ++i) budget.Record(64, 0, absl::Milliseconds(320));
+  EXPECT_NEAR(budget.prefill_tokens_per_s(), 200, 2);
+  EXPECT_LT(budget.decode_tokens_per_s(), 1);
+}
+
+}  // namespace
+}  // namespace deltaserve
