@@ -9,6 +9,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.dont_write_bytecode = True
+import binaries  # noqa: E402
 import layering  # noqa: E402
 import tree  # noqa: E402
 
@@ -161,6 +162,35 @@ class TreeTest(TreeCase):
 
     def test_data_may_hold_anything(self):
         self.passes("tests/data/lines.txt", "TODO /root/x\n")
+
+
+class BinariesTest(TreeCase):
+    HELP = "  -h,--help    Print this\n  --version    Show it\n  --ranks INT  ranks of the world\n"
+
+    def binary(self, help_text=HELP, build="(build abc-dirty)", code=64, refusal="deltaserve-x: no; see --help"):
+        path = self.root / self.write("deltaserve-x", f"""#!/bin/sh
+case "$1" in
+  --help) printf '%s' '{help_text}' ;;
+  --version) echo 'deltaserve-x 0.1.0 {build}' ;;
+  *) echo '{refusal}' >&2; exit {code} ;;
+esac
+""")
+        path.chmod(0o755)
+        return list(binaries.errors(str(path)))
+
+    def test_a_right_binary_passes(self):
+        self.assertEqual(self.binary(), [])
+
+    def test_each_debt_is_named(self):
+        for settings, part in (
+                ({"build": ""}, "--version"),
+                ({"help_text": "  --ranks INT  ranks\n"}, "--help"),
+                ({"help_text": self.HELP + "  --bare\n"}, "--bare has no description"),
+                ({"code": 1}, "code 1"),
+                ({"refusal": "no"}, "'no")):
+            found = self.binary(**settings)
+            self.assertEqual(len(found), 1, (settings, found))
+            self.assertIn(part, found[0])
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ function(deltaserve_binary name)
   target_link_libraries(${target} PRIVATE ${ARG_DEPS} kernels_base deltaserve_warnings)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  set_property(GLOBAL APPEND PROPERTY DELTASERVE_BINARIES ${PROJECT_BINARY_DIR}/bin/${target})
 endfunction()
 
 # Makes the test binary `name_test`. Tests find committed data below DELTASERVE_SOURCE_DIR and built
