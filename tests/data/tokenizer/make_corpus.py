@@ -8,7 +8,7 @@ Writes beside itself:
   corpus.jsonl    {"text", "ids", "decoded", "skipped"}: encoding, its decoding, and that without specials
   decode.jsonl    {"ids", "decoded", "skipped"}: random ids, most of them not whole UTF-8
   variants.jsonl  {"name", "patch", "cases": [{"text", "ids"}]}: the same of tokenizer.json under a patch
-                  (RFC 6902, "add" and "replace")
+                  (RFC 6902: add, replace, remove)
 """
 
 import copy
@@ -23,6 +23,8 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 SPACES = ([chr(c) for c in range(0x9, 0xE)] + list("\x20\x85\xa0\u1680")
           + [chr(c) for c in range(0x2000, 0x200B)] + list("\u2028\u2029\u202f\u205f\u3000"))
 NOT_SPACES = list("\x00\x1c\x1d\x1e\x1f\u180e\u200b\u200c\u200d\u2060\ufeff")
+# Many marks of two combining classes by turns: their order within a class must stay.
+MANY_MARKS = "".join(chr(0x300 + i) + chr(0x316 + i % 4) for i in range(0x15))
 CONTRACTIONS = ["s", "t", "re", "ve", "m", "ll", "d"]
 QWEN2_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -58,7 +60,8 @@ def plain_strings():
         "ABCdefGHI camelCase snake_case kebab-case SCREAMING_CASE", "\ufeffBOM", "a\u200bb\u200cc\u200dd\u2060e",
         "a" * 300, " " * 300, "\n" * 300, "\t" * 50 + "x", " " * 50 + "x", "!" * 300, "1" * 300, "\u0301" * 300,
         "ab" * 200, "the " * 100, "我" * 100, "é" * 100, "e\u0301" * 100, " \n" * 100, "\r\n" * 100, "👨‍👩‍👧‍👦" * 20,
-        "a" + "\u0301\u0323" * 150, "\u1100\u1161\u11a8" * 60, "<" * 100, "<|" * 60, "<|im_end|" * 10,
+        "a\u0305\u0300 a\u0300\u0305 a\u0316\u0323 o\u0305\u0323\u0302", "".join("a" + m for m in MANY_MARKS),
+        "a" + MANY_MARKS + MANY_MARKS[::-1], "a" + "\u0301\u0323" * 150, "\u1100\u1161\u11a8" * 60, "<" * 100, "<|" * 60, "<|im_end|" * 10,
     ]
 
 
@@ -134,7 +137,9 @@ def patched(data, patch):
         target = result
         for key in parents:
             target = target[int(key)] if isinstance(target, list) else target[key]
-        if isinstance(target, list) and operation["op"] == "add":
+        if operation["op"] == "remove":
+            del target[int(last) if isinstance(target, list) else last]
+        elif isinstance(target, list) and operation["op"] == "add":
             target.insert(len(target) if last == "-" else int(last), operation["value"])
         else:
             target[int(last) if isinstance(target, list) else last] = operation["value"]
@@ -153,7 +158,8 @@ def flag_patch(data, flags, contents=("<think>", "</think>", "<tool_call>")):
 
 
 def extra_token(data, content, **flags):
-    token = {"id": len(data["model"]["vocab"]) + len(data["added_tokens"]), "content": content,
+    number = flags.pop("number", 0)  # of the tokens that the same patch adds before
+    token = {"id": len(data["model"]["vocab"]) + len(data["added_tokens"]) + number, "content": content,
              "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     return [{"op": "add", "path": "/added_tokens/-", "value": dict(token, **flags)}]
 
@@ -172,12 +178,25 @@ def extra_merges(rng, data):
     return patch
 
 
+def without_merges(data, tokens):
+    """Takes away what makes `tokens`; nothing else is made of them."""
+    merges = data["model"]["merges"]
+    assert not any(token in pair for token in tokens for pair in merges)
+    indices = [i for i, pair in enumerate(merges) if "".join(pair) in tokens]
+    assert len(indices) == len(tokens)
+    return [{"op": "remove", "path": f"/model/merges/{i}"} for i in sorted(indices, reverse=True)]
+
+
 def variants(rng, data, strings):
     regex = "/pre_tokenizer/pretokenizers/0/pattern/Regex"
     spaced = ["a <think> b", "a  \u3000<think>\n\t</think> \u200b <tool_call>  x", "<think> <think>", "  <think>",
               "<think>  ", "a<think>b</think>c", " \n<think><think> \r\n</think>", "\u00a0<think>\u0085x"]
     accents = ["caf\u00e9", "cafe\u0301", "un cafe\u0301 noir", "cafe\u0301\u0323", "xcaf\u00e9x", "CAF\u00c9", "cafe\u0323\u0301"]
+    unmerged = without_merges(data, ["\u0120capital", "\u0120France"])
+    countries = ["The capital of France is", " capital", "capital", " France France"]
     return [
+        ("tokens without a merge", unmerged, countries),
+        ("tokens without a merge, ignore_merges", unmerged + [replace("/model/ignore_merges", True)], countries),
         ("lstrip", flag_patch(data, {"lstrip": True}), spaced),
         ("rstrip", flag_patch(data, {"rstrip": True}), spaced),
         ("lstrip and rstrip", flag_patch(data, {"lstrip": True, "rstrip": True}), spaced),
@@ -188,6 +207,9 @@ def variants(rng, data, strings):
         ("normalized composed", extra_token(data, "caf\u00e9", normalized=True), accents),
         ("normalized decomposed", extra_token(data, "cafe\u0301", normalized=True), accents),
         ("raw decomposed", extra_token(data, "cafe\u0301"), accents),
+        ("added token that begins and one that goes on like another",
+         extra_token(data, "<thi") + extra_token(data, "<think>\n\n</think>", number=1),
+         ["<think>\n\n</think>", "<think>\n\n</think", "<think", "<thin<think>", "<thi<thi"]),
         ("added token beyond the byte alphabet", extra_token(data, "\u6f22 \u5b57"), ["a\u6f22 \u5b57b", "\u6f22\u5b57"]),
         ("no normalizer", [replace("/normalizer", None)], accents + strings),
         ("sequence of NFC", [replace("/normalizer", {"type": "Sequence", "normalizers": [{"type": "NFC"}]})], accents),

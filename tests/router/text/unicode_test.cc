@@ -46,12 +46,13 @@ TEST(UnicodeTest, NfcComposesReordersAndExcludes) {
       {U"a\u0302\u0323", U"\u1EAD"},         // reordered, then composed twice
       {U"q\u0307\u0323", U"q\u0323\u0307"},  // reordered, nothing to compose
       {U"a\u0315\u0300\u05AE\u0300b", U"\u00E0\u05AE\u0300\u0315b"},
-      {U"\u0344", U"\u0308\u0301"},        // decomposes for good
-      {U"\u0958", U"\u0915\u093C"},        // composition exclusion
-      {U"\u212B\u2126", U"\u00C5\u03A9"},  // singletons
-      {U"\uF900", U"\u8C48"},              // compatibility ideograph, canonical
-      {U"\uFB01", U"\uFB01"},              // compatibility only: stays
-      {U"\u1100\u1161\u11A8", U"\uAC01"},  // Hangul
+      {U"a\u0305\u0300", U"a\u0305\u0300"},  // blocked by a mark of the same class
+      {U"\u0344", U"\u0308\u0301"},          // decomposes for good
+      {U"\u0958", U"\u0915\u093C"},          // composition exclusion
+      {U"\u212B\u2126", U"\u00C5\u03A9"},    // singletons
+      {U"\uF900", U"\u8C48"},                // compatibility ideograph, canonical
+      {U"\uFB01", U"\uFB01"},                // compatibility only: stays
+      {U"\u1100\u1161\u11A8", U"\uAC01"},    // Hangul
       {U"\uAC00\u11A8", U"\uAC01"},
       {U"\uAC00\u11A7", U"\uAC00\u11A7"},              // not a tail
       {U"\u1100\u0301\u1161", U"\u1100\u0301\u1161"},  // blocked
