@@ -67,13 +67,17 @@ absl::StatusOr<int64_t> LargestId(const std::string& path,
     }
     largest = std::max(largest, id.get<int64_t>());
   }
-  for (const json& token : tokenizer.value("added_tokens", json::array())) {
-    const int64_t id = token.is_object() ? token.value("id", int64_t{-1}) : int64_t{-1};
-    if (id < 0) return absl::InvalidArgumentError(path + ": an entry of added_tokens has no id");
+  const json added = tokenizer.contains("added_tokens") ? tokenizer["added_tokens"] : json::array();
+  for (const json& token : added) {
+    if (!token.is_object() || !token.contains("id") || !token["id"].is_number_unsigned()) {
+      return absl::InvalidArgumentError(path + ": an entry of added_tokens has no id");
+    }
+    const int64_t id = token["id"].get<int64_t>();
     largest = std::max(largest, id);
-    const std::string content = token.value("content", "");
-    if (content == "<|im_end|>" || content == "<|endoftext|>")
+    const json content = token.contains("content") ? token["content"] : json();
+    if (content == "<|im_end|>" || content == "<|endoftext|>") {
       eos->insert(static_cast<int32_t>(id));
+    }
   }
   return largest;
 }
