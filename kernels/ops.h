@@ -237,7 +237,7 @@ struct SampleLocalArgs {
 // Whole rows: p = softmax(logits / temperature) over real ids; top_k, then top_p, then min_p (each
 // over what the one before left, renormalised), then argmax of log p + Gumbel among those kept. The
 // most likely id is always kept. With all filters off the same token as SampleLocal. Order of
-// filters as in vLLM.
+// filters as in vLLM. A row without a number (all NaN) gives INT32_MAX, as SampleLocal does.
 struct SampleArgs {
   TensorView logits;  // f32 [rows, vocabulary rows]
   int64_t num_tokens = 0;

@@ -127,12 +127,20 @@ void AllTiles(const float* rows,
 
 template <typename T>
 void PackPanel(const T* source, int64_t out_features, int64_t in_features, int64_t panel, T* to) {
-  for (int64_t i = 0; i < kPanel; ++i) {
-    // bf16: lane l holds outputs l (low half) and l + 8 (high half).
-    const int64_t output = sizeof(T) == 2 ? i / 2 + (i % 2) * kLanes : i;
-    const int64_t row = panel * kPanel + output;
-    for (int64_t k = 0; k < in_features; ++k) {
-      to[k * kPanel + i] = row < out_features ? source[row * in_features + k] : T{};
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // k of one cache line of a row
+  for (int64_t k = 0; k < in_features; k += kLine) {
+    const int64_t count = std::min(kLine, in_features - k);
+    for (int64_t i = 0; i < kPanel; ++i) {
+      // bf16: lane l holds outputs l (low half) and l + 8 (high half).
+      const int64_t output = sizeof(T) == 2 ? i / 2 + (i % 2) * kLanes : i;
+      const int64_t row = panel * kPanel + output;
+      T* column = to + k * kPanel + i;
+      if (row >= out_features) {
+        for (int64_t j = 0; j < count; ++j) column[j * kPanel] = T{};
+      } else {
+        const T* from = source + row * in_features + k;
+        for (int64_t j = 0; j < count; ++j) column[j * kPanel] = from[j];
+      }
     }
   }
 }

@@ -162,7 +162,7 @@ int32_t SampleFiltered(const RowParams& params,
     // Ids of no weight (and NaN) can never be kept by a filter.
     if (logits[id] > -kInfinity) candidates[count++] = {logits[id], static_cast<int32_t>(id)};
   }
-  if (count == 0) return 0;
+  if (count == 0) return Best(params, logits, 0, 0, num_tokens).id;
   const int64_t kept = Filter(params, logits, num_tokens, candidates, count);
   Choice best;
   for (int64_t i = 0; i < kept; ++i) {

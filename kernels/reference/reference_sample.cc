@@ -15,10 +15,12 @@ struct Entry {
   int32_t id;
 };
 
-// Real ids of a row, most likely first, ties to the lowest id.
+// Real ids of a row that have a number, most likely first, ties to the lowest id.
 std::vector<Entry> SortedIds(const float* logits, int64_t num_tokens) {
   std::vector<Entry> entries;
-  for (int32_t id = 0; id < num_tokens; ++id) entries.push_back({logits[id], id});
+  for (int32_t id = 0; id < num_tokens; ++id) {
+    if (!std::isnan(logits[id])) entries.push_back({logits[id], id});
+  }
   std::stable_sort(entries.begin(), entries.end(),
                    [](const Entry& a, const Entry& b) { return a.logit > b.logit; });
   return entries;
@@ -92,9 +94,11 @@ void ReferenceOps::SampleLocal(const SampleLocalArgs& args) {
 void ReferenceOps::Sample(const SampleArgs& args, Arena& /*arena*/) {
   for (int64_t r = 0; r < args.logits.dim(0); ++r) {
     auto entries = SortedIds(args.logits.as<float>() + r * args.logits.dim(1), args.num_tokens);
-    if (args.params->temperature.as<float>()[r] > 0) ApplyFilters(*args.params, r, entries);
-    int32_t best_id = entries[0].id;
-    float best = ValueOf(*args.params, r, entries[0].logit, best_id);
+    if (args.params->temperature.as<float>()[r] > 0 && !entries.empty()) {
+      ApplyFilters(*args.params, r, entries);
+    }
+    int32_t best_id = std::numeric_limits<int32_t>::max();
+    float best = -std::numeric_limits<float>::infinity();
     for (const Entry& e : entries) {
       const float value = ValueOf(*args.params, r, e.logit, e.id);
       if (value > best || (value == best && e.id < best_id)) {

@@ -281,6 +281,16 @@ TEST_P(SampleTest, MinusInfinityIsNeverChosenWhileAnotherIdIsLeft) {
   for (const int32_t id : Sample(*device_, logits, params, 4)) EXPECT_EQ(id, 1);
 }
 
+TEST_P(SampleTest, ARowOfNaNGivesNoIdAndOneNaNIsPassedOver) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<RowParams> params = {{.temperature = 0.0f}, {}, {.top_k = 2},
+                                         {.temperature = 0.0f}, {}, {.top_p = 0.5f}};
+  std::vector<float> logits(18, nan);
+  for (size_t i = 9; i < 18; ++i) logits[i] = i % 3 == 1 ? nan : i % 3 == 0 ? -90.0f : 1.0f;
+  const int32_t none = std::numeric_limits<int32_t>::max();
+  EXPECT_THAT(Sample(*device_, logits, params, 3), ElementsAre(none, none, none, 2, 2, 2));
+}
+
 TEST_P(SampleTest, NoRowsAreNoWork) { EXPECT_TRUE(Sample(*device_, {}, {}, 5).empty()); }
 
 INSTANTIATE_TEST_SUITE_P(Devices,
