@@ -1,0 +1,217 @@
+// deltaserve-worker: one rank of a world. Rank 0 serves gRPC; all ranks compute.
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "kernels/base/build_info.h"
+#include "kernels/base/flags.h"
+#include "kernels/base/log.h"
+#include "worker/engine/engine_loop.h"
+#include "worker/rank.h"
+#include "worker/service/world_server.h"
+
+namespace deltaserve {
+namespace {
+
+struct WorkerOptions {
+  RankOptions rank;
+  std::string listen = "127.0.0.1:50052";
+  std::string address_file;
+  std::string model_name;
+  double drain_timeout_s = 30;
+};
+
+void AddWorkerFlags(CLI::App& app, WorkerOptions* options) {
+  AddRankFlags(app, &options->rank);
+  app.add_option("--listen", options->listen,
+                 "HOST:PORT where rank 0 serves routers; port 0 takes a free one. There is no "
+                 "TLS: an address that others reach is for a closed network")
+      ->capture_default_str();
+  app.add_option("--address-file", options->address_file,
+                 "File that gets HOST:PORT once the world is ready");
+  app.add_option("--model-name", options->model_name,
+                 "What clients name in `model`; default: the folder's name");
+  app.add_option("--drain-timeout", options->drain_timeout_s,
+                 "Seconds that running requests get after SIGTERM to rank 0 or SIGUSR1 to mpirun")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+// This rank's number before MPI is up, so that a bad flag is told once.
+bool IsRankZero() {
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  return rank == nullptr || std::string(rank) == "0";
+}
+
+std::string ModelName(const WorkerOptions& options) {
+  if (!options.model_name.empty()) return options.model_name;
+  std::filesystem::path path = std::filesystem::absolute(options.rank.model).lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  return path.filename().string();
+}
+
+WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& rank) {
+  WorldInfo info;
+  info.model_id = ModelName(options);
+  info.weights_fingerprint = rank.weights_fingerprint();
+  info.text_assets = rank.text().files;
+  info.eos_token_ids = rank.text().eos_token_ids;
+  if (const auto file = info.text_assets.find("generation_config.json");
+      file != info.text_assets.end()) {
+    info.generation_defaults_json = file->second;
+  }
+  const ParallelOptions& parallel = rank.plan().options();
+  const auto ranks = static_cast<uint32_t>(parallel.ranks);
+  info.layout.set_ranks(ranks);
+  info.layout.set_tensor(ranks);
+  info.layout.set_expert(parallel.moe == MoeMode::kExpert ? ranks : 1);
+  info.layout.set_data(1);
+  info.layout.set_pipeline(1);
+  info.layout.set_linear_attention_replicated(parallel.linear_attention ==
+                                              LinearAttentionMode::kReplicated);
+  info.numerics.set_device(rank.device().Name());
+  info.numerics.set_activation("f32");
+  info.numerics.set_kv("f32");
+  info.numerics.set_weights("bf16");
+  info.numerics.set_row_invariant(rank.device().HostAddressable());
+  info.numerics.set_fingerprint(absl::StrCat(rank.device().Name(), "/", GetBuildInfo().build_id));
+  for (const std::string& bytes : world.AllGather([&] {
+         v1::RankInfo mine;
+         mine.set_rank(world.info().rank);
+         mine.set_host(world.info().host);
+         mine.set_device(rank.device().Name());
+         mine.set_pid(getpid());
+         return mine.SerializeAsString();
+       }())) {
+    info.ranks.emplace_back().ParseFromString(bytes);
+  }
+  return info;
+}
+
+// Written beside and renamed, so that who waits for the file never reads half of it.
+absl::Status WriteAddressFile(const std::string& path, const std::string& address) {
+  const std::string partial = path + ".partial";
+  {
+    std::ofstream out(partial, std::ios::trunc);
+    out << address << "\n";
+    if (!out.flush()) {
+      return absl::InvalidArgumentError("--address-file is " + path + ": it cannot be written");
+    }
+  }
+  std::error_code error;
+  std::filesystem::rename(partial, path, error);
+  if (error)
+    return absl::InvalidArgumentError("--address-file is " + path + ": " + error.message());
+  return absl::OkStatus();
+}
+
+// The signals that drain a world. Blocked in every thread of rank 0, waited for by one.
+sigset_t DrainSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
+  return signals;
+}
+
+// Waits for a drain signal, or for SIGUSR1 from the end of main.
+class DrainOnSignal {
+ public:
+  DrainOnSignal(Engine& engine, absl::Duration timeout) {
+    thread_ = std::thread([this, &engine, timeout] {
+      const sigset_t signals = DrainSignals();
+      int signal = 0;
+      sigwait(&signals, &signal);
+      if (ending_.load()) return;
+      LogInfo("signal {}: draining, at most {:.0f} s", signal, absl::ToDoubleSeconds(timeout));
+      engine.BeginDrain(absl::Now() + timeout, false);
+    });
+  }
+  ~DrainOnSignal() {
+    ending_ = true;
+    pthread_kill(thread_.native_handle(), SIGUSR1);
+    thread_.join();
+  }
+  DrainOnSignal(const DrainOnSignal&) = delete;
+  DrainOnSignal& operator=(const DrainOnSignal&) = delete;
+
+ private:
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};
+
+int ServeRankZero(const WorkerOptions& options, WorldInfo info, Rank& rank) {
+  const absl::Duration drain = absl::Seconds(options.drain_timeout_s);
+  auto engine = Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog());
+  WorldServerOptions server_options;
+  server_options.listen = options.listen;
+  const std::string model_id = info.model_id;
+  auto server = WorldServer::Start(server_options, std::move(info), engine.get());
+  absl::Status status = server.status();
+  if (status.ok() && !options.address_file.empty()) {
+    status = WriteAddressFile(options.address_file, (*server)->address());
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "deltaserve-worker: %s\n", std::string(status.message()).c_str());
+    engine->BeginDrain(absl::Now(), true);  // the followers are waiting for plans
+    rank.RunEngine(*engine);
+    return kExitUsage;
+  }
+  (*server)->SetReady();
+  const EngineCapacity& capacity = engine->capacity();
+  LogInfo("ready: {} on {}; {} slots, {} KV blocks of {} tokens, contexts of {} tokens", model_id,
+          (*server)->address(), capacity.slots, capacity.kv_blocks, kBlockTokens,
+          capacity.max_context);
+  int code = 0;
+  {
+    DrainOnSignal signals(*engine, drain);
+    code = rank.RunEngine(*engine);
+  }
+  (*server)->Shutdown(absl::Now() + absl::Seconds(5));
+  LogInfo("drained");
+  return code;
+}
+
+int Main(int argc, char** argv) {
+  const sigset_t signals = DrainSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread exists
+  WorkerOptions options;
+  CommandLine flags("worker",
+                    "One rank of a world: start it under mpirun, one process a GPU or NUMA node.\n"
+                    "Example: mpirun -n 2 deltaserve-worker --model DIR --listen 127.0.0.1:50052");
+  AddWorkerFlags(flags.app(), &options);
+  if (const auto code = flags.Parse(argc, argv, IsRankZero())) return *code;
+  InitLogging(options.rank.log_level, "");
+  auto world = MpiWorld::Create(&argc, &argv);
+  if (!world.ok()) return flags.Refuse(world.status());
+  const RankInfo& info = (*world)->info();
+  InitLogging(options.rank.log_level, absl::StrCat("rank ", info.rank));
+  if (info.rank != 0) {
+    // SIGUSR1 comes to every rank from mpirun and concerns rank 0; the others end with the stop
+    // plan.
+    signal(SIGUSR1, SIG_IGN);
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  }
+  LastWords last_words(info, {});
+  int speaker = 0;
+  auto rank = Rank::Create(options.rank, {}, **world, last_words, &speaker);
+  if (!rank.ok()) return flags.Refuse(rank.status(), speaker == info.rank);
+  WorldInfo description = DescribeWorld(options, **world, **rank);
+  return info.rank == 0 ? ServeRankZero(options, std::move(description), **rank)
+                        : (*rank)->RunFollower();
+}
+
+}  // namespace
+}  // namespace deltaserve
+
+int main(int argc, char** argv) { return deltaserve::Main(argc, argv); }

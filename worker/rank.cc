@@ -1,0 +1,152 @@
+#include "worker/rank.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status_macros.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
+#include "worker/checkpoint/weight_loader.h"
+#include "worker/checkpoint/weight_table.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/nccl_communicator.h"
+#include "worker/engine/engine_loop.h"
+#include "worker/engine/follower.h"
+
+namespace deltaserve {
+namespace {
+
+double Gigabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e9; }
+
+void LogProgress(const LoadProgress& progress) {
+  const double rate =
+      progress.seconds > 0 ? Gigabytes(progress.bytes_read) / progress.seconds : 0.0;
+  LogInfo("weights: {:.3f} of {:.3f} GB, {:.2f} GB/s", Gigabytes(progress.bytes_read),
+          Gigabytes(progress.bytes_total), rate);
+}
+
+// All ranks must have read the same model: a folder that differs on one host gives nonsense, not an
+// error.
+absl::Status CheckSameFingerprint(MpiWorld& world, const std::string& mine) {
+  const RankInfo& info = world.info();
+  const std::vector<std::string> all = world.AllGather(mine);
+  if (mine == all.front()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "weights fingerprint of rank ", info.rank, " on ", info.host, " is ", mine, ", of rank 0 ",
+      all.front(), ": the model folders differ; copy one folder to every host"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
+                                                   EngineOptions engine,
+                                                   MpiWorld& world,
+                                                   LastWords& last_words,
+                                                   int* speaker) {
+  std::unique_ptr<Rank> rank(new Rank(options, world, last_words));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->ReadConfig(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenDevice(), speaker));
+  auto link =
+      CreateTcpControlLink(world, {.address = options.control_network},
+                           [&last_words](const PeerLoss& loss) { last_words.DieOfPeer(loss); });
+  *speaker = 0;
+  DS_RETURN_IF_ERROR(link.status());
+  rank->link_ = *std::move(link);
+  last_words.SetFarewell(
+      [&link = *rank->link_](const PeerLoss& root) { link.SendLastWords(root); });
+  rank->watchdog_ = std::make_unique<Watchdog>(last_words, WatchdogOptions{});
+  rank->channel_ = CreateMpiPlanChannel(world);
+
+  engine.slots = options.slots;
+  engine.kv_memory = options.kv_memory;
+  engine.token_budget = options.token_budget;
+  engine.max_queue = options.max_queue;
+  engine.max_context = options.max_context;
+  engine.num_tokens = rank->text_.num_tokens;
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(engine.Validate(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(engine), speaker));
+  DS_RETURN_IF_ERROR(
+      world.AgreeOnStatus(CheckSameFingerprint(world, rank->weights_fingerprint_), speaker));
+  auto executor = Executor::Create(world, *rank->device_, *rank->comm_, *rank->model_, engine);
+  *speaker = 0;
+  DS_RETURN_IF_ERROR(executor.status());
+  rank->executor_ = *std::move(executor);
+  return rank;
+}
+
+absl::Status Rank::ReadConfig() {
+  const RankInfo& info = world_.info();
+  DS_ASSIGN_OR_RETURN(config_, LoadModelConfig(options_.model));
+  DS_ASSIGN_OR_RETURN(const ParallelOptions parallel, options_.Parallel(info.size));
+  DS_ASSIGN_OR_RETURN(plan_, ShardPlan::Create(config_, parallel, info.rank));
+  DS_ASSIGN_OR_RETURN(text_, ReadTextFiles(options_.model, config_));
+  if (info.rank != 0) return absl::OkStatus();
+  for (const std::string& warning : config_.warnings) LogWarning("{}", warning);
+  if (plan_->kv_heads_replicated()) {
+    LogInfo("num_key_value_heads is {}: each KV head is held by {} of {} ranks",
+            config_.num_key_value_heads,
+            info.size * plan_->local().num_kv_heads / config_.num_key_value_heads, info.size);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Rank::OpenDevice() {
+  const RankInfo& info = world_.info();
+  if (options_.device == "cuda") {
+    DS_ASSIGN_OR_RETURN(device_, cuda::CreateCudaDevice(info.local_rank));
+    DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
+    return absl::OkStatus();
+  }
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads =
+      options_.threads > 0 ? options_.threads : std::max(1, cores / info.local_size);
+  DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads}));
+  DS_ASSIGN_OR_RETURN(comm_, CreateMpiCommunicator(world_, *device_));
+  LogInfo("rank {} of {} on {}: {} with {} threads, collectives over {}", info.rank, info.size,
+          info.host, device_->Name(), threads, comm_->Name());
+  return absl::OkStatus();
+}
+
+absl::Status Rank::Load(const EngineOptions& engine) {
+  LoaderOptions loader_options;
+  loader_options.num_readers = options_.readers;
+  if (world_.info().rank == 0) loader_options.progress = &LogProgress;
+  std::vector<WeightSpec> table = WeightTable(config_, plan_->options());
+  DS_ASSIGN_OR_RETURN(const std::optional<uint64_t> seed, options_.RandomSeed());
+  std::unique_ptr<WeightLoader> loader;
+  if (seed.has_value()) {
+    DS_ASSIGN_OR_RETURN(loader,
+                        RandomWeights(*seed, config_, *plan_, std::move(table), loader_options));
+  } else {
+    DS_ASSIGN_OR_RETURN(
+        loader, OpenCheckpoint(options_.model, config_, *plan_, std::move(table), loader_options));
+  }
+  DS_ASSIGN_OR_RETURN(model_,
+                      CreateModel(config_, *plan_, *device_, *comm_, *loader, engine.max_rows()));
+  weights_fingerprint_ = loader->fingerprint();
+  LogInfo("weights of this rank: {:.3f} GB", static_cast<double>(model_->weight_bytes()) / 1e9);
+  return absl::OkStatus();
+}
+
+int Rank::End(const absl::Status& status) {
+  if (!status.ok()) {
+    last_words_.Die(ExitCodeOf(status), std::string(status.message()));
+    return ExitCodeOf(status);
+  }
+  watchdog_->Idle();
+  link_->Close();
+  last_words_.SetFarewell({});
+  return 0;
+}
+
+int Rank::RunEngine(Engine& engine) { return End(engine.Run()); }
+
+int Rank::RunFollower() {
+  return End(deltaserve::RunFollower(*executor_, *channel_, *link_, *watchdog_));
+}
+
+}  // namespace deltaserve

@@ -1,0 +1,83 @@
+#pragma once
+
+// Rank: everything that one process of a world holds, brought up in step with the other ranks.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "worker/checkpoint/model_config.h"
+#include "worker/checkpoint/shard_plan.h"
+#include "worker/checkpoint/text_files.h"
+#include "worker/comm/control_link.h"
+#include "worker/comm/last_words.h"
+#include "worker/comm/mpi_world.h"
+#include "worker/comm/plan_channel.h"
+#include "worker/comm/watchdog.h"
+#include "worker/engine/engine_options.h"
+#include "worker/engine/executor.h"
+#include "worker/models/model.h"
+#include "worker/rank_options.h"
+
+namespace deltaserve {
+
+// Main thread. Members are destroyed in reverse order; world and last words outlive it.
+class Rank {
+ public:
+  // Collective. Reads config and text, plans the partition, connects, loads, warms up. On failure
+  // every rank gets the same status, that of the lowest rank that failed, and `*speaker` its
+  // number: it alone should print it. `engine`: what flags do not say (prompt_logits of the offline
+  // tool).
+  static absl::StatusOr<std::unique_ptr<Rank>> Create(const RankOptions& options,
+                                                      EngineOptions engine,
+                                                      MpiWorld& world,
+                                                      LastWords& last_words,
+                                                      int* speaker);
+
+  // Rank 0: hands the plans of `engine` out until it is drained. Others: follow. Returns the exit
+  // code of a drain (0); any failure ends the process by LastWords with its exit code.
+  int RunEngine(class Engine& engine);
+  int RunFollower();
+
+  const ModelConfig& config() const { return config_; }
+  const ShardPlan& plan() const { return *plan_; }
+  const TextFiles& text() const { return text_; }
+  const std::string& weights_fingerprint() const { return weights_fingerprint_; }
+  Device& device() { return *device_; }
+  Communicator& comm() { return *comm_; }
+  Model& model() { return *model_; }
+  Executor& executor() { return *executor_; }
+  PlanChannel& channel() { return *channel_; }
+  ControlLink& link() { return *link_; }
+  Watchdog& watchdog() { return *watchdog_; }
+
+ private:
+  Rank(const RankOptions& options, MpiWorld& world, LastWords& last_words)
+      : options_(options), world_(world), last_words_(last_words) {}
+
+  // The stages of Create(); after each the ranks agree on how it went.
+  absl::Status ReadConfig();
+  absl::Status OpenDevice();
+  absl::Status Load(const EngineOptions& engine);
+  int End(const absl::Status& status);
+
+  const RankOptions options_;
+  MpiWorld& world_;
+  LastWords& last_words_;
+  ModelConfig config_;
+  std::optional<ShardPlan> plan_;  // set by ReadConfig
+  TextFiles text_;
+  std::string weights_fingerprint_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Communicator> comm_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<PlanChannel> channel_;
+  std::unique_ptr<ControlLink> link_;
+  std::unique_ptr<Watchdog> watchdog_;
+};
+
+}  // namespace deltaserve
