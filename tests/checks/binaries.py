@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 USAGE = 64
+DESCRIPTION_COLUMN = 36  # of --help: kernels/base/flags.cc
 UNKNOWN_FLAG = "--no-such-flag=7"
 
 
@@ -28,12 +29,12 @@ def errors(binary):
     help_ = run(binary, "--help")
     if help_.returncode != 0 or help_.stderr or "--version" not in help_.stdout:
         yield f"{name} --help: code {help_.returncode}, {help_.stdout!r} {help_.stderr!r}"
-    flags = re.findall(r"^  (?:-\w,)?(--[\w-]+)(?: .*)?\n(?: {20,}(\S.*)\n)?", help_.stdout, re.MULTILINE)
-    lines = {line.split()[0].split(",")[-1]: line for line in help_.stdout.splitlines()
-             if line.startswith("  -")}
-    for flag, wrapped in flags:
-        if not wrapped and len(re.split(r" {2,}", lines[flag].strip())) < 2:
-            yield f"{name} --help: {flag} has no description"
+    lines = help_.stdout.splitlines() + [""]
+    for line, after in zip(lines, lines[1:]):
+        flag = re.match(r"  (?:-\w,)?(--[\w-]+)", line)
+        wrapped = after.startswith(" " * DESCRIPTION_COLUMN)
+        if flag and not line[DESCRIPTION_COLUMN:].strip() and not wrapped:
+            yield f"{name} --help: {flag.group(1)} has no description"
     refused = run(binary, UNKNOWN_FLAG)
     if (refused.returncode != USAGE or refused.stdout or not refused.stderr.startswith(name + ": ") or
             not refused.stderr.endswith("; see --help\n")):

@@ -165,7 +165,9 @@ class TreeTest(TreeCase):
 
 
 class BinariesTest(TreeCase):
-    HELP = "  -h,--help    Print this\n  --version    Show it\n  --ranks INT  ranks of the world\n"
+    HELP = (f"{'  -h,--help':36}Print this\n{'  --version':36}Show it\n"
+            f"{'  --ranks INT:INT in [1 - 64]=2':36}ranks\n"
+            f"  --moe TEXT:{{replicated,sharded}}=sharded\n{'':36}cut of experts\n")
 
     def binary(self, help_text=HELP, build="(build abc-dirty)", code=64, refusal="deltaserve-x: no; see --help"):
         path = self.root / self.write("deltaserve-x", f"""#!/bin/sh
@@ -184,7 +186,7 @@ esac
     def test_each_debt_is_named(self):
         for settings, part in (
                 ({"build": ""}, "--version"),
-                ({"help_text": "  --ranks INT  ranks\n"}, "--help"),
+                ({"help_text": f"{'  --ranks INT':36}ranks\n"}, "--help"),
                 ({"help_text": self.HELP + "  --bare\n"}, "--bare has no description"),
                 ({"code": 1}, "code 1"),
                 ({"refusal": "no"}, "'no")):

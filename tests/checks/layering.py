@@ -45,7 +45,8 @@ FOLDERS = {
     "router/service": BASE + PROTO + ["router/text", "router/worlds"],
     "router/http": BASE + PROTO + ["router/text", "router/worlds", "router/service"],
     "router": BASE + PROTO + ["router/text", "router/worlds", "router/service", "router/http"],
-    "tools": ENGINE + PROTO + DEVICES + ["worker/service", "worker", "router/text"],
+    "tools": ENGINE + PROTO + DEVICES + [
+        "worker/service", "worker", "router/text", "router/worlds", "router/service"],
 }
 
 # What tests may use beside the folder they test and what that one may use.
