@@ -56,14 +56,14 @@ class Switchboard {
     {
       const absl::MutexLock lock(&mutex_);
       const bool known = std::count(seat.lost.begin(), seat.lost.end(), from) != 0;
-      if (!seat.watching || known || to == loss.rank) return;
+      if (!seat.watching || known) return;
       seat.lost.push_back(from);
       ++seat.calls_running;
     }
+    seat.on_peer_lost(loss);
     if (to != 0) {
       seat.wakes.End(absl::StrCat("lost rank ", loss.rank, " on ", loss.host, ": ", loss.cause));
     }
-    seat.on_peer_lost(loss);
     const absl::MutexLock lock(&mutex_);
     --seat.calls_running;
   }
@@ -79,11 +79,11 @@ class ThreadControlLink final : public ControlLink {
 
   ~ThreadControlLink() override {
     if (closed_) return;
+    switchboard_->Leave(info_.rank);
     switchboard_->Tell(info_.rank, {.rank = info_.rank,
                                     .host = info_.host,
                                     .cause = "its control link closed: killed or crashed",
                                     .exit_code = kExitWatchdog});
-    switchboard_->Leave(info_.rank);
   }
 
   void Wake() override {
@@ -125,7 +125,8 @@ std::unique_ptr<ControlLink> CreateThreadControlLink(ThreadWorld& world,
   std::vector<MeetingPoint::Card> cards;
   const bool met = meeting_point->Meet(rank, {"ControlLink", 0, &switchboard, nullptr}, &cards);
   DS_CHECK(met) << "the world of threads was stopped";
-  switchboard = *static_cast<const std::shared_ptr<Switchboard>*>(cards[0].in);
+  // Rank 0 has it: writing it would race with the others, which read it.
+  if (rank != 0) switchboard = *static_cast<const std::shared_ptr<Switchboard>*>(cards[0].in);
   switchboard->Sit(rank, std::move(on_peer_lost));
   meeting_point->Meet(rank, {"ControlLink, end", 0, nullptr, nullptr}, &cards);
   return std::make_unique<ThreadControlLink>(world.world(rank).info(), switchboard);
