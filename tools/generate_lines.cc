@@ -1,0 +1,209 @@
+#include "tools/generate_lines.h"
+
+#include <charconv>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/util/json_util.h"
+#include "kernels/base/status_macros.h"
+#include "nlohmann/json.hpp"
+#include "proto/error.h"
+#include "router/service/answer_text.h"
+#include "router/service/request_resolver.h"
+#include "worker/service/request_reader.h"
+
+namespace deltaserve {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kFields[] =
+    "use id, ids or text, max_tokens, logits_at, logprobs, and sampling fields as in params.proto";
+
+absl::StatusOr<json> ParseObject(const std::string& line) {
+  json object = json::parse(line, nullptr, false);
+  if (object.is_discarded() || !object.is_object()) {
+    return InvalidField("line", line.substr(0, 40), "it is not a JSON object",
+                        "write one JSON object a line");
+  }
+  return object;
+}
+
+// One field of the line into the part of CallOptions that has it.
+absl::Status SetField(const std::string& name, const json& value, v1::CallOptions* options) {
+  for (google::protobuf::Message* part :
+       {static_cast<google::protobuf::Message*>(options->mutable_sampling()),
+        static_cast<google::protobuf::Message*>(options->mutable_stop()),
+        static_cast<google::protobuf::Message*>(options->mutable_output()),
+        static_cast<google::protobuf::Message*>(options)}) {
+    const auto* field = part->GetDescriptor()->FindFieldByName(name);
+    if (field == nullptr) continue;
+    const bool is_ids = field->message_type() != nullptr && !field->is_repeated() &&
+                        field->message_type()->name() == "TokenIds";
+    const json wrapped = {{name, is_ids && value.is_array() ? json{{"ids", value}} : value}};
+    const std::unique_ptr<google::protobuf::Message> parsed(part->New());
+    if (!google::protobuf::util::JsonStringToMessage(wrapped.dump(), parsed.get()).ok()) {
+      return InvalidField(name, value.dump(),
+                          absl::StrCat("it is no ", field->cpp_type_name(), " of params.proto"),
+                          "correct its type");
+    }
+    part->MergeFrom(*parsed);
+    return absl::OkStatus();
+  }
+  return InvalidField(name, value.dump(), "there is no such field", kFields);
+}
+
+absl::StatusOr<std::vector<int64_t>> ReadPositions(const json& value, int64_t prompt_tokens) {
+  const std::string remedy = absl::StrCat("use positions in [", -prompt_tokens, ", ", prompt_tokens,
+                                          "), each once, in ascending order of position");
+  if (!value.is_array()) return InvalidField("logits_at", value.dump(), "it is no list", remedy);
+  std::vector<int64_t> positions;
+  for (const json& item : value) {
+    int64_t position = item.is_number_integer() ? item.get<int64_t>() : prompt_tokens;
+    if (position < 0) position += prompt_tokens;
+    if (position < 0 || position >= prompt_tokens ||
+        (!positions.empty() && position <= positions.back())) {
+      return InvalidField(absl::StrCat("logits_at[", positions.size(), "]"), item.dump(),
+                          absl::StrCat("the prompt has ", prompt_tokens, " tokens"), remedy);
+    }
+    positions.push_back(position);
+  }
+  return positions;
+}
+
+absl::StatusOr<std::vector<int32_t>> ReadPrompt(const json& object, const LineReader& reader) {
+  if (object.contains("ids") == object.contains("text")) {
+    return InvalidField("ids", object.contains("ids") ? "given with text" : "absent",
+                        "a line has a prompt, and one", "give either ids or text");
+  }
+  if (object.contains("text")) {
+    const json& text = object["text"];
+    if (!text.is_string()) {
+      return InvalidField("text", text.dump(), "it is no string", "give the prompt's text");
+    }
+    if (reader.facts.text->tokenizer == nullptr) {
+      return InvalidField("text", "given", "the model folder has no tokenizer.json", "give ids");
+    }
+    auto ids = reader.facts.text->tokenizer->Encode(text.get<std::string>());
+    if (!ids.ok()) {
+      return InvalidField("text", "given", std::string(ids.status().message()), "correct it");
+    }
+    return ids;
+  }
+  v1::TokenIds ids;
+  const json wrapped = {{"ids", object["ids"]}};
+  if (!object["ids"].is_array() ||
+      !google::protobuf::util::JsonStringToMessage(wrapped.dump(), &ids).ok()) {
+    return InvalidField("ids", object["ids"].dump().substr(0, 40), "it is no list of token ids",
+                        "give whole numbers of 0 and above");
+  }
+  return ReadTokens(ids, "ids", reader.capacity.num_tokens);
+}
+
+// The shortest digits that read back as the same f32.
+void AppendFloat(float value, std::string* out) {
+  char digits[32];
+  const auto end = std::to_chars(digits, digits + sizeof(digits), value);
+  out->append(digits, end.ptr);
+}
+
+json LogProbJson(const TokenLogProb& logprob) {
+  json top = json::array();
+  for (const auto& [id, value] : logprob.top) {
+    top.push_back({{"token_id", id}, {"logprob", value}});
+  }
+  return {{"token_id", logprob.id},
+          {"logprob", logprob.logprob},
+          {"rank", logprob.rank},
+          {"top", std::move(top)}};
+}
+
+std::string AnswerString(const ParsedLine& line,
+                         const LineResult& result,
+                         const Tokenizer& tokenizer) {
+  AnswerText answer(tokenizer, line.resolved, true, false);
+  v1::TokenEvent::Tokens tokens;
+  tokens.set_first_index(answer.num_tokens());
+  for (const int32_t id : result.tokens) tokens.add_ids(static_cast<uint32_t>(id));
+  std::string text;
+  if (const auto delta = answer.Add(tokens); delta.ok() && delta->has_value()) {
+    text = (*delta)->text();
+  }
+  if (const auto rest = answer.Finish()) text += rest->text();
+  return text;
+}
+
+}  // namespace
+
+std::string LineId(const std::string& line) {
+  const json object = json::parse(line, nullptr, false);
+  if (object.is_discarded() || !object.is_object() || !object.contains("id")) return "null";
+  return object["id"].dump();
+}
+
+absl::StatusOr<ParsedLine> ReadLine(const std::string& line,
+                                    int64_t number,
+                                    const LineReader& reader) {
+  DS_ASSIGN_OR_RETURN(const json object, ParseObject(line));
+  v1::CallOptions options;
+  for (const auto& [name, value] : object.items()) {
+    if (name == "id" || name == "ids" || name == "text" || name == "logits_at") continue;
+    DS_RETURN_IF_ERROR(SetField(name, value, &options));
+  }
+  DS_RETURN_IF_ERROR(CheckOptions(options, reader.capacity.num_tokens));
+  DS_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, ReadPrompt(object, reader));
+  const ResolverDefaults defaults{.max_tokens = reader.default_max_tokens,
+                                  .seed = reader.default_seed + static_cast<uint64_t>(number),
+                                  .request_id = absl::StrCat("line-", number)};
+  ParsedLine parsed;
+  DS_ASSIGN_OR_RETURN(parsed.resolved, Resolve(options, prompt, reader.facts, defaults));
+  DS_ASSIGN_OR_RETURN(parsed.request, ReadRequest(parsed.resolved, reader.info, reader.capacity));
+  if (object.contains("logits_at")) {
+    DS_ASSIGN_OR_RETURN(parsed.request.logits_at,
+                        ReadPositions(object["logits_at"], static_cast<int64_t>(prompt.size())));
+  }
+  return parsed;
+}
+
+std::string WriteLine(const std::string& id,
+                      const ParsedLine& line,
+                      const LineResult& result,
+                      const LineReader& reader) {
+  std::string out = absl::StrCat("{\"id\": ", id, ", \"tokens\": ", json(result.tokens).dump());
+  if (reader.facts.text->tokenizer != nullptr) {
+    const std::string text = AnswerString(line, result, *reader.facts.text->tokenizer);
+    absl::StrAppend(&out, ", \"text\": ", json(text).dump());
+  }
+  absl::StrAppend(&out, ", \"finish_reason\": ",
+                  result.ended.reason == FinishReason::kLength ? "\"length\"" : "\"stop\"");
+  if (line.request.logprobs.has_value()) {
+    json logprobs = json::array();
+    for (const TokenLogProb& logprob : result.logprobs) logprobs.push_back(LogProbJson(logprob));
+    absl::StrAppend(&out, ", \"logprobs\": ", logprobs.dump());
+  }
+  if (!line.request.logits_at.empty()) {
+    out += ", \"logits\": [";
+    for (size_t row = 0; row < result.logits.size(); ++row) {
+      out += row == 0 ? "[" : ", [";
+      for (size_t i = 0; i < result.logits[row].size(); ++i) {
+        if (i > 0) out += ",";
+        AppendFloat(result.logits[row][i], &out);
+      }
+      out += "]";
+    }
+    out += "]";
+  }
+  return out + "}";
+}
+
+std::string WriteErrorLine(const std::string& id, const absl::Status& status) {
+  const v1::ErrorDetail detail = DetailOf(status);
+  const json error = {{"code", v1::ErrorCode_Name(detail.code())},
+                      {"field", detail.field()},
+                      {"message", std::string(status.message())}};
+  return absl::StrCat("{\"id\": ", id,
+                      ", \"error\": ", error.dump(-1, ' ', false, json::error_handler_t::replace),
+                      "}");
+}
+
+}  // namespace deltaserve
