@@ -20,8 +20,11 @@ void LastWords::Die(int exit_code, const std::string& cause) {
 }
 
 void LastWords::DieOfPeer(const PeerLoss& loss) {
-  End(absl::StrCat(options_.program, ": rank ", info_.rank, " on ", info_.host, ": ends with rank ",
-                   loss.rank, " on ", loss.host, ": ", loss.cause),
+  const std::string peer =
+      loss.rank == info_.rank ? std::string("given up by the other ranks: ")
+                              : absl::StrCat("ends with rank ", loss.rank, " on ", loss.host, ": ");
+  End(absl::StrCat(options_.program, ": rank ", info_.rank, " on ", info_.host, ": ", peer,
+                   loss.cause),
       loss);
 }
 

@@ -61,7 +61,8 @@ class LastWords {
   // thread, writes nothing and waits for the end.
   void Die(int exit_code, const std::string& cause);
 
-  // Ends the process because of `loss` on another rank, passing it on first.
+  // Ends the process because of `loss` on another rank, passing it on first. Where `loss` is of
+  // this rank (it was stopped, the others have ended and it goes on) the line says so.
   void DieOfPeer(const PeerLoss& loss);
 
   // Sets the way to the others; an empty one takes it away (before the link is destroyed).

@@ -65,14 +65,16 @@ class TcpControlLink final : public ControlLink {
   }
 
   void SendLastWords(const PeerLoss& root) override {
+    // To lost ranks too: one that was only stopped learns on going on why the others are gone.
     const std::string frame = PackLastWords(root);
-    for (const auto& peer : peers_) {
-      if (peer->rank != root.rank) Send(*peer, frame);
-    }
+    for (const auto& peer : peers_) SendNow(*peer, frame);
   }
 
   void Close() override {
-    SendToAll(std::string(1, static_cast<char>(LinkFrame::kGoodbye)));
+    closing_ = true;
+    const std::string goodbye(1, static_cast<char>(LinkFrame::kGoodbye));
+    // To those too that have said goodbye: they may still watch this rank.
+    for (const auto& peer : peers_) SendNow(*peer, goodbye);
     StopThread();
     wakes_.End("this rank has closed its control link");
   }
@@ -139,10 +141,12 @@ class TcpControlLink final : public ControlLink {
       const ssize_t got = recv(peer.socket.fd(), buffer, sizeof(buffer), MSG_DONTWAIT);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) return;
-      if (got == 0) return Lose(peer, "its control link closed: killed or crashed");
+      // A process that ends with heartbeats unread resets its connections.
+      if (got == 0 || (got < 0 && errno == ECONNRESET)) {
+        return Lose(peer, "its control link closed: killed or crashed");
+      }
       if (got < 0) {
-        return Lose(peer, absl::StrCat("its control link broke (", std::strerror(errno),
-                                       "): killed, crashed or cut off"));
+        return Lose(peer, absl::StrCat("its control link broke: ", std::strerror(errno)));
       }
       peer.last_heard = Clock::now();
       if (!peer.reader.Read(buffer, static_cast<size_t>(got), handler)) {
@@ -175,18 +179,23 @@ class TcpControlLink final : public ControlLink {
   }
 
   void Report(const PeerLoss& loss) {
+    if (closing_) return;
+    // First, so that this thread tells the cause, not whoever it lets out of WaitForWake.
+    on_peer_lost_(loss);
     if (rank_ != 0) {
       wakes_.End(absl::StrCat("lost rank ", loss.rank, " on ", loss.host, ": ", loss.cause));
     }
-    on_peer_lost_(loss);
   }
 
   // Never waits. A peer that takes no more bytes has read none for long: its silence is noticed.
-  static void Send(const Peer& peer, const std::string& bytes) {
-    if (!peer.watched) return;
+  static void SendNow(const Peer& peer, const std::string& bytes) {
     while (send(peer.socket.fd(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
            errno == EINTR) {
     }
+  }
+
+  static void Send(const Peer& peer, const std::string& bytes) {
+    if (peer.watched) SendNow(peer, bytes);
   }
 
   void SendToAll(const std::string& bytes) {
@@ -206,6 +215,7 @@ class TcpControlLink final : public ControlLink {
   const OnPeerLost on_peer_lost_;
   const Descriptor stop_event_;
   WakeCounter wakes_;
+  std::atomic<bool> closing_{false};  // the ends of peers are no deaths any more
   std::vector<std::unique_ptr<Peer>> peers_;
   std::thread thread_;
 };

@@ -93,6 +93,13 @@ TEST_F(LastWordsTest, NamesThePeerThatItFollowsAndPassesItOn) {
   EXPECT_EQ(farewell_.cause, "killed");
 }
 
+TEST_F(LastWordsTest, ARankThatTheOthersGaveUpSaysSo) {
+  last_words_->DieOfPeer({.rank = 1, .host = "node-b", .cause = "nothing heard from it for 10s"});
+  EXPECT_EQ(written_at_farewell_,
+            "deltaserve-worker: rank 1 on node-b: given up by the other ranks: nothing heard from "
+            "it for 10s\n");
+}
+
 TEST_F(LastWordsTest, SpeaksOnce) {
   EXPECT_FALSE(last_words_->spoken());
   last_words_->Die(kExitWatchdog, "first");

@@ -60,10 +60,13 @@ class WorldEndTest(unittest.TestCase):
         return process.returncode, {rank: lines[0] for rank, lines in words.items()}, err
 
     def check_followers(self, victim, words, cause, err):
-        for rank in range(RANKS):
-            if rank != victim:
-                self.assertRegex(words.get(rank, ""),
-                                 rf"^ends with rank {victim} on {re.escape(HOST)}: .*{cause}", err)
+        """Whoever speaks names the victim. mpirun may kill a survivor before it could speak, but
+        the first to see the end never is."""
+        followers = [rank for rank in words if rank != victim]
+        self.assertTrue(followers, err)
+        for rank in followers:
+            self.assertRegex(words[rank],
+                             rf"^ends with rank {victim} on {re.escape(HOST)}: .*{cause}", err)
 
     def test_a_rank_killed_while_idle_is_named(self):
         for victim in range(RANKS):
@@ -71,14 +74,14 @@ class WorldEndTest(unittest.TestCase):
                 code, words, err = self.run_world("kill-idle", victim)
                 self.assertNotEqual(code, 0)
                 self.assertNotIn(victim, words)
-                self.check_followers(victim, words, "killed or crashed|killed, crashed", err)
+                self.check_followers(victim, words, "killed or crashed", err)
 
     def test_a_rank_killed_in_a_collective_is_named(self):
         for victim in range(RANKS):
             with self.subTest(victim=victim):
                 code, words, err = self.run_world("kill-collective", victim)
                 self.assertNotEqual(code, 0)
-                self.check_followers(victim, words, "killed or crashed|killed, crashed", err)
+                self.check_followers(victim, words, "killed or crashed", err)
 
     def test_a_rank_stopped_while_idle_is_named(self):
         for victim in (0, 2):
@@ -98,7 +101,7 @@ class WorldEndTest(unittest.TestCase):
     def test_a_step_that_hangs_ends_by_the_watchdog(self):
         code, words, err = self.run_world("hang", 1)
         self.assertEqual(code, 70, err)
-        self.assertRegex(words[1], r"^step 9 has run for 1\.\d+s, 1s allowed$")
+        self.assertRegex(words[1], r"^step 9 has run for \d+(\.\d+)?s, 1s allowed$")
         self.check_followers(1, words, "step 9 has run", err)
 
     def test_a_drained_world_ends_in_silence(self):

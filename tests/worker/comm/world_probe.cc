@@ -109,6 +109,10 @@ int Main(int argc, char** argv) {
   MpiWorld& world = **created;
   const std::string mode = argv[1];
 
+  // When one rank ends mpirun sends the others SIGTERM, and SIGKILL a second later: time enough for
+  // last words.
+  std::signal(SIGTERM, SIG_IGN);
+
   LastWords last_words(world.info(), {});
   ControlLinkOptions options;
   options.heartbeat = absl::Milliseconds(200);
@@ -133,6 +137,7 @@ int Main(int argc, char** argv) {
                  .victim = world.info().rank == std::atoi(argv[2])};
   printf("rank %d pid %d\n", probe.rank(), static_cast<int>(getpid()));
   fflush(stdout);
+  world.Barrier();  // all have told their pid
   const int code = Run(probe, mode);
   (*link)->Close();
   last_words.SetFarewell(nullptr);
