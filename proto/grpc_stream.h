@@ -7,15 +7,23 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "google/protobuf/message_lite.h"
 #include "grpcpp/grpcpp.h"
 
 namespace deltaserve {
+
+// A message as it goes to gRPC: itself, or serialised for a method that takes raw bytes.
+inline grpc::ByteBuffer Serialised(const google::protobuf::MessageLite& message) {
+  const grpc::Slice bytes(message.SerializeAsString());
+  return grpc::ByteBuffer(&bytes, 1);
+}
 
 // Queues events and writes them one at a time; keeps itself alive until gRPC is done with it, so
 // that others may hold it for longer and call it at any time: after the end such calls do nothing.
@@ -23,8 +31,9 @@ namespace deltaserve {
 // Threads: Send, End, Break and the queries: any. The virtual functions are called on gRPC's
 // threads or on the caller's of Send or End, never with the lock held; they must not block.
 // Owner: itself, from Own() until gRPC's OnDone; whoever holds the shared_ptr besides.
-template <typename Event>
-class EventStream : public grpc::ServerWriteReactor<Event> {
+// `Wire`: Event, or grpc::ByteBuffer where the method is a raw one.
+template <typename Event, typename Wire = Event>
+class EventStream : public grpc::ServerWriteReactor<Wire> {
  public:
   explicit EventStream(grpc::CallbackServerContext* context) : context_(context) {}
 
@@ -117,6 +126,7 @@ class EventStream : public grpc::ServerWriteReactor<Event> {
   // one, so there is never a second. True where there is nothing to do but wait for events.
   bool Advance() {
     std::optional<grpc::Status> status;
+    Event next;
     {
       absl::MutexLock lock(&mutex_);
       if (writing_ || finished_ || losing_) return false;
@@ -125,7 +135,7 @@ class EventStream : public grpc::ServerWriteReactor<Event> {
         status = grpc::Status(grpc::StatusCode::CANCELLED, "the reader is gone");
       } else if (!waiting_.empty()) {
         writing_ = true;
-        in_flight_ = std::move(waiting_.front());
+        next = std::move(waiting_.front());
         waiting_.pop_front();
         if (waiting_.empty()) waiting_bytes_ = 0;
         write_start_ = absl::Now();
@@ -139,6 +149,11 @@ class EventStream : public grpc::ServerWriteReactor<Event> {
     if (status.has_value()) {
       this->Finish(*std::move(status));
     } else {
+      if constexpr (std::is_same_v<Wire, Event>) {
+        in_flight_ = std::move(next);
+      } else {
+        in_flight_ = Serialised(next);
+      }
       this->StartWrite(&in_flight_);
     }
     return false;
@@ -149,7 +164,7 @@ class EventStream : public grpc::ServerWriteReactor<Event> {
   mutable absl::Mutex mutex_;
   std::deque<Event> waiting_ ABSL_GUARDED_BY(mutex_);
   size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // at most so many
-  Event in_flight_;                                   // belongs to gRPC while writing_
+  Wire in_flight_;                                    // belongs to gRPC while writing_
   absl::Time write_start_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;

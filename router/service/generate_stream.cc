@@ -41,14 +41,14 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const v1::GenerateRequest& reques
 }  // namespace
 
 GenerateStream::GenerateStream(grpc::CallbackServerContext* context,
-                               const v1::GenerateRequest& request,
+                               v1::GenerateRequest request,
                                ResolverDefaults defaults,
                                std::function<void(GenerateStream*)> on_over)
     : EventStream(context),
-      request_(request),
+      request_(std::move(request)),
       defaults_(std::move(defaults)),
-      request_id_(request.options().request_id().empty() ? defaults_.request_id
-                                                         : request.options().request_id()),
+      request_id_(request_.options().request_id().empty() ? defaults_.request_id
+                                                          : request_.options().request_id()),
       deadline_(DeadlineOf(*context)),
       on_over_(std::move(on_over)) {}
 

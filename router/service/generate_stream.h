@@ -27,11 +27,12 @@ namespace deltaserve {
 // slows its own stream at the world and nothing piles up here.
 // Threads: Run once, on a thread that may work for long; Abort any; the rest is gRPC's. Owner:
 // itself while the call lives (EventStream), the world's stream while that does.
-class GenerateStream : public EventStream<v1::GenerateEvent>, public TokenObserver {
+class GenerateStream : public EventStream<v1::GenerateEvent, grpc::ByteBuffer>,
+                       public TokenObserver {
  public:
   // `on_over` is called once, when gRPC is done with the client's call.
   GenerateStream(grpc::CallbackServerContext* context,
-                 const v1::GenerateRequest& request,
+                 v1::GenerateRequest request,
                  ResolverDefaults defaults,
                  std::function<void(GenerateStream*)> on_over);
 

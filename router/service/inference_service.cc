@@ -41,6 +41,19 @@ absl::Status Busy() {
                                 " requests wait to be tokenised; try again in a second"));
 }
 
+// `bytes` as a message. Errors: INVALID_FIELD where they are none, or hold text that is not UTF-8.
+template <typename Message>
+absl::Status Read(const grpc::ByteBuffer& bytes, Message* message) {
+  grpc::ByteBuffer taken(bytes);
+  if (grpc::SerializationTraits<Message>::Deserialize(&taken, message).ok()) {
+    return absl::OkStatus();
+  }
+  return InvalidField(
+      "request", absl::StrCat(bytes.Length(), " bytes"),
+      absl::StrCat("it is no ", message->GetTypeName(), ", or a text in it is not UTF-8"),
+      "send text as UTF-8");
+}
+
 }  // namespace
 
 InferenceService::InferenceService(const RouterServerOptions& options, const WorldRegistry* worlds)
@@ -74,17 +87,21 @@ bool InferenceService::AwaitIdle(absl::Time deadline) {
   return mutex_.AwaitWithDeadline(absl::Condition(&idle), deadline);
 }
 
-grpc::ServerWriteReactor<v1::GenerateEvent>* InferenceService::Generate(
-    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  v1::GenerateRequest request;
+  if (const absl::Status status = Read(*bytes, &request); !status.ok()) {
+    return new RefusedStream<grpc::ByteBuffer>(ToGrpcStatus(status, ""));
+  }
   const uint64_t drawn = Draw64();
   ResolverDefaults defaults{.max_tokens = options_.default_max_tokens,
                             .seed = Draw64(),
                             .request_id = absl::StrFormat("gen-%016x", drawn)};
-  const auto stream = std::make_shared<GenerateStream>(context, *request, std::move(defaults),
-                                                       [this](GenerateStream* over) {
-                                                         absl::MutexLock lock(&mutex_);
-                                                         streams_.erase(over);
-                                                       });
+  const auto stream = std::make_shared<GenerateStream>(
+      context, std::move(request), std::move(defaults), [this](GenerateStream* over) {
+        absl::MutexLock lock(&mutex_);
+        streams_.erase(over);
+      });
   stream->Own(stream);
   {
     absl::MutexLock lock(&mutex_);
@@ -117,9 +134,16 @@ grpc::ServerUnaryReactor* InferenceService::Answer(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
-                                                     const v1::TokenizeRequest* request,
-                                                     v1::TokenizeResponse* response) {
-  return Answer(context, [this, request, response] { return TokenizeNow(*request, response); });
+                                                     const grpc::ByteBuffer* bytes,
+                                                     grpc::ByteBuffer* response) {
+  return Answer(context, [this, bytes, response]() -> absl::Status {
+    v1::TokenizeRequest request;
+    DS_RETURN_IF_ERROR(Read(*bytes, &request));
+    v1::TokenizeResponse tokens;
+    DS_RETURN_IF_ERROR(TokenizeNow(request, &tokens));
+    *response = Serialised(tokens);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,

@@ -24,8 +24,15 @@
 
 namespace deltaserve {
 
+// The methods whose requests hold text are raw: what is not UTF-8, gRPC would refuse without saying
+// why.
+using InferenceMethods = v1::Inference::WithRawCallbackMethod_Generate<
+    v1::Inference::WithCallbackMethod_Chat<v1::Inference::WithRawCallbackMethod_Tokenize<
+        v1::Inference::WithCallbackMethod_Detokenize<v1::Inference::WithCallbackMethod_ListModels<
+            v1::Inference::WithCallbackMethod_Abort<v1::Inference::Service>>>>>>;
+
 // Threads: any. Owner: RouterServer; it outlives the gRPC server.
-class InferenceService final : public v1::Inference::CallbackService {
+class InferenceService final : public InferenceMethods {
  public:
   // `worlds` must outlive it.
   InferenceService(const RouterServerOptions& options, const WorldRegistry* worlds);
@@ -40,13 +47,13 @@ class InferenceService final : public v1::Inference::CallbackService {
   // Waits until no Generate call is left; false where `deadline` came first.
   bool AwaitIdle(absl::Time deadline);
 
-  grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
   grpc::ServerWriteReactor<v1::ChatEvent>* Chat(grpc::CallbackServerContext* context,
                                                 const v1::ChatRequest* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override;

@@ -291,10 +291,16 @@ TEST_F(RouterServerTest, RefusesBadRequestsByNameAndStaysUp) {
   ExpectServes();
 }
 
-TEST_F(RouterServerTest, TextThatIsNotUtf8IsRefusedAndTheServerStaysUp) {
-  // Field 2 of GenerateRequest with two bytes that begin no character.
-  RawCall call(server_->address(), "/deltaserve.v1.Inference/Generate", "\x12\x02\xff\xfe");
-  EXPECT_FALSE(call.Read().has_value());
+TEST_F(RouterServerTest, TextThatIsNotUtf8IsRefusedWithWordsAndTheServerStaysUp) {
+  for (const std::string method : {"Generate", "Tokenize"}) {
+    SCOPED_TRACE(method);
+    // The text of either request, in two bytes that begin no character.
+    RawCall call(server_->address(), "/deltaserve.v1.Inference/" + method, "\x12\x02\xff\xfe");
+    EXPECT_FALSE(call.Read().has_value());
+    const absl::Status status = FromGrpcStatus(call.Finish());
+    EXPECT_EQ(DetailOf(status).code(), v1::ERROR_CODE_INVALID_FIELD);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not UTF-8; send text as UTF-8"));
+  }
   ExpectServes();
 }
 

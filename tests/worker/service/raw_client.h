@@ -29,12 +29,19 @@ class RawCall {
   }
   ~RawCall() {
     context_.TryCancel();
-    grpc::Status status;
-    call_->Finish(&status, this);
-    Done();
+    if (!finished_) Finish();
     queue_.Shutdown();
     while (Done()) {
     }
+  }
+
+  // How the call ended; once, after Read() said so.
+  grpc::Status Finish() {
+    grpc::Status status;
+    call_->Finish(&status, this);
+    Done();
+    finished_ = true;
+    return status;
   }
 
   // The next message; nullopt at the end.
@@ -58,6 +65,7 @@ class RawCall {
     return queue_.Next(&tag, &ok) && ok;
   }
 
+  bool finished_ = false;
   grpc::ClientContext context_;
   grpc::CompletionQueue queue_;
   grpc::GenericStub stub_;
