@@ -156,9 +156,9 @@ TEST_P(AttentionDeviceTest, GivesTheNumbersOfTheSpecification) {
   Rng rng(0);
   AttentionInputs in({.heads = 4, .kv_heads = 2, .head_dim = 8, .rotary_dim = 4}, 3,
                      MakeLayout(2, 2), rng);
-  in.qg = Wave(3 * 4 * 16, 0.41, 0.2);
-  in.k = Wave(3 * 2 * 8, 0.53, 0.9);
-  in.v = Wave(3 * 2 * 8, 0.67, 0.4);
+  in.qg = Wave(int64_t{3} * 4 * 16, 0.41, 0.2);
+  in.k = Wave(int64_t{3} * 2 * 8, 0.53, 0.9);
+  in.v = Wave(int64_t{3} * 2 * 8, 0.67, 0.4);
   in.q_norm = Wave(8, 0.6, 0.3, 0.5);
   in.k_norm = Wave(8, 0.9, 0.8, 0.5);
   for (float& w : in.q_norm) w += 1.0f;
@@ -244,7 +244,7 @@ class AttentionInvarianceTest : public testing::Test {
   static constexpr AttentionShape kShape{
       .heads = 4, .kv_heads = 2, .head_dim = 256, .rotary_dim = 64};
   static constexpr int64_t kRows = 300;
-  static constexpr int64_t kWidth = 4 * 256;
+  static constexpr int64_t kWidth = int64_t{4} * 256;
 
   Rng rng_;
   AttentionInputs in_;

@@ -176,8 +176,8 @@ TEST_P(ExpertsDeviceTest, GiveTheNumbersOfTheSpecification) {
                     .shared = true},
                    DType::kF32, rng);
   in.x = Wave(3, 0.9, 0.2);
-  in.gate_up = Wave(5 * 2 * 2 * 3, 0.31, 0.5);
-  in.down = Wave(5 * 3 * 2, 0.47, 0.25);
+  in.gate_up = Wave(int64_t{5} * 2 * 2 * 3, 0.31, 0.5);
+  in.down = Wave(int64_t{5} * 3 * 2, 0.47, 0.25);
   in.shared = Wave(3, 0.8, 0.6);
   in.shared_gate = {0.4f};
   in.experts = route.experts;
@@ -208,13 +208,13 @@ TEST_P(ExpertsDeviceTest, PartsHeldByRanksAddUpToTheWhole) {
                            .held = 6,
                            .shared = false};
   const ExpertsInputs whole(shape, DType::kF32, rng);
-  std::vector<float> sum(5 * 20, 0.0f);
+  std::vector<float> sum(100, 0.0f);
   for (const int64_t first : {0, 2, 4}) {
     ExpertsInputs part = whole;
     part.shape.first = first;
     part.shape.held = 2;
-    part.gate_up = RowsOf(whole.gate_up, 2 * 12 * 20, first, 2);
-    part.down = RowsOf(whole.down, 12 * 20, first, 2);
+    part.gate_up = RowsOf(whole.gate_up, int64_t{2} * 12 * 20, first, 2);
+    part.down = RowsOf(whole.down, int64_t{12} * 20, first, 2);
     const auto out = Compute(*device_, part, 0, 5);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += out[i];
   }
@@ -249,7 +249,7 @@ TEST(ExpertsInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
 
 TEST(ExpertsInvarianceTest, ARoutedRowsBitsDependOnNeitherRowsNorThreads) {
   Rng rng(89);
-  const auto logits = Normal(rng, 40 * 512, 2.0f);
+  const auto logits = Normal(rng, int64_t{40} * 512, 2.0f);
   for (const bool normalize : {false, true}) {
     const RouteResult all = Route(*MakeCpu(1), logits, 512, 10, normalize);
     for (int threads = 1; threads <= 3; ++threads) {

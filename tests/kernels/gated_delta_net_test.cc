@@ -145,16 +145,16 @@ TEST_P(GdnLiteralTest, GivesTheNumbersOfTheSpecification) {
   Rng rng(0);
   const GdnShape shape{.key_heads = 2, .value_heads = 4, .dk = 2, .dv = 3, .kernel = 4};
   GdnInputs in(shape, 3, 1, rng);
-  in.qkv = Wave(3 * 20, 0.7, 0.3);
-  in.z = Wave(3 * 12, 0.9, 0.1);
-  in.b = Wave(3 * 4, 1.1, 0.2);
-  in.a = Wave(3 * 4, 1.3, 0.4);
-  in.conv_weight = Wave(20 * 4, 0.37, 0.6);
+  in.qkv = Wave(int64_t{3} * 20, 0.7, 0.3);
+  in.z = Wave(int64_t{3} * 12, 0.9, 0.1);
+  in.b = Wave(int64_t{3} * 4, 1.1, 0.2);
+  in.a = Wave(int64_t{3} * 4, 1.3, 0.4);
+  in.conv_weight = Wave(int64_t{20} * 4, 0.37, 0.6);
   in.a_log = Wave(4, 0.8, 0.5, 0.5);
   in.dt_bias = Wave(4, 0.6, 1.0, 0.5);
   in.norm_weight = Wave(3, 0.5, 0.9);
-  in.conv_state = Wave(3 * 20, 0.45, 0.7);
-  in.recurrent_state = Wave(4 * 2 * 3, 0.33, 0.15);
+  in.conv_state = Wave(int64_t{3} * 20, 0.45, 0.7);
+  in.recurrent_state = Wave(int64_t{4} * 2 * 3, 0.33, 0.15);
   const SequenceSpec rows{.rows = 3, .start = 0};
   const BatchSpec batch = decode ? BatchSpec{{rows}, {}} : BatchSpec{{}, {rows}};
   const GdnResult result = Compute(*device, in, batch, {0});
@@ -232,11 +232,11 @@ class GdnInvarianceTest : public testing::Test {
       .key_heads = 2, .value_heads = 4, .dk = 128, .dv = 128, .kernel = 4};
   static constexpr int64_t kRows = 300;
   static constexpr int64_t kStates = 7;
-  static constexpr int64_t kWidth = 4 * 128;
+  static constexpr int64_t kWidth = int64_t{4} * 128;
 
   // Bits of one state of a result.
   static std::vector<float> StateOf(const GdnResult& r, int64_t state) {
-    auto bits = RowsOf(r.recurrent_state, 4 * 128 * 128, state, 1);
+    auto bits = RowsOf(r.recurrent_state, int64_t{4} * 128 * 128, state, 1);
     const auto conv = RowsOf(r.conv_state, 3 * kShape.channels(), state, 1);
     bits.insert(bits.end(), conv.begin(), conv.end());
     return bits;

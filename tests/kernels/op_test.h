@@ -3,6 +3,7 @@
 // What op tests share: the devices, tensors on a device, and comparisons with a stated tolerance or
 // with none.
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -108,6 +109,7 @@ inline std::vector<float> Normal(Rng& rng, int64_t n, float deviation = 1.0f, fl
 
 inline std::vector<BFloat16> ToBFloat16s(const std::vector<float>& values) {
   std::vector<BFloat16> narrow;
+  narrow.reserve(values.size());
   for (const float value : values) narrow.push_back(ToBFloat16(value));
   return narrow;
 }
@@ -145,7 +147,7 @@ template <typename T>
 void ExpectSameBits(const std::vector<T>& a, const std::vector<T>& b, const std::string& what) {
   ASSERT_EQ(a.size(), b.size()) << what;
   for (size_t i = 0; i < a.size(); ++i) {
-    ASSERT_EQ(std::memcmp(&a[i], &b[i], sizeof(T)), 0)
+    ASSERT_EQ(std::bit_cast<uint32_t>(a[i]), std::bit_cast<uint32_t>(b[i]))
         << what << ": element " << i << " of " << a.size() << ": " << a[i] << " vs " << b[i];
   }
 }

@@ -83,7 +83,7 @@ TEST_P(RowsTest, EmbedGivesZerosForIdsThatOtherRanksHold) {
 TEST_P(RowsTest, EmbedKeepsEveryBitOfBf16) {
   Session s(*device_);
   Rng rng(1);
-  const auto table = ToBFloat16s(Normal(rng, 5 * 1025));
+  const auto table = ToBFloat16s(Normal(rng, int64_t{5} * 1025));
   const TensorView out = s.NewF32({1, 1025});
   s.ops().Embed(
       {.ids = s.Put(std::vector<int32_t>{4}), .table = s.Put(table, {5, 1025}), .out = out});

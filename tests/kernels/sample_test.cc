@@ -258,7 +258,7 @@ TEST_P(SampleTest, AgreesWithTheReferenceOnLongRows) {
 
 TEST_P(SampleTest, RowsAndOrderDoNotEnterTheDraw) {
   Rng rng(95);
-  const auto logits = Normal(rng, 6 * 500);
+  const auto logits = Normal(rng, int64_t{6} * 500);
   std::vector<RowParams> params(6, RowParams{.seed = 3});
   for (uint32_t r = 0; r < 6; ++r) {
     params[r].token_index = r;
@@ -342,7 +342,7 @@ TEST_P(LogProbsTest, CountTiesAsLessLikelyAndListThemByLowestId) {
 TEST_P(LogProbsTest, AgreeWithTheReference) {
   Rng rng(97);
   for (const int64_t num_top : {0, 1, 20}) {
-    const auto logits = Normal(rng, 9 * 1500, 4.0f);
+    const auto logits = Normal(rng, int64_t{9} * 1500, 4.0f);
     const std::vector<int32_t> ids = {0, 1, 1400, 7, 700, 3, 999, 13, 1250};
     const LogProbResult actual = LogProbs(*device_, logits, ids, 1401, num_top);
     const LogProbResult expected = LogProbs(*MakeDevice("reference"), logits, ids, 1401, num_top);
@@ -355,7 +355,7 @@ TEST_P(LogProbsTest, AgreeWithTheReference) {
 
 TEST_P(LogProbsTest, ARowsBitsDoNotDependOnOtherRows) {
   Rng rng(99);
-  const auto logits = Normal(rng, 5 * 1003, 4.0f);
+  const auto logits = Normal(rng, int64_t{5} * 1003, 4.0f);
   const std::vector<int32_t> ids = {0, 1000, 5, 6, 7};
   const LogProbResult all = LogProbs(*device_, logits, ids, 1003, 4);
   for (size_t r = 0; r < 5; ++r) {

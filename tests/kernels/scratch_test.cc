@@ -34,8 +34,8 @@ class ScratchTest : public testing::Test {
 };
 
 TEST_F(ScratchTest, LinearStaysWithinWarmUp) {
-  const auto weight =
-      s_.ops().PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, 40 * 70))), DType::kBF16, 40, 70);
+  const auto weight = s_.ops().PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, int64_t{40} * 70))),
+                                          DType::kBF16, 40, 70);
   FreezeAndShrink([&](int64_t rows) {
     s_.ops().Linear({.x = Random({rows, 70}), .weight = weight.get(), .out = s_.NewF32({rows, 40})},
                     s_.arena());
@@ -44,8 +44,8 @@ TEST_F(ScratchTest, LinearStaysWithinWarmUp) {
 
 TEST_F(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
   const auto weights =
-      s_.ops().PackExperts(HostBuffer(Normal(rng_, 4 * 2 * 20 * 30)),
-                           HostBuffer(Normal(rng_, 4 * 30 * 20)), DType::kF32, 4, 30, 20);
+      s_.ops().PackExperts(HostBuffer(Normal(rng_, int64_t{4} * 2 * 20 * 30)),
+                           HostBuffer(Normal(rng_, int64_t{4} * 30 * 20)), DType::kF32, 4, 30, 20);
   int32_t first = 0;
   FreezeAndShrink([&](int64_t rows) {
     std::vector<int32_t> experts;
@@ -66,7 +66,7 @@ TEST_F(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
 }
 
 TEST_F(ScratchTest, GatedDeltaNetStaysWithinWarmUp) {
-  constexpr int64_t kChannels = 2 * 16 + 2 * 24;
+  constexpr int64_t kChannels = int64_t{2} * 16 + 2 * 24;
   FreezeAndShrink([&](int64_t rows) {
     BatchSpec spec;
     for (int64_t i = 0; i < rows / 2; ++i) spec.decodes.push_back({.rows = 1, .start = i});
