@@ -126,9 +126,15 @@ void ShowSummary(const v1::Finished& finished,
   const double seconds = absl::ToDoubleSeconds(last - first);
   // The first token's time is the prompt's; the rate is that of the others.
   const double rate = tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0;
-  std::fprintf(stderr, "\n[%u tokens, %.1f tokens/s, first after %.2f s; prompt %u tokens; %s]\n",
+  std::fprintf(stderr, "[%u tokens, %.1f tokens/s, first after %.2f s; prompt %u tokens; %s]\n",
                tokens, rate, absl::ToDoubleSeconds(first - began), finished.usage().prompt_tokens(),
                ReasonName(finished));
+}
+
+void EndLine(const std::string& answer) {
+  if (answer.empty()) return;
+  std::fputs("\n", stdout);
+  std::fflush(stdout);
 }
 
 // Streams the answer to stdout and appends it to `answer`.
@@ -150,11 +156,13 @@ absl::Status Ask(v1::Inference::Stub& stub,
       answer->append(event.delta().text());
     } else if (event.has_finished()) {
       const absl::Time last = absl::Now();
+      EndLine(*answer);
       ShowSummary(event.finished(), began, first.value_or(last), last);
     }
   }
   const grpc::Status status = reader->Finish();
   interrupts.Watch(nullptr);
+  if (!status.ok()) EndLine(*answer);
   return FromGrpcStatus(status);
 }
 
@@ -168,7 +176,6 @@ int AskOnce(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& inter
   const std::string prompt = flags.raw ? flags.prompt : Turn(flags.prompt);
   const absl::Status status = Ask(stub, MakeRequest(flags, prompt), interrupts, &answer);
   if (status.ok()) return kExitOk;
-  std::fputs("\n", stdout);
   if (status.code() == absl::StatusCode::kCancelled) return kExitInterrupted;
   Show(status);
   return kExitFailed;
@@ -185,7 +192,6 @@ int Converse(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& inte
     const std::string prompt = flags.raw ? line : history + Turn(line);
     std::string answer;
     const absl::Status status = Ask(stub, MakeRequest(flags, prompt), interrupts, &answer);
-    std::fputs("\n", stdout);
     if (status.ok() || status.code() == absl::StatusCode::kCancelled) {
       history = absl::StrCat(prompt, answer, "<|im_end|>\n");
     } else {
