@@ -1,0 +1,91 @@
+#include "tests/worker/models/golden_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/worker/engine/collecting_sink.h"
+
+namespace deltaserve::test {
+namespace {
+
+// The most that a logit may differ: sums are taken in another order than transformers'.
+constexpr float kTolerance = 1e-3F;
+
+double LogSumExp(const std::vector<float>& row) {
+  const double most = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (const float value : row) sum += std::exp(value - most);
+  return most + std::log(sum);
+}
+
+void CompareRow(const GoldenPrompt& golden, int64_t position, const std::vector<float>& row) {
+  const auto t = static_cast<size_t>(position);
+  EXPECT_NEAR(LogSumExp(row), golden.lse[t], kTolerance) << "position " << position;
+  for (size_t i = 0; i < golden.top_ids[t].size(); ++i) {
+    const auto id = static_cast<size_t>(golden.top_ids[t][i]);
+    EXPECT_NEAR(row[id], golden.top_logits[t][i], kTolerance)
+        << "position " << position << ", id " << id;
+  }
+  const auto found = std::find(golden.row_positions.begin(), golden.row_positions.end(), position);
+  if (found == golden.row_positions.end()) return;
+  const std::vector<float>& expected =
+      golden.rows[static_cast<size_t>(found - golden.row_positions.begin())];
+  ASSERT_EQ(row.size(), expected.size());
+  float worst = 0;
+  for (size_t i = 0; i < row.size(); ++i) worst = std::max(worst, std::fabs(row[i] - expected[i]));
+  EXPECT_LE(worst, kTolerance) << "position " << position;
+}
+
+}  // namespace
+
+void CheckGolden(const std::string& model, const Cut& cut) {
+  const std::vector<GoldenPrompt> goldens = ReadGolden(model);
+  const auto world = StartModel(GoldenFolder(model), cut);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (const GoldenPrompt& golden : goldens) {
+    Request request;
+    request.id = std::to_string(sinks.size());
+    request.prompt = golden.ids;
+    request.sampling.temperature = 0;
+    request.max_tokens = static_cast<uint32_t>(golden.greedy.size());
+    request.ignore_eos = true;
+    request.logprobs = 0;
+    // A step scores few rows of a prompt, so all positions are asked for only where steps are
+    // short.
+    request.logits_at = golden.row_positions;
+    if (cut.token_budget == 64) {
+      request.logits_at.resize(golden.ids.size());
+      std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+    }
+    sinks.push_back(std::make_shared<CollectingSink>());
+    const auto ticket = world->engine().Submit(request, sinks.back());
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+  }
+  for (size_t i = 0; i < goldens.size(); ++i) {
+    SCOPED_TRACE("prompt of " + std::to_string(goldens[i].ids.size()) + " tokens");
+    const CollectingSink::Received received = sinks[i]->Wait();
+    ASSERT_TRUE(received.ended.has_value());
+    EXPECT_EQ(received.tokens, goldens[i].greedy);
+    ASSERT_EQ(received.logprobs.size(), goldens[i].greedy_logprobs.size());
+    for (size_t j = 0; j < received.logprobs.size(); ++j) {
+      EXPECT_NEAR(received.logprobs[j].logprob, goldens[i].greedy_logprobs[j], 2 * kTolerance);
+    }
+    EXPECT_GE(received.logits.size(), goldens[i].row_positions.size());
+    for (const auto& [position, row] : received.logits) CompareRow(goldens[i], position, row);
+  }
+}
+
+int64_t WholeBudget(const std::string& model) { return model == "dense-deep" ? 1536 : 512; }
+
+std::string GoldenName(const GoldenCase& golden) {
+  std::string name = golden.model + "_" + CutName(golden.cut);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+}  // namespace deltaserve::test

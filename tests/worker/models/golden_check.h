@@ -1,0 +1,26 @@
+#pragma once
+
+// DeltaServe against Hugging Face transformers in f32, on one committed golden and one cut.
+
+#include <cstdint>
+#include <string>
+
+#include "tests/worker/models/model_world.h"
+
+namespace deltaserve::test {
+
+struct GoldenCase {
+  std::string model;
+  Cut cut;
+};
+
+// A test's name.
+std::string GoldenName(const GoldenCase& golden);
+
+// Runs all prompts of the golden at once and compares logits, log-probabilities and greedy tokens.
+void CheckGolden(const std::string& model, const Cut& cut);
+
+// A token budget that takes each prompt of the golden whole.
+int64_t WholeBudget(const std::string& model);
+
+}  // namespace deltaserve::test
