@@ -1,6 +1,7 @@
 #include "worker/rank.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -80,6 +81,11 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
 
 absl::Status Rank::ReadConfig() {
   const RankInfo& info = world_.info();
+  if (!std::filesystem::exists(options_.model)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model is ", options_.model, ": rank ", info.rank, " on ", info.host,
+                     " sees no such folder; give one that holds config.json and *.safetensors"));
+  }
   DS_ASSIGN_OR_RETURN(config_, LoadModelConfig(options_.model));
   DS_ASSIGN_OR_RETURN(const ParallelOptions parallel, options_.Parallel(info.size));
   DS_ASSIGN_OR_RETURN(plan_, ShardPlan::Create(config_, parallel, info.rank));

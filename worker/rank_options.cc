@@ -56,8 +56,9 @@ void AddRankFlags(CLI::App& app, RankOptions* options) {
   app.add_option("--slots", options->slots, "Sequences that run at once (each holds a state)")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app.add_option("--token-budget", options->token_budget,
-                 "Most prompt tokens a step, a multiple of 64; 0: from measured speed")
+  app.add_option(
+         "--token-budget", options->token_budget,
+         "Most prompt tokens a step (prompts are cut at multiples of 64); 0: from measured speed")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-queue", options->max_queue, "Requests that may wait; more are refused")

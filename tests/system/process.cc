@@ -92,9 +92,9 @@ bool Process::running() { return !Wait(absl::ZeroDuration()).has_value(); }
 
 std::string Process::Log() const { return ReadFile(log_path_).value_or(""); }
 
-RunResult Run(const std::vector<std::string>& argv,
-              absl::Duration timeout,
-              const std::map<std::string, std::string>& environment) {
+RunResult RunToEnd(const std::vector<std::string>& argv,
+                   absl::Duration timeout,
+                   const std::map<std::string, std::string>& environment) {
   TempDir temporary;
   Process process(argv, temporary / "log", environment);
   const std::optional<int> code = process.Wait(timeout);

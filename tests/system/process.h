@@ -60,9 +60,9 @@ struct RunResult {
   int code = -1;
   std::string output;
 };
-RunResult Run(const std::vector<std::string>& argv,
-              absl::Duration timeout = absl::Minutes(2),
-              const std::map<std::string, std::string>& environment = {});
+RunResult RunToEnd(const std::vector<std::string>& argv,
+                   absl::Duration timeout = absl::Minutes(2),
+                   const std::map<std::string, std::string>& environment = {});
 
 // The bytes of a file; nullopt where it is missing or empty.
 std::optional<std::string> ReadFile(const std::string& path);

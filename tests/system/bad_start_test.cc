@@ -1,0 +1,109 @@
+// Starts that cannot be: each binary says once what is wrong, by name and with the remedy, and ends
+// with 64.
+
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/system/process.h"
+
+namespace deltaserve::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr int kUsage = 64;
+
+int Count(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+class BadStartTest : public ::testing::Test {
+ protected:
+  BadStartTest() : model_(folder_ / "model") {
+    const RunResult made =
+        RunToEnd({Binary("make_checkpoint"), "--shape", "tiny-dense", "--output", model_});
+    EXPECT_EQ(made.code, 0) << made.output;
+    std::ofstream(folder_ / "in.jsonl") << "{\"id\": 1, \"ids\": [1]}\n";
+  }
+
+  // deltaserve-generate of this model with `flags` more.
+  RunResult Generate(const std::vector<std::string>& flags) {
+    std::vector<std::string> argv = {Binary("generate"), "--prompts", folder_ / "in.jsonl",
+                                     "--output", folder_ / "out.jsonl"};
+    argv.insert(argv.end(), flags.begin(), flags.end());
+    return RunToEnd(argv, absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  }
+
+  // Rewrites one file of the model.
+  void Edit(const std::string& file, const std::string& from, const std::string& to) {
+    std::string text = ReadFile(model_ + "/" + file).value_or("");
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+    std::ofstream(model_ + "/" + file, std::ios::trunc) << text;
+  }
+
+  TempDir folder_;
+  std::string model_;
+};
+
+TEST_F(BadStartTest, FlagsAreRefusedByName) {
+  struct Row {
+    std::vector<std::string> flags;
+    std::vector<std::string> said;
+  };
+  const Row rows[] = {
+      {{"--model", folder_ / "none"}, {"--model is", "none", "config.json"}},
+      {{"--model", model_, "--load", "random"}, {"--load is random", "random:SEED"}},
+      {{"--model", model_, "--load", "random:x"}, {"--load is random:x", "random:SEED"}},
+      {{"--model", model_, "--moe", "pp"}, {"--moe", "pp"}},
+      {{"--model", model_, "--linear-attention", "split"}, {"--linear-attention", "split"}},
+      {{"--model", model_, "--device", "cuda"}, {"cuda", "--device=cpu"}},
+      {{"--model", model_, "--device", "tpu"}, {"--device", "tpu"}},
+      {{"--model", model_, "--kv-memory", "1K"}, {"kv"}},
+      {{"--model", model_, "--kv-memory", "lots"}, {"--kv-memory", "lots"}},
+      {{"--model", model_, "--slots", "0"}, {"--slots", "0"}},
+      {{"--model", model_, "--token-budget", "-64"}, {"--token-budget", "-64"}},
+      {{"--model", model_, "--threads", "-1"}, {"--threads", "-1"}},
+      {{"--model", model_, "--log-level", "loud"}, {"--log-level", "loud"}},
+      {{"--model", model_, "--no-such-flag"}, {"--no-such-flag"}},
+      {{}, {"--model"}},
+  };
+  for (const Row& row : rows) {
+    const RunResult run = Generate(row.flags);
+    SCOPED_TRACE(run.output);
+    EXPECT_EQ(run.code, kUsage);
+    EXPECT_THAT(run.output, HasSubstr("deltaserve-generate: "));
+    for (const std::string& part : row.said) EXPECT_THAT(run.output, HasSubstr(part));
+  }
+}
+
+TEST_F(BadStartTest, FilesOfAModelAreRefusedByName) {
+  Edit("config.json", "\"model_type\": \"qwen3_5", "\"model_type\": \"qwen9_9");
+  EXPECT_THAT(Generate({"--model", model_}).output, HasSubstr("qwen9_9"));
+  Edit("config.json", "qwen9_9", "qwen3_5");
+  const std::string weights = model_ + "/model.safetensors";
+  ASSERT_TRUE(std::filesystem::exists(weights));
+  std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 100);
+  const RunResult run = Generate({"--model", model_});
+  EXPECT_EQ(run.code, kUsage) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("model.safetensors"));
+}
+
+TEST_F(BadStartTest, AnImpossibleDegreeEndsEveryRankWithOneMessage) {
+  const RunResult run = RunToEnd(MpirunCommand(3, {Binary("worker"), "--model", model_}),
+                                 absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  EXPECT_EQ(run.code, kUsage) << run.output;
+  EXPECT_EQ(Count(run.output, "3 ranks cannot share"), 1) << run.output;
+  EXPECT_THAT(run.output,
+              AllOf(HasSubstr("num_attention_heads"), HasSubstr("use 1, 2 or 4 ranks")));
+  EXPECT_EQ(Count(run.output, "read "), 0) << "a weight was read: " << run.output;
+}
+
+}  // namespace
+}  // namespace deltaserve::test
