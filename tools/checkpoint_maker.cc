@@ -319,7 +319,8 @@ absl::StatusOr<std::string> FolderDigest(const std::string& directory) {
   Sha256 digest;
   std::vector<char> piece(kDigestPiece);
   for (const std::string& name : names) {
-    DS_ASSIGN_OR_RETURN(const auto file, RandomAccessFile::Open(directory + "/" + name));
+    DS_ASSIGN_OR_RETURN(const auto file,
+                        RandomAccessFile::Open(absl::StrCat(directory, "/", name)));
     Sha256 content;
     for (int64_t offset = 0; offset < file->size();) {
       const int64_t bytes = std::min(static_cast<int64_t>(piece.size()), file->size() - offset);

@@ -7,20 +7,17 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "tests/system/process.h"
+#include "tests/tools/run_tool.h"
 #include "tools/checkpoint_shapes.h"
 #include "worker/checkpoint/weight_loader.h"
 
 namespace deltaserve {
 namespace {
 
-using test::RunResult;
 using testing::HasSubstr;
 
-RunResult Make(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(),
-                   std::string(DELTASERVE_BIN_DIR) + "/deltaserve-make_checkpoint");
-  return test::Run(arguments, absl::Seconds(120));
+ToolResult Make(const std::vector<std::string>& arguments) {
+  return RunTool("make_checkpoint", arguments);
 }
 
 std::string Digest(const std::string& folder) {
@@ -50,7 +47,7 @@ TEST(MakeCheckpointTest, WritesTheGoldensByteForByte) {
     const std::string name = model["model"];
     SCOPED_TRACE(name);
     known.insert(name);
-    const RunResult made = Make({"--golden", name, "--output", folder / name});
+    const ToolResult made = Make({"--golden", name, "--output", folder / name});
     ASSERT_EQ(made.code, 0) << made.output;
     EXPECT_EQ(Digest(folder / name), model["digest"]);
   }
@@ -65,7 +62,7 @@ TEST(MakeCheckpointTest, WritesFoldersThatLoad) {
   for (const CheckpointShape& shape : AllCheckpointShapes()) {
     if (shape.name == "0.8b") continue;  // 1.5 GB
     SCOPED_TRACE(shape.name);
-    const RunResult made =
+    const ToolResult made =
         Make({shape.golden ? "--golden" : "--shape", shape.name, "--output", folder / shape.name});
     ASSERT_EQ(made.code, 0) << made.output;
     const auto config = LoadModelConfig(folder / shape.name);
@@ -150,7 +147,7 @@ TEST(MakeCheckpointTest, NeverOverwritesWithoutForce) {
   const test::TempDir folder;
   ASSERT_EQ(Make({"--shape", "tiny-dense", "--output", folder / "m"}).code, 0);
   const std::string digest = Digest(folder / "m");
-  const RunResult again = Make({"--shape", "tiny-dense", "--seed", "2", "--output", folder / "m"});
+  const ToolResult again = Make({"--shape", "tiny-dense", "--seed", "2", "--output", folder / "m"});
   EXPECT_EQ(again.code, 64);
   EXPECT_THAT(again.output, HasSubstr("choose another --output, or replace it with --force"));
   EXPECT_EQ(Digest(folder / "m"), digest);
@@ -178,7 +175,7 @@ TEST(MakeCheckpointTest, RefusesBadCommandLinesByFlag) {
       {{"--digest", folder / "none"}, "give a model folder"},
   };
   for (const auto& [arguments, message] : rows) {
-    const RunResult result = Make(arguments);
+    const ToolResult result = Make(arguments);
     EXPECT_EQ(result.code, 64) << message;
     EXPECT_THAT(result.output, HasSubstr(message));
   }

@@ -4,23 +4,19 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "tests/system/process.h"
+#include "tests/tools/run_tool.h"
 #include "tools/plan_report.h"
 
 namespace deltaserve {
 namespace {
 
-using test::RunResult;
 using testing::HasSubstr;
 
 std::string ConfigPath(const std::string& name) {
   return std::string(DELTASERVE_SOURCE_DIR) + "/tests/data/configs/" + name + ".json";
 }
 
-RunResult RunPlan(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), std::string(DELTASERVE_BIN_DIR) + "/deltaserve-plan");
-  return test::Run(arguments, absl::Seconds(60));
-}
+ToolResult RunPlan(const std::vector<std::string>& arguments) { return RunTool("plan", arguments); }
 
 PlanReport Report(const std::string& name, const ParallelOptions& parallel = {}) {
   const auto config = LoadModelConfig(ConfigPath(name));
@@ -120,7 +116,7 @@ TEST(PlanReportTest, CountsTheCollectivesOfAStep) {
 TEST(PlanToolTest, AnswersForAllPublishedSizesFromABareConfig) {
   for (const StateRow& row : kStateRows) {
     SCOPED_TRACE(row.name);
-    const RunResult result = RunPlan({ConfigPath(row.name), "--ranks", "4", "--json"});
+    const ToolResult result = RunPlan({ConfigPath(row.name), "--ranks", "4", "--json"});
     ASSERT_EQ(result.code, 0) << result.output;
     const auto json = nlohmann::json::parse(result.output, nullptr, false);
     ASSERT_TRUE(json.is_object()) << result.output;
@@ -133,7 +129,7 @@ TEST(PlanToolTest, AnswersForAllPublishedSizesFromABareConfig) {
 }
 
 TEST(PlanToolTest, TellsModesPoolsAndNumericsInItsText) {
-  const RunResult result =
+  const ToolResult result =
       RunPlan({ConfigPath("35b-a3b"), "--ranks", "4", "--moe", "ep", "--linear-attention",
                "replicated", "--kv-memory", "8G", "--slots", "3"});
   ASSERT_EQ(result.code, 0) << result.output;
@@ -158,7 +154,7 @@ TEST(PlanToolTest, RefusesWhatCannotBeWithCode64) {
       {{ConfigPath("0.8b"), "--fingerprint"}, "is not a folder; give a model folder"},
   };
   for (const auto& [arguments, message] : rows) {
-    const RunResult result = RunPlan(arguments);
+    const ToolResult result = RunPlan(arguments);
     EXPECT_EQ(result.code, 64) << message;
     EXPECT_THAT(result.output, HasSubstr(message));
   }
@@ -166,13 +162,11 @@ TEST(PlanToolTest, RefusesWhatCannotBeWithCode64) {
 
 TEST(PlanToolTest, PrintsOneFingerprintForOneModel) {
   const test::TempDir folder;
-  const std::string maker = std::string(DELTASERVE_BIN_DIR) + "/deltaserve-make_checkpoint";
   const auto fingerprint = [&](const std::string& seed) {
     const std::string path = folder / seed;
-    EXPECT_EQ(test::Run({maker, "--shape", "tiny-dense", "--seed", seed, "--output", path},
-                        absl::Seconds(60))
-                  .code,
-              0);
+    const ToolResult made =
+        RunTool("make_checkpoint", {"--shape", "tiny-dense", "--seed", seed, "--output", path});
+    EXPECT_EQ(made.code, 0) << made.output;
     return RunPlan({path, "--fingerprint"}).output;
   };
   const std::string one = fingerprint("1");

@@ -21,7 +21,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kSampledBytes = 4096;
-constexpr size_t kListedNames = 4;
 
 // Counts what readers read and tells the caller about once a second. Advance from any reader; only
 // thread 0 reports.
@@ -102,12 +101,8 @@ class CheckpointLoader : public WeightLoader {
   void LogOddities() const {
     for (const std::string& warning : match_.warnings) LogWarning("{}", warning);
     if (match_.skipped.empty()) return;
-    std::string names;
-    for (size_t i = 0; i < std::min(kListedNames, match_.skipped.size()); ++i) {
-      absl::StrAppend(&names, i == 0 ? "" : ", ", match_.skipped[i]);
-    }
-    LogInfo("skipped {} MTP and vision tensors: {}{}", match_.skipped.size(), names,
-            match_.skipped.size() > kListedNames ? ", ..." : "");
+    LogInfo("skipped {} MTP and vision tensors: {}", match_.skipped.size(),
+            SummarizeNames(match_.skipped));
   }
 
   absl::Status Load(const MatchedWeight& weight, ThreadPool& readers, ProgressMeter& meter) {

@@ -1,11 +1,15 @@
 #include "worker/checkpoint/table_match.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "kernels/base/status_macros.h"
 
 namespace deltaserve {
@@ -197,7 +201,7 @@ absl::StatusOr<TableMatch> MatchTable(const CheckpointFiles& files,
   for (WeightSpec& spec : table) {
     if (spec.optional && !files.Find(StoredName(match.prefix, spec.stored.front().name))) {
       if (spec.name == kHead && !config.tie_word_embeddings) {
-        match.warnings.push_back(
+        match.warnings.emplace_back(
             "lm_head.weight is missing although tie_word_embeddings is false; the embedding is "
             "used in its place");
       }
@@ -209,6 +213,23 @@ absl::StatusOr<TableMatch> MatchTable(const CheckpointFiles& files,
     match.weights.push_back(std::move(weight));
   }
   return match;
+}
+
+std::string SummarizeNames(const std::vector<std::string>& names) {
+  std::map<std::string, int64_t> patterns;
+  for (const std::string& name : names) {
+    std::vector<std::string> parts = absl::StrSplit(name, '.');
+    for (std::string& part : parts) {
+      if (std::all_of(part.begin(), part.end(), absl::ascii_isdigit)) part = "*";
+    }
+    ++patterns[absl::StrJoin(parts, ".")];
+  }
+  std::string text;
+  for (const auto& [pattern, count] : patterns) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", pattern);
+    if (count > 1) absl::StrAppend(&text, " (", count, ")");
+  }
+  return text;
 }
 
 }  // namespace deltaserve

@@ -34,4 +34,8 @@ absl::StatusOr<TableMatch> MatchTable(const CheckpointFiles& files,
                                       const ModelConfig& config,
                                       std::vector<WeightSpec> table);
 
+// All names in one line, those that differ in numbers alone told once: "mtp.fc.weight,
+// mtp.layers.*.mlp.up_proj.weight (2)".
+std::string SummarizeNames(const std::vector<std::string>& names);
+
 }  // namespace deltaserve

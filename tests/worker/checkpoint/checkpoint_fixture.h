@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "worker/checkpoint/model_config.h"
@@ -146,7 +147,7 @@ inline void WriteIndexed(const std::string& directory,
       part.push_back(tensors[i]);
       map[tensors[i].name] = name;
     }
-    WriteBytes(directory + "/" + name, SafetensorsBytes(part));
+    WriteBytes(absl::StrCat(directory, "/", name), SafetensorsBytes(part));
   }
   WriteBytes(directory + "/model.safetensors.index.json",
              nlohmann::json({{"weight_map", map}}).dump());

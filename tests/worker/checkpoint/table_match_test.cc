@@ -178,5 +178,11 @@ TEST(TableMatchTest, ListsWhatItSkipsAndWarnsOfAMissingHead) {
   EXPECT_THAT(match->warnings[0], HasSubstr("lm_head.weight is missing although"));
 }
 
+TEST(TableMatchTest, SummarizesNamesThatDifferInNumbers) {
+  EXPECT_EQ(SummarizeNames({"mtp.fc.weight", "mtp.layers.0.mlp.experts.0.up_proj.weight",
+                            "mtp.layers.0.mlp.experts.13.up_proj.weight", "visual.conv2d.weight"}),
+            "mtp.fc.weight, mtp.layers.*.mlp.experts.*.up_proj.weight (2), visual.conv2d.weight");
+}
+
 }  // namespace
 }  // namespace deltaserve
