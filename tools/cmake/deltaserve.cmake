@@ -50,6 +50,10 @@ function(deltaserve_test_target target)
     ${target} PRIVATE DELTASERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                       DELTASERVE_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  if(DELTASERVE_SANITIZE MATCHES thread)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tools/cmake/tsan_abseil.cc)
+    target_link_libraries(${target} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
+  endif()
 endfunction()
 
 # deltaserve_tests([NAME name] [SOURCES a_test.cc ...] [EXCLUDE ...] [LABEL unit] [TIMEOUT 300] [DEPS lib ...])

@@ -23,7 +23,9 @@ struct ControlLinkOptions {
   // of which the others take the first that answers. Looked at on rank 0 only.
   std::string address = {};
   absl::Duration heartbeat = absl::Seconds(1);
-  absl::Duration silence = absl::Seconds(10);  // after it a peer is lost
+  // After it a peer is lost. Longer than mpirun needs to see that a host is cut off (6 s with its
+  // keepalive of 2 s and 3 probes): where ranks end first it waits for that host for minutes.
+  absl::Duration silence = absl::Seconds(10);
   absl::Duration connect_timeout = absl::Seconds(20);
 };
 

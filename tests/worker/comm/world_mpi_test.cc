@@ -1,6 +1,7 @@
 // Worlds, collectives, plans and links over real MPI. Run under mpirun with any number of ranks;
 // every rank runs every test.
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,17 +36,23 @@ class MpiTest : public testing::Test {
   std::unique_ptr<Communicator> communicator_;
 };
 
-TEST_F(MpiTest, RankInfoIsOfOneHost) {
+TEST_F(MpiTest, RankInfoPlacesRanksOnHosts) {
   int rank = -1;
   int size = -1;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   EXPECT_EQ(info_.rank, rank);
   EXPECT_EQ(info_.size, size);
-  EXPECT_EQ(info_.node, 0);
-  EXPECT_EQ(info_.local_rank, rank);
-  EXPECT_EQ(info_.local_size, size);
+  // Hosts in the order of their lowest ranks, and how many ranks of mine come before me.
+  const std::vector<std::string> hosts = world_.AllGather(info_.host);
+  std::vector<std::string> nodes;
+  for (const std::string& host : hosts) {
+    if (std::find(nodes.begin(), nodes.end(), host) == nodes.end()) nodes.push_back(host);
+  }
   EXPECT_FALSE(info_.host.empty());
+  EXPECT_EQ(nodes[static_cast<size_t>(info_.node)], info_.host);
+  EXPECT_EQ(info_.local_rank, std::count(hosts.begin(), hosts.begin() + rank, info_.host));
+  EXPECT_EQ(info_.local_size, std::count(hosts.begin(), hosts.end(), info_.host));
 }
 
 TEST_F(MpiTest, GathersAndBroadcastsBytes) { CheckWorld(world_); }
