@@ -47,6 +47,10 @@ absl::Duration RetryAfter(const EngineLoad& load) {
   return absl::Seconds(static_cast<int64_t>(std::clamp(seconds, 1.0, 30.0)));
 }
 
+uint64_t TokensOf(const Request& request) {
+  return request.prompt.size() + request.generated.size();
+}
+
 }  // namespace
 
 int ExitCodeOf(const absl::Status& status) {
@@ -82,7 +86,7 @@ absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Request
   DS_RETURN_IF_ERROR(AdmissionLocked());
   const uint64_t ticket = next_ticket_++;
   live_.emplace(ticket, Live{request.id, std::move(sink)});
-  arrived_tokens_ += request.prompt.size() + request.generated.size();
+  arrived_tokens_ += TokensOf(request);
   arrivals_.push_back({ticket, std::move(request)});
   ++requests_seen_;
   return ticket;
@@ -92,7 +96,7 @@ absl::Status Engine::AdmissionLocked() const {
   if (ended_) return WorldLost(absl::UnavailableError("its engine has ended"));
   if (draining_) return Draining("this world is draining");
   // Whoever comes while nobody waits takes a free slot at the next step.
-  const int64_t waiting = load_.waiting + static_cast<int64_t>(arrivals_.size());
+  const int64_t waiting = load_.waiting + static_cast<int64_t>(num_taken_ + arrivals_.size());
   const int64_t free = load_.waiting > 0 ? 0 : capacity().slots - load_.slots_used;
   if (waiting < capacity().max_queue + free) return absl::OkStatus();
   return QueueFull(waiting, capacity().max_queue, RetryAfter(load_));
@@ -119,7 +123,7 @@ std::vector<std::string> Engine::Abort(const std::vector<std::string>& ids) {
 EngineLoad Engine::load() const {
   const absl::MutexLock lock(&mutex_);
   EngineLoad load = load_;
-  load.waiting += static_cast<uint32_t>(arrivals_.size());
+  load.waiting += static_cast<uint32_t>(num_taken_ + arrivals_.size());
   load.waiting_tokens += arrived_tokens_;
   load.requests_seen = requests_seen_;
   load.last_step_age = working_ ? absl::Now() - last_progress_ : absl::ZeroDuration();
@@ -183,9 +187,7 @@ bool Engine::TakeInbox(absl::Time now) {
     const absl::MutexLock lock(&mutex_);
     arrivals.swap(arrivals_);
     cancels.swap(cancels_);
-    arrived_tokens_ = 0;
-    // Until the next PublishLoad, so that nobody sees them leave the queue.
-    load_.waiting += static_cast<uint32_t>(arrivals.size());
+    num_taken_ = arrivals.size();
     draining = draining_;
     end_all = draining_ && (hand_over_ || now >= drain_deadline_);
   }
@@ -298,6 +300,9 @@ void Engine::PublishLoad() {
   load.prefill_tokens_per_s = budget_.prefill_tokens_per_s();
   const absl::MutexLock lock(&mutex_);
   load_ = load;
+  num_taken_ = 0;
+  arrived_tokens_ = 0;
+  for (const Arrival& arrival : arrivals_) arrived_tokens_ += TokensOf(arrival.request);
   last_progress_ = absl::Now();
   working_ = !scheduler_.empty();
 }

@@ -97,7 +97,9 @@ class Engine final : public EngineHandle {
   std::vector<uint64_t> cancels_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, Live> live_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
-  uint64_t arrived_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // prompt tokens of arrivals_
+  // Arrivals that the scheduler has and load_ does not yet count.
+  size_t num_taken_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t arrived_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of prompts of those and of arrivals_
   uint64_t requests_seen_ ABSL_GUARDED_BY(mutex_) = 0;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);  // as of the last step, arrivals not in it
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);

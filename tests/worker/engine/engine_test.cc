@@ -1,59 +1,18 @@
-// Engine, followers and executor over PretendWorld, with a model whose logits tell its history.
+// What requests get from engine, followers and executor, over PretendWorld with a model whose
+// logits tell its history.
 
 #include <algorithm>
 #include <memory>
 #include <random>
-#include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/random.h"
 #include "proto/error.h"
-#include "tests/worker/engine/collecting_sink.h"
-#include "tests/worker/engine/fake_model.h"
-#include "tests/worker/engine/pretend_world.h"
+#include "tests/worker/engine/small_world.h"
 
 namespace deltaserve {
 namespace {
-
-using ::testing::HasSubstr;
-
-constexpr FakeModelOptions kModel;
-
-PretendModelFactory Factory(FakeModelOptions options = kModel) {
-  return [options](World& world, Device&, Communicator&, int64_t) {
-    return CreateFakeModel(options, world.info().rank, world.info().size);
-  };
-}
-
-// Blocks of the fake model are 64 keys and 64 values of one float.
-constexpr int64_t kBlockBytes = 512;
-
-EngineOptions SmallEngine() {
-  return {.slots = 8, .kv_memory = 64 * kBlockBytes, .token_budget = 128, .max_queue = 64};
-}
-
-std::unique_ptr<PretendWorld> Start(int ranks, const EngineOptions& options) {
-  auto world = PretendWorld::Start({.ranks = ranks, .engine = options}, Factory());
-  EXPECT_TRUE(world.ok()) << world.status();
-  return *std::move(world);
-}
-
-std::vector<int32_t> Prompt(uint32_t seed, size_t length) {
-  std::mt19937 random(seed);
-  std::vector<int32_t> ids(length);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random() % 101);
-  return ids;
-}
-
-Request Ask(uint32_t seed, size_t length, uint32_t max_tokens) {
-  Request request;
-  request.id = "request-" + std::to_string(seed);
-  request.prompt = Prompt(seed, length);
-  request.sampling.temperature = 0;
-  request.sampling.seed = seed;
-  request.max_tokens = max_tokens;
-  return request;
-}
 
 // A mix of every kind of sampling, by number.
 Request Mixed(uint32_t i) {
@@ -66,13 +25,6 @@ Request Mixed(uint32_t i) {
   return request;
 }
 
-std::shared_ptr<CollectingSink> Submit(Engine& engine, Request request) {
-  auto sink = std::make_shared<CollectingSink>(static_cast<uint32_t>(request.generated.size()));
-  const absl::StatusOr<uint64_t> ticket = engine.Submit(std::move(request), sink);
-  EXPECT_TRUE(ticket.ok()) << ticket.status();
-  return sink;
-}
-
 void ExpectSame(const CollectingSink::Received& a, const CollectingSink::Received& b) {
   EXPECT_EQ(a.tokens, b.tokens);
   ASSERT_EQ(a.logprobs.size(), b.logprobs.size());
@@ -81,22 +33,6 @@ void ExpectSame(const CollectingSink::Received& a, const CollectingSink::Receive
     EXPECT_EQ(a.logprobs[i].logprob, b.logprobs[i].logprob);
     EXPECT_EQ(a.logprobs[i].rank, b.logprobs[i].rank);
     EXPECT_EQ(a.logprobs[i].top, b.logprobs[i].top);
-  }
-}
-
-// Nothing is held on any rank and all ranks agree. Right after the last sink has heard its end: the
-// load must know by then.
-void ExpectAllFree(PretendWorld& world, int ranks) {
-  const EngineLoad load = world.engine().load();
-  EXPECT_EQ(load.running, 0u);
-  EXPECT_EQ(load.waiting, 0u);
-  EXPECT_EQ(load.waiting_tokens, 0u);
-  EXPECT_EQ(load.kv_blocks_used, 0u);
-  EXPECT_EQ(load.slots_used, 0u);
-  for (const absl::Status& status : world.End()) EXPECT_TRUE(status.ok()) << status;
-  for (int rank = 0; rank < ranks; ++rank) {
-    EXPECT_EQ(world.executor(rank).slots().num_open(), 0);
-    EXPECT_EQ(world.executor(rank).slots().Digest(), world.executor(0).slots().Digest());
   }
 }
 
@@ -115,6 +51,32 @@ TEST_P(EngineRanksTest, GreedyTokensFollowFromTheHistory) {
     EXPECT_EQ(received.ended->completion_tokens, 70u);
   }
   ExpectAllFree(*world, GetParam());
+}
+
+// Argmax of logit / temperature + noise, where noise is keyed by the token's index alone.
+TEST_P(EngineRanksTest, SampledTokensFollowFromSeedSampleAndIndex) {
+  auto world = Start(GetParam(), SmallEngine());
+  for (const bool gathered : {false, true}) {
+    Request request = Ask(21, 30, 25);
+    request.sampling.temperature = 0.7f;
+    request.sample_index = 3;
+    if (gathered) request.logprobs = 1;
+    std::vector<int32_t> history = request.prompt;
+    for (uint32_t index = 0; index < request.max_tokens; ++index) {
+      const std::vector<float> logits = FakeLogits(history, kModel.vocab_size);
+      std::vector<float> values;
+      for (uint32_t id = 0; id < logits.size(); ++id) {
+        values.push_back(logits[id] / 0.7f + Gumbel(21, 3, index, id));
+      }
+      const auto best = std::max_element(values.begin(), values.end());
+      history.push_back(static_cast<int32_t>(best - values.begin()));
+    }
+    const std::vector<int32_t> expected(history.begin() + 30, history.end());
+    EXPECT_EQ(Submit(world->engine(), request)->Wait().tokens, expected);
+    request.generated.assign(expected.begin(), expected.begin() + 9);
+    EXPECT_EQ(Submit(world->engine(), request)->Wait().tokens,
+              std::vector<int32_t>(expected.begin() + 9, expected.end()));
+  }
 }
 
 TEST_P(EngineRanksTest, ABatchChangesNoTokenAndNoLogprob) {
@@ -294,106 +256,6 @@ TEST(EngineTest, ResumeOfACompleteAnswerEndsAtOnce) {
   EXPECT_EQ(received.ended->completion_tokens, 3u);
 }
 
-// A sink that keeps the engine thread until it is let go.
-class Gate final : public RequestSink {
- public:
-  void OnAdmitted() override { open_.WaitForNotification(); }
-  void OnLogits(int64_t, std::span<const float>) override {}
-  void OnTokens(uint32_t, std::span<const int32_t>, std::span<const TokenLogProb>) override {}
-  void OnEnded(const Ended&) override {}
-  void OnError(const absl::Status&) override {}
-  void Open() { open_.Notify(); }
-
- private:
-  absl::Notification open_;
-};
-
-TEST(EngineTest, RefusesWhatTheQueueCannotHold) {
-  EngineOptions options = SmallEngine();
-  options.slots = 1;
-  options.max_queue = 2;
-  auto world = Start(1, options);
-  Engine& engine = world->engine();
-  const auto gate = std::make_shared<Gate>();
-  ASSERT_TRUE(engine.Submit(Ask(0, 5, 5), gate).ok());
-  const auto second = Submit(engine, Ask(1, 5, 5));
-  const auto third = Submit(engine, Ask(2, 5, 5));
-  const auto refused = engine.Submit(Ask(3, 5, 5), std::make_shared<CollectingSink>());
-  const v1::ErrorDetail detail = DetailOf(refused.status());
-  EXPECT_EQ(detail.code(), v1::ERROR_CODE_QUEUE_FULL);
-  EXPECT_TRUE(detail.retryable());
-  EXPECT_GE(detail.retry_after().seconds(), 1);
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("the queue holds 2"));
-  gate->Open();
-  EXPECT_EQ(second->Wait().tokens.size(), 5u);
-  EXPECT_EQ(third->Wait().tokens.size(), 5u);
-  EXPECT_EQ(engine.load().requests_seen, 3u);
-}
-
-TEST(EngineTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
-  auto world = Start(2, SmallEngine());
-  Engine& engine = world->engine();
-  const auto gate = std::make_shared<Gate>();
-  ASSERT_TRUE(engine.Submit(Ask(0, 5, 5), gate).ok());
-  const Request request = Ask(1, 100, 50);
-  const auto running = Submit(engine, request);
-  engine.BeginDrain(absl::InfiniteFuture(), /*hand_over=*/false);
-  const auto refused = engine.Submit(Ask(2, 5, 5), std::make_shared<CollectingSink>());
-  EXPECT_EQ(DetailOf(refused.status()).code(), v1::ERROR_CODE_DRAINING);
-  gate->Open();
-  EXPECT_EQ(running->Wait().tokens, FakeGreedy(request.prompt, 50, kModel.vocab_size));
-  ExpectAllFree(*world, 2);
-}
-
-TEST(EngineTest, HandOverEndsRequestsSoThatAnotherWorldTakesThem) {
-  auto world = Start(2, SmallEngine());
-  Engine& engine = world->engine();
-  const auto sink = Submit(engine, Ask(1, 100, 1900));
-  sink->WaitForTokens(3);
-  engine.BeginDrain(absl::InfiniteFuture(), /*hand_over=*/true);
-  const auto received = sink->Wait();
-  ASSERT_TRUE(received.error.has_value());
-  EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_DRAINING);
-  EXPECT_TRUE(DetailOf(*received.error).retryable());
-  ExpectAllFree(*world, 2);
-}
-
-TEST(EngineTest, DrainDeadlineEndsWhatStillRuns) {
-  auto world = Start(1, SmallEngine());
-  const auto sink = Submit(world->engine(), Ask(1, 100, 1900));
-  sink->WaitForTokens(1);
-  world->engine().BeginDrain(absl::Now() - absl::Seconds(1), /*hand_over=*/false);
-  EXPECT_EQ(DetailOf(*sink->Wait().error).code(), v1::ERROR_CODE_DRAINING);
-}
-
-TEST(EngineTest, ABrokenWorldTellsEveryRequest) {
-  auto world = Start(2, SmallEngine());
-  const auto sink = Submit(world->engine(), Ask(1, 10, 1900));
-  sink->WaitForTokens(1);
-  world->Break();
-  const auto received = sink->Wait();
-  ASSERT_TRUE(received.error.has_value());
-  EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_WORLD_LOST);
-  for (const absl::Status& status : world->End()) EXPECT_FALSE(status.ok());
-  const auto refused = world->engine().Submit(Ask(2, 5, 5), std::make_shared<CollectingSink>());
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
-}
-
-TEST(EngineTest, CapacityIsWhatTheFlagsGive) {
-  EngineOptions options = SmallEngine();
-  options.max_context = 1000;
-  options.num_tokens = 90;
-  auto world = Start(2, options);
-  const EngineCapacity& capacity = world->engine().capacity();
-  EXPECT_EQ(capacity.kv_blocks, 64);
-  EXPECT_EQ(capacity.max_context, 1000);
-  EXPECT_EQ(capacity.slots, 8);
-  EXPECT_EQ(capacity.vocab_rows, 101);
-  EXPECT_EQ(capacity.num_tokens, 90);
-  EXPECT_EQ(capacity.kv_bytes_per_token, 8u);
-  EXPECT_EQ(capacity.state_bytes_per_slot, 8u);
-}
-
 TEST(EngineTest, NeverChoosesIdsThatHaveNoToken) {
   EngineOptions options = SmallEngine();
   options.num_tokens = 7;  // of 101
@@ -405,43 +267,6 @@ TEST(EngineTest, NeverChoosesIdsThatHaveNoToken) {
     const auto received = Submit(world->engine(), request)->Wait();
     for (const int32_t id : received.tokens) EXPECT_LT(id, 7);
   }
-}
-
-TEST(EngineTest, KvMemoryForLessThanABlockIsRefusedOnEveryRank) {
-  EngineOptions options = SmallEngine();
-  options.kv_memory = kBlockBytes - 1;
-  const auto world = PretendWorld::Start({.ranks = 2, .engine = options}, Factory());
-  EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
-  EXPECT_THAT(std::string(world.status().message()),
-              HasSubstr("--kv-memory is 511 bytes: one block of 64 tokens takes 512"));
-}
-
-TEST(EngineTest, RanksOfDifferentModelsDoNotStart) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
-        const int rank = each.info().rank;
-        return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
-      });
-  EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
-  EXPECT_THAT(std::string(world.status().message()), HasSubstr("rank 1 was started with"));
-}
-
-TEST(EngineTest, AFailingModelNamesItsCause) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
-        if (each.info().rank == 1) return absl::NotFoundError("no weights here");
-        return CreateFakeModel(kModel, 0, 2);
-      });
-  EXPECT_EQ(world.status(), absl::NotFoundError("no weights here"));
-}
-
-TEST(EngineTest, ExitCodesTellCausesApart) {
-  EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
-  EXPECT_EQ(ExitCodeOf(absl::InvalidArgumentError("")), 64);
-  EXPECT_EQ(ExitCodeOf(absl::DataLossError("")), 72);
-  EXPECT_EQ(ExitCodeOf(absl::InternalError("")), 70);
 }
 
 }  // namespace

@@ -191,6 +191,7 @@ class Simulation {
     for (const uint64_t owner : owners) {
       result.ids.push_back(TokenOf(owner, planned_[owner] + Resumed(owner)));
       ++planned_[owner];
+      EXPECT_LE(planned_[owner] + Resumed(owner), known_[owner].request.max_tokens);
     }
     result.logits.resize(MakeScorePlan(plan).logits.size());
     if (setting_.depth == 0) table_.Advance(plan, result.ids);

@@ -1,0 +1,257 @@
+// How requests and worlds begin and end: cancel, abort, queue, drain, failure, start.
+
+#include <memory>
+#include <optional>
+
+#include "absl/synchronization/notification.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/error.h"
+#include "tests/worker/engine/small_world.h"
+
+namespace deltaserve {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A sink that keeps the engine thread: at OnAdmitted, or at the token of index `at`.
+class Gate final : public RequestSink {
+ public:
+  explicit Gate(int64_t at = -1) : at_(at) {}
+
+  void OnAdmitted() override { Pass(-1); }
+  void OnLogits(int64_t, std::span<const float>) override {}
+  void OnTokens(uint32_t first_index,
+                std::span<const int32_t>,
+                std::span<const TokenLogProb>) override {
+    num_tokens_ = first_index + 1;
+    Pass(first_index);
+  }
+  void OnEnded(const Ended& ended) override {
+    ended_ = ended;
+    over_.Notify();
+  }
+  void OnError(const absl::Status&) override { over_.Notify(); }
+
+  void WaitUntilReached() { reached_.WaitForNotification(); }
+  void Open() { open_.Notify(); }
+  // After the end.
+  std::optional<Ended> WaitForEnd() {
+    over_.WaitForNotification();
+    return ended_;
+  }
+  uint32_t num_tokens() const { return num_tokens_; }
+
+ private:
+  void Pass(int64_t index) {
+    if (index != at_) return;
+    reached_.Notify();
+    open_.WaitForNotification();
+  }
+
+  const int64_t at_;
+  uint32_t num_tokens_ = 0;
+  std::optional<Ended> ended_;
+  absl::Notification reached_, open_, over_;
+};
+
+TEST(EngineControlTest, CancelEndsARunningRequestAtTheNextStep) {
+  auto world = Start(2, SmallEngine());
+  const auto gate = std::make_shared<Gate>(4);
+  const auto ticket = world->engine().Submit(Ask(1, 10, 1900), gate);
+  ASSERT_TRUE(ticket.ok());
+  gate->WaitUntilReached();
+  world->engine().Cancel(*ticket);
+  gate->Open();
+  const std::optional<Ended> ended = gate->WaitForEnd();
+  ASSERT_TRUE(ended.has_value());
+  EXPECT_EQ(ended->reason, FinishReason::kCancelled);
+  EXPECT_EQ(ended->completion_tokens, 5u);
+  EXPECT_EQ(gate->num_tokens(), 5u);
+  ExpectAllFree(*world, 2);
+}
+
+TEST(EngineControlTest, AbortEndsEveryStreamOfAnIdAndNamesWhatItFound) {
+  EngineOptions options = SmallEngine();
+  options.slots = 1;
+  auto world = Start(1, options);
+  const auto gate = std::make_shared<Gate>(2);
+  Request first = Ask(1, 10, 1900);
+  ASSERT_TRUE(world->engine().Submit(first, gate).ok());
+  first.sample_index = 1;  // another sample of the same request, waiting
+  const auto second = Submit(world->engine(), first);
+  const auto other = Submit(world->engine(), Ask(2, 10, 3));
+  gate->WaitUntilReached();
+  EXPECT_THAT(world->engine().Abort({"nobody", first.id}), ::testing::ElementsAre(first.id));
+  gate->Open();
+  EXPECT_EQ(gate->WaitForEnd()->completion_tokens, 3u);
+  EXPECT_EQ(second->Wait().ended->reason, FinishReason::kCancelled);
+  EXPECT_FALSE(second->Now().admitted);
+  EXPECT_EQ(other->Wait().tokens.size(), 3u);
+  EXPECT_THAT(world->engine().Abort({first.id}), ::testing::IsEmpty());
+}
+
+TEST(EngineControlTest, RefusesWhatTheQueueCannotHold) {
+  EngineOptions options = SmallEngine();
+  options.slots = 1;
+  options.max_queue = 2;
+  auto world = Start(1, options);
+  Engine& engine = world->engine();
+  const auto gate = std::make_shared<Gate>();
+  ASSERT_TRUE(engine.Submit(Ask(0, 5, 5), gate).ok());
+  const auto second = Submit(engine, Ask(1, 5, 5));
+  const auto third = Submit(engine, Ask(2, 5, 5));
+  const auto refused = engine.Submit(Ask(3, 5, 5), std::make_shared<CollectingSink>());
+  const v1::ErrorDetail detail = DetailOf(refused.status());
+  EXPECT_EQ(detail.code(), v1::ERROR_CODE_QUEUE_FULL);
+  EXPECT_TRUE(detail.retryable());
+  EXPECT_GE(detail.retry_after().seconds(), 1);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("the queue holds 2"));
+  gate->Open();
+  EXPECT_EQ(second->Wait().tokens.size(), 5u);
+  EXPECT_EQ(third->Wait().tokens.size(), 5u);
+  EXPECT_EQ(engine.load().requests_seen, 3u);
+}
+
+TEST(EngineControlTest, FreeSlotsTakeNobodyWhileBlocksAreShort) {
+  EngineOptions options = SmallEngine();
+  options.kv_memory = 4 * kBlockBytes;
+  options.max_queue = 2;
+  auto world = Start(1, options);
+  Engine& engine = world->engine();
+  const auto admitted = std::make_shared<Gate>();
+  const auto gate = std::make_shared<Gate>(1);
+  ASSERT_TRUE(engine.Submit(Ask(0, 5, 1), admitted).ok());
+  admitted->WaitUntilReached();
+  ASSERT_TRUE(engine.Submit(Ask(1, 5, 240), gate).ok());  // all blocks
+  const auto second = Submit(engine, Ask(2, 5, 5));
+  const auto third = Submit(engine, Ask(3, 5, 5));
+  admitted->Open();
+  gate->WaitUntilReached();
+  EXPECT_EQ(engine.load().waiting, 2u);
+  EXPECT_EQ(engine.load().slots_used, 1u);
+  EXPECT_EQ(engine.load().kv_blocks_used, 4u);
+  EXPECT_EQ(engine.load().waiting_tokens, 10u);
+  const auto refused = engine.Submit(Ask(4, 5, 5), std::make_shared<CollectingSink>());
+  EXPECT_EQ(DetailOf(refused.status()).code(), v1::ERROR_CODE_QUEUE_FULL);
+  gate->Open();
+  EXPECT_EQ(second->Wait().tokens.size(), 5u);
+  EXPECT_EQ(third->Wait().tokens.size(), 5u);
+}
+
+TEST(EngineControlTest, DrainFinishesWhatRunsAndRefusesWhatComes) {
+  auto world = Start(2, SmallEngine());
+  Engine& engine = world->engine();
+  const auto gate = std::make_shared<Gate>();
+  ASSERT_TRUE(engine.Submit(Ask(0, 5, 5), gate).ok());
+  const Request request = Ask(1, 100, 50);
+  const auto running = Submit(engine, request);
+  engine.BeginDrain(absl::InfiniteFuture(), /*hand_over=*/false);
+  const auto refused = engine.Submit(Ask(2, 5, 5), std::make_shared<CollectingSink>());
+  EXPECT_EQ(DetailOf(refused.status()).code(), v1::ERROR_CODE_DRAINING);
+  gate->Open();
+  EXPECT_EQ(running->Wait().tokens, FakeGreedy(request.prompt, 50, kModel.vocab_size));
+  ExpectAllFree(*world, 2);
+}
+
+TEST(EngineControlTest, HandOverEndsRequestsSoThatAnotherWorldTakesThem) {
+  auto world = Start(2, SmallEngine());
+  Engine& engine = world->engine();
+  const auto sink = Submit(engine, Ask(1, 100, 1900));
+  sink->WaitForTokens(3);
+  engine.BeginDrain(absl::InfiniteFuture(), /*hand_over=*/true);
+  const auto received = sink->Wait();
+  ASSERT_TRUE(received.error.has_value());
+  EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_DRAINING);
+  EXPECT_TRUE(DetailOf(*received.error).retryable());
+  ExpectAllFree(*world, 2);
+}
+
+TEST(EngineControlTest, DrainDeadlineEndsWhatStillRuns) {
+  auto world = Start(1, SmallEngine());
+  const auto sink = Submit(world->engine(), Ask(1, 100, 1900));
+  sink->WaitForTokens(1);
+  world->engine().BeginDrain(absl::Now() - absl::Seconds(1), /*hand_over=*/false);
+  EXPECT_EQ(DetailOf(*sink->Wait().error).code(), v1::ERROR_CODE_DRAINING);
+}
+
+TEST(EngineControlTest, ABrokenWorldTellsEveryRequest) {
+  auto world = Start(2, SmallEngine());
+  const auto sink = Submit(world->engine(), Ask(1, 10, 1900));
+  sink->WaitForTokens(1);
+  world->Break();
+  const auto received = sink->Wait();
+  ASSERT_TRUE(received.error.has_value());
+  EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_WORLD_LOST);
+  for (const absl::Status& status : world->End()) EXPECT_FALSE(status.ok());
+  const auto refused = world->engine().Submit(Ask(2, 5, 5), std::make_shared<CollectingSink>());
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(EngineControlTest, CapacityIsWhatTheFlagsGive) {
+  EngineOptions options = SmallEngine();
+  options.max_context = 1000;
+  options.num_tokens = 90;
+  auto world = Start(2, options);
+  const EngineCapacity& capacity = world->engine().capacity();
+  EXPECT_EQ(capacity.kv_blocks, 64);
+  EXPECT_EQ(capacity.max_context, 1000);
+  EXPECT_EQ(capacity.slots, 8);
+  EXPECT_EQ(capacity.vocab_rows, 101);
+  EXPECT_EQ(capacity.num_tokens, 90);
+  EXPECT_EQ(capacity.kv_bytes_per_token, 8u);
+  EXPECT_EQ(capacity.state_bytes_per_slot, 8u);
+}
+
+TEST(EngineControlTest, WarmUpLeavesNoTrace) {
+  EngineOptions measured = SmallEngine();
+  measured.token_budget = 0;
+  for (const EngineOptions& options : {SmallEngine(), measured}) {
+    auto world = Start(2, options);
+    world->End();
+    for (int rank = 0; rank < 2; ++rank) {
+      const SlotTable& slots = world->executor(rank).slots();
+      EXPECT_EQ(slots.Digest(), SlotTable(slots.limits()).Digest());
+    }
+  }
+}
+
+TEST(EngineControlTest, KvMemoryForLessThanABlockIsRefusedOnEveryRank) {
+  EngineOptions options = SmallEngine();
+  options.kv_memory = kBlockBytes - 1;
+  const auto world = PretendWorld::Start({.ranks = 2, .engine = options}, Factory());
+  EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
+  EXPECT_THAT(std::string(world.status().message()),
+              HasSubstr("--kv-memory is 511 bytes: one block of 64 tokens takes 512"));
+}
+
+TEST(EngineControlTest, RanksOfDifferentModelsDoNotStart) {
+  const auto world = PretendWorld::Start(
+      {.ranks = 2, .engine = SmallEngine()},
+      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
+        const int rank = each.info().rank;
+        return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
+      });
+  EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
+  EXPECT_THAT(std::string(world.status().message()), HasSubstr("rank 1 was started with"));
+}
+
+TEST(EngineControlTest, AFailingModelNamesItsCause) {
+  const auto world = PretendWorld::Start(
+      {.ranks = 2, .engine = SmallEngine()},
+      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
+        if (each.info().rank == 1) return absl::NotFoundError("no weights here");
+        return CreateFakeModel(kModel, 0, 2);
+      });
+  EXPECT_EQ(world.status(), absl::NotFoundError("no weights here"));
+}
+
+TEST(EngineControlTest, ExitCodesTellCausesApart) {
+  EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
+  EXPECT_EQ(ExitCodeOf(absl::InvalidArgumentError("")), 64);
+  EXPECT_EQ(ExitCodeOf(absl::DataLossError("")), 72);
+  EXPECT_EQ(ExitCodeOf(absl::InternalError("")), 70);
+}
+
+}  // namespace
+}  // namespace deltaserve
