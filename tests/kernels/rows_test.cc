@@ -88,7 +88,7 @@ TEST_P(RowsTest, EmbedKeepsEveryBitOfBf16) {
   s.ops().Embed(
       {.ids = s.Put(std::vector<int32_t>{4}), .table = s.Put(table, {5, 1025}), .out = out});
   const auto values = s.Floats(out);
-  for (size_t i = 0; i < 1025; ++i) ASSERT_EQ(values[i], ToFloat(table[4 * 1025 + i]));
+  for (size_t i = 0; i < 1025; ++i) ASSERT_EQ(values[i], ToFloat(table[size_t{4} * 1025 + i]));
 }
 
 TEST_P(RowsTest, GatherRowsTakesRowsInTheGivenOrder) {

@@ -31,6 +31,7 @@ struct RowParams {
 SampleParams PutParams(Session& s, const std::vector<RowParams>& rows) {
   const auto column = [&](auto member) {
     std::vector<std::remove_cvref_t<decltype(rows[0].*member)>> values;
+    values.reserve(rows.size());
     for (const RowParams& row : rows) values.push_back(row.*member);
     return s.Put(values);
   };
@@ -201,6 +202,7 @@ const std::vector<double> kProbabilities = {0.05, 0.4, 0.1, 0.25, 0.15, 0.05};
 std::vector<FilterCase> FilterCases() {
   const std::vector<double>& p = kProbabilities;
   std::vector<double> squares;
+  squares.reserve(p.size());
   for (const double x : p) squares.push_back(x * x);
   return {
       {"none", {.seed = 5}, p},
@@ -228,11 +230,13 @@ TEST_P(SampleTest, FiltersGiveTheirDistributions) {
   // fixed.
   constexpr double kChiSquareLimit = 25;
   std::vector<float> logits;
+  logits.reserve(kProbabilities.size());
   for (const double p : kProbabilities) logits.push_back(static_cast<float>(std::log(p)) + 3.0f);
   for (const FilterCase& test : FilterCases()) {
     double total = 0;
     for (const double w : test.weights) total += w;
     std::vector<double> expected;
+    expected.reserve(test.weights.size());
     for (const double w : test.weights) expected.push_back(w / total);
     EXPECT_LT(ChiSquare(*device_, logits, test.params, expected, 8000), kChiSquareLimit)
         << test.name;
