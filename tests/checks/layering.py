@@ -47,6 +47,7 @@ FOLDERS = {
     "router": BASE + PROTO + ["router/text", "router/worlds", "router/service", "router/http"],
     "tools": ENGINE + PROTO + DEVICES + [
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
+    "tools/cmake": [],
 }
 
 # What tests may use beside the folder they test and what that one may use.
