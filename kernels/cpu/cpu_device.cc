@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -27,7 +28,8 @@ class CpuDevice final : public Device {
     if (bytes == 0) return Buffer();
     const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
     const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    void* data = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);
+    const bool possible = rounded >= bytes && rounded <= size_t{PTRDIFF_MAX};
+    void* data = possible ? std::aligned_alloc(alignment, rounded) : nullptr;
     if (data == nullptr) {
       return absl::ResourceExhaustedError(
           absl::StrCat("cpu: no memory for ", bytes,

@@ -246,7 +246,7 @@ bool Engine::WaitForWork(absl::Time deadline) {
   return mutex_.AwaitWithDeadline(absl::Condition(this, &Engine::HasWorkLocked), deadline);
 }
 
-void Engine::Dispatch(std::vector<SchedulerEvent> events) {
+void Engine::Dispatch(const std::vector<SchedulerEvent>& events) {
   for (const SchedulerEvent& event : events) {
     const bool last = std::holds_alternative<Ended>(event.what) ||
                       std::holds_alternative<absl::Status>(event.what);

@@ -73,7 +73,7 @@ class Engine final : public EngineHandle {
   // Until there is something in the inbox or the world is draining (true), or `deadline`.
   bool WaitForWork(absl::Time deadline);
   absl::Status Stop();
-  void Dispatch(std::vector<SchedulerEvent> events);
+  void Dispatch(const std::vector<SchedulerEvent>& events);
   static void Deliver(RequestSink& sink, const SchedulerEvent& event);
   void EndAll(const absl::Status& status);
   void PublishLoad();

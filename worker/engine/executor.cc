@@ -27,8 +27,8 @@ int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockToke
 int64_t BudgetCap(const EngineOptions& options, absl::Duration probe) {
   const double per_block = std::max(absl::ToDoubleSeconds(probe), 1e-9);
   const double blocks = kBudgetHeadroom * absl::ToDoubleSeconds(options.step_target) / per_block;
-  const double most = static_cast<double>(options.max_token_budget / kBlockTokens);
-  return static_cast<int64_t>(std::clamp(blocks, 1.0, most)) * kBlockTokens;
+  const int64_t most = options.max_token_budget / kBlockTokens;
+  return static_cast<int64_t>(std::clamp(blocks, 1.0, static_cast<double>(most))) * kBlockTokens;
 }
 
 }  // namespace

@@ -28,9 +28,8 @@ int64_t StepBudget::tokens() const {
   if (seconds_per_prefill_ <= 0) return kBlockTokens;
   const double room = absl::ToDoubleSeconds(options_.target) - decode_seconds_;
   const double blocks = room / seconds_per_prefill_ / static_cast<double>(kBlockTokens);
-  const double most = static_cast<double>(options_.cap / kBlockTokens);
-  return static_cast<int64_t>(std::clamp(std::floor(blocks), 1.0, std::max(most, 1.0))) *
-         kBlockTokens;
+  const int64_t most = std::max<int64_t>(options_.cap / kBlockTokens, 1);
+  return static_cast<int64_t>(std::clamp(blocks, 1.0, static_cast<double>(most))) * kBlockTokens;
 }
 
 absl::Duration StepBudget::Predict(int64_t prefill_rows, int64_t decode_rows) const {
