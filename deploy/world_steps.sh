@@ -26,6 +26,11 @@ await_file() {
       tail -n 20 "$log" >&2
       return 1
     fi
+    if ! is_alive "$world_pid"; then
+      echo "the world ended while the $name started; the end of its log $run_folder/world.log:" >&2
+      tail -n 20 "$run_folder/world.log" >&2
+      return 1
+    fi
     sleep 0.1
   done
 }

@@ -34,7 +34,33 @@ bool IsRetryable(v1::ErrorCode code) {
          code == v1::ERROR_CODE_WORLD_LOST || code == v1::ERROR_CODE_DRAINING;
 }
 
+namespace {
+
+constexpr size_t kMostValueBytes = 200;
+
+// What fits into a proto string: at most kMostValueBytes, whole characters, bytes that are no UTF-8
+// as '?'.
+std::string Printable(const std::string& value) {
+  std::string text;
+  for (size_t i = 0; i < value.size() && text.size() < kMostValueBytes;) {
+    const auto lead = static_cast<unsigned char>(value[i]);
+    const size_t length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    const std::string character = value.substr(i, length);
+    if (google::protobuf::internal::IsStructurallyValidUTF8(character)) {
+      text += character;
+      i += length;
+    } else {
+      text += '?';
+      ++i;
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
 absl::Status MakeError(v1::ErrorDetail detail, const std::string& message) {
+  detail.set_value(Printable(detail.value()));
   detail.set_retryable(IsRetryable(detail.code()));
   absl::Status status(CodeOf(detail.code()), message);
   status.SetPayload(kErrorDetailUrl, absl::Cord(detail.SerializeAsString()));

@@ -3,9 +3,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <fstream>
-#include <iostream>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -44,8 +46,9 @@ void AddFlags(CLI::App& app, GenerateOptions* options) {
       ->capture_default_str();
 }
 
-// Collects one request's results; the last call wakes who waits on `batch`.
 class Batch;
+
+// Collects one request's results and hands them to the batch.
 class LineSink : public RequestSink {
  public:
   LineSink(Batch& batch, size_t index) : batch_(batch), index_(index) {}
@@ -68,102 +71,102 @@ class LineSink : public RequestSink {
   LineResult result_;
 };
 
-// The lines in flight and the answers, written in the order of the prompts.
+// The lines in flight. Run: a thread other than the engine's, which alone formats and writes, so
+// that the engine never waits for the output; Finish: any.
 class Batch {
  public:
   Batch(const LineReader& reader, std::ostream& out) : reader_(reader), out_(out) {}
 
-  // Reads, submits and waits; returns how many lines failed. A thread other than the engine's.
+  // Reads, submits, waits and writes the answers in the order of the prompts; how many lines
+  // failed.
   int64_t Run(std::istream& in, Engine& engine) {
     std::string line;
     while (std::getline(in, line)) {
       if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
       Submit(line, engine);
+      WriteReady();
     }
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](Batch* batch) { return batch->open_ == 0; }, this));
-    Flush();
+    while (written_ < num_lines()) {
+      AwaitFirst();
+      WriteReady();
+    }
+    out_.flush();
     return failed_;
   }
 
   void Finish(size_t index, absl::StatusOr<LineResult> result) {
     absl::MutexLock lock(&mutex_);
-    Entry& entry = entries_[index];
-    if (result.ok()) {
-      entry.answer = WriteLine(entry.id, entry.line, *result, reader_);
-    } else {
-      entry.answer = WriteErrorLine(entry.id, result.status());
-      ++failed_;
-    }
-    entry.line = ParsedLine();
-    --open_;
-    Flush();
+    entries_[index].result = std::move(result);
   }
 
  private:
   struct Entry {
     std::string id;
     ParsedLine line;
-    std::string answer;
+    std::optional<absl::StatusOr<LineResult>> result;
   };
 
+  size_t num_lines() {
+    absl::MutexLock lock(&mutex_);
+    return entries_.size();
+  }
+
+  bool FirstReady() const { return entries_[written_].result.has_value(); }
+
+  // Blocks until the first line that is not written has its result.
+  void AwaitFirst() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(this, &Batch::FirstReady));
+  }
+
   void Submit(const std::string& text, Engine& engine) {
+    auto line = ReadLine(text, static_cast<int64_t>(num_lines()) + 1, reader_);
     size_t index = 0;
     {
       absl::MutexLock lock(&mutex_);
       index = entries_.size();
-      entries_.push_back({.id = LineId(text), .line = {}, .answer = {}});
-      ++open_;
+      Entry& entry = entries_.emplace_back();
+      entry.id = LineId(text);
+      if (line.ok()) entry.line = *line;
     }
-    auto line = ReadLine(text, static_cast<int64_t>(index) + 1, reader_);
     if (!line.ok()) return Finish(index, line.status());
-    {
-      absl::MutexLock lock(&mutex_);
-      entries_[index].line = *line;
-    }
-    auto sink = std::make_shared<LineSink>(*this, index);
+    const auto sink = std::make_shared<LineSink>(*this, index);
     while (true) {
-      Changed changed{this, open()};
       const auto ticket = engine.Submit(line->request, sink);
       if (ticket.ok()) return;
       if (DetailOf(ticket.status()).code() != v1::ERROR_CODE_QUEUE_FULL) {
         return Finish(index, ticket.status());
       }
-      // The queue has room again once an earlier line has ended.
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&changed, &Changed::Now));
+      // A full queue holds earlier lines only, so the first of them ends; then there is room.
+      AwaitFirst();
+      WriteReady();
     }
   }
 
-  int64_t open() {
+  // Takes the next line in order where it has its result.
+  std::optional<Entry> TakeReady() {
     absl::MutexLock lock(&mutex_);
-    return open_;
+    if (written_ == entries_.size() || !FirstReady()) return std::nullopt;
+    return std::exchange(entries_[written_++], Entry());
   }
 
-  struct Changed {
-    Batch* batch;
-    int64_t before;
-    bool Now() { return batch->open_ < before; }
-  };
-
-  // Writes the answers whose predecessors are all written. mutex_ held.
-  void Flush() {
-    while (written_ < entries_.size() && !entries_[written_].answer.empty()) {
-      out_ << entries_[written_].answer << "\n";
-      entries_[written_].answer.clear();
-      ++written_;
+  void WriteReady() {
+    while (const std::optional<Entry> entry = TakeReady()) {
+      if (entry->result->ok()) {
+        out_ << WriteLine(entry->id, entry->line, **entry->result, reader_) << "\n";
+      } else {
+        out_ << WriteErrorLine(entry->id, entry->result->status()) << "\n";
+        ++failed_;
+      }
     }
-    out_.flush();
   }
 
   const LineReader& reader_;
   std::ostream& out_;
   absl::Mutex mutex_;
-  std::deque<Entry> entries_;
-  size_t written_ = 0;
-  int64_t open_ = 0;
-  int64_t failed_ = 0;
+  std::deque<Entry> entries_;  // guarded by mutex_; Run's thread alone adds
+  size_t written_ = 0;         // Run's thread
+  int64_t failed_ = 0;         // Run's thread
 };
 
 void LineSink::OnEnded(const Ended& ended) {
@@ -204,31 +207,50 @@ absl::StatusOr<LineReader> MakeReader(const GenerateOptions& options,
   return reader;
 }
 
-int Refuse(const std::string& message) {
-  std::fprintf(stderr, "deltaserve-generate: %s\n", message.c_str());
-  return kExitUsage;
+// The files of rank 0, opened before a weight is read.
+struct Files {
+  std::ifstream in;
+  std::ofstream out;
+};
+
+absl::Status OpenFiles(const GenerateOptions& options, Files* files) {
+  files->in.open(options.prompts);
+  if (!files->in) {
+    return absl::InvalidArgumentError("--prompts is " + options.prompts +
+                                      ": it cannot be read; give a file of JSON lines");
+  }
+  std::error_code none;
+  if (std::filesystem::equivalent(options.prompts, options.output, none)) {
+    return absl::InvalidArgumentError("--output is " + options.output +
+                                      ": that is the file of --prompts; give another");
+  }
+  files->out.open(options.output, std::ios::trunc);
+  if (!files->out) {
+    return absl::InvalidArgumentError(
+        "--output is " + options.output +
+        ": it cannot be written; give a file in a folder that exists");
+  }
+  return absl::OkStatus();
 }
 
-int GenerateOnRankZero(const GenerateOptions& options, Rank& rank) {
+int GenerateOnRankZero(const GenerateOptions& options,
+                       Files& files,
+                       const CommandLine& flags,
+                       Rank& rank) {
   auto engine = Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog());
-  std::ifstream in(options.prompts);
-  std::ofstream out(options.output, std::ios::trunc);
-  auto reader = MakeReader(options, rank, engine->capacity());
-  std::string trouble;
-  if (!in) trouble = "--prompts is " + options.prompts + ": it cannot be read";
-  if (trouble.empty() && !out) {
-    trouble = "--output is " + options.output + ": it cannot be written";
-  }
-  if (trouble.empty() && !reader.ok()) trouble = std::string(reader.status().message());
+  const auto reader = MakeReader(options, rank, engine->capacity());
   int64_t failed = 0;
   std::thread feeder([&] {
-    if (trouble.empty()) failed = Batch(*reader, out).Run(in, *engine);
+    if (reader.ok()) failed = Batch(*reader, files.out).Run(files.in, *engine);
     engine->BeginDrain(absl::InfiniteFuture(), false);
   });
   const int code = rank.RunEngine(*engine);
   feeder.join();
-  if (!trouble.empty()) return Refuse(trouble);
-  if (!out.flush()) return Refuse("--output is " + options.output + ": writing failed");
+  if (!reader.ok()) return flags.Refuse(reader.status());
+  if (!files.out.flush()) {
+    return flags.Refuse(absl::DataLossError("--output is " + options.output +
+                                            ": writing failed; see that its disk has room"));
+  }
   if (failed > 0) LogWarning("{} lines failed; see their error in {}", failed, options.output);
   return code;
 }
@@ -249,15 +271,23 @@ int Main(int argc, char** argv) {
   if (!world.ok()) return flags.Refuse(world.status());
   const RankInfo& info = (*world)->info();
   InitLogging(options.rank.log_level, absl::StrCat("rank ", info.rank));
+  Files files;
+  int speaker = 0;
+  const absl::Status opened = (*world)->AgreeOnStatus(
+      info.rank == 0 ? OpenFiles(options, &files) : absl::OkStatus(), &speaker);
+  if (!opened.ok()) return flags.Refuse(opened, speaker == info.rank);
   LastWords::Options words;
   words.program = "deltaserve-generate";
   LastWords last_words(info, words);
   EngineOptions engine;
   engine.prompt_logits = true;
-  int speaker = 0;
   auto rank = Rank::Create(options.rank, engine, **world, last_words, &speaker);
-  if (!rank.ok()) return flags.Refuse(rank.status(), speaker == info.rank);
-  return info.rank == 0 ? GenerateOnRankZero(options, **rank) : (*rank)->RunFollower();
+  if (!rank.ok()) {
+    flags.Refuse(rank.status(), speaker == info.rank);
+    return StartExitCode(rank.status());
+  }
+  return info.rank == 0 ? GenerateOnRankZero(options, files, flags, **rank)
+                        : (*rank)->RunFollower();
 }
 
 }  // namespace

@@ -59,7 +59,10 @@ absl::StatusOr<std::vector<int64_t>> ReadPositions(const json& value, int64_t pr
   if (!value.is_array()) return InvalidField("logits_at", value.dump(), "it is no list", remedy);
   std::vector<int64_t> positions;
   for (const json& item : value) {
-    int64_t position = item.is_number_integer() ? item.get<int64_t>() : prompt_tokens;
+    const bool fits =
+        item.is_number_integer() &&
+        (!item.is_number_unsigned() || item.get<uint64_t>() < static_cast<uint64_t>(prompt_tokens));
+    int64_t position = fits ? item.get<int64_t>() : prompt_tokens;
     if (position < 0) position += prompt_tokens;
     if (position < 0 || position >= prompt_tokens ||
         (!positions.empty() && position <= positions.back())) {

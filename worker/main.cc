@@ -202,10 +202,17 @@ int Main(int argc, char** argv) {
     signal(SIGUSR1, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   }
+  if (info.rank == 0 && !options.address_file.empty()) {
+    std::error_code none;  // one of an earlier run would send routers to a dead address
+    std::filesystem::remove(options.address_file, none);
+  }
   LastWords last_words(info, {});
   int speaker = 0;
   auto rank = Rank::Create(options.rank, {}, **world, last_words, &speaker);
-  if (!rank.ok()) return flags.Refuse(rank.status(), speaker == info.rank);
+  if (!rank.ok()) {
+    flags.Refuse(rank.status(), speaker == info.rank);
+    return StartExitCode(rank.status());
+  }
   WorldInfo description = DescribeWorld(options, **world, **rank);
   return info.rank == 0 ? ServeRankZero(options, std::move(description), **rank)
                         : (*rank)->RunFollower();

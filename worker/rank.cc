@@ -79,6 +79,24 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   return rank;
 }
 
+Rank::~Rank() {
+  if (link_ == nullptr) return;
+  link_->Close();
+  last_words_.SetFarewell({});
+}
+
+int StartExitCode(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kExitRetry;
+    case absl::StatusCode::kInternal:
+      return kExitWatchdog;
+    default:
+      return kExitConfiguration;
+  }
+}
+
 absl::Status Rank::ReadConfig() {
   const RankInfo& info = world_.info();
   if (!std::filesystem::exists(options_.model)) {

@@ -37,6 +37,9 @@ class Rank {
                                                       LastWords& last_words,
                                                       int* speaker);
 
+  // On a failed start peers must not take this rank's end for a death: the link says goodbye.
+  ~Rank();
+
   // Rank 0: hands the plans of `engine` out until it is drained. Others: follow. Returns the exit
   // code of a drain (0); any failure ends the process by LastWords with its exit code.
   int RunEngine(class Engine& engine);
@@ -79,5 +82,9 @@ class Rank {
   std::unique_ptr<ControlLink> link_;
   std::unique_ptr<Watchdog> watchdog_;
 };
+
+// The exit code of a rank whose Create() returned `status`: 75 where trying again may help, 70 for
+// what only we can cause, else 64.
+int StartExitCode(const absl::Status& status);
 
 }  // namespace deltaserve

@@ -95,6 +95,25 @@ TEST_F(BadStartTest, FilesOfAModelAreRefusedByName) {
   EXPECT_THAT(run.output, HasSubstr("model.safetensors"));
 }
 
+// The failure comes after the ranks are linked: no rank may take another's end for its death.
+TEST_F(BadStartTest, ABadTensorEndsEveryRankWithOneMessage) {
+  const std::string weights = model_ + "/model.safetensors";
+  std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 100);
+  const RunResult run = RunToEnd(MpirunCommand(4, {Binary("worker"), "--model", model_}),
+                                 absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  EXPECT_EQ(run.code, kUsage) << run.output;
+  EXPECT_EQ(Count(run.output, "deltaserve-worker: "), 1) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("model.safetensors"));
+}
+
+TEST_F(BadStartTest, TheOutputIsNotTheFileOfThePrompts) {
+  const RunResult run = RunToEnd({Binary("generate"), "--model", model_, "--prompts",
+                                  folder_ / "in.jsonl", "--output", folder_ / "in.jsonl"});
+  EXPECT_EQ(run.code, kUsage);
+  EXPECT_THAT(run.output, HasSubstr("--output"));
+  EXPECT_TRUE(ReadFile(folder_ / "in.jsonl").has_value());
+}
+
 TEST_F(BadStartTest, AnImpossibleDegreeEndsEveryRankWithOneMessage) {
   const RunResult run = RunToEnd(MpirunCommand(3, {Binary("worker"), "--model", model_}),
                                  absl::Minutes(1), MpirunEnvironment(folder_.path()));

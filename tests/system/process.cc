@@ -137,29 +137,16 @@ std::string Binary(const std::string& name) {
 }
 
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command) {
-  std::vector<std::string> argv = {"mpirun",
-                                   "-n",
-                                   std::to_string(ranks),
-                                   "--oversubscribe",
-                                   "--bind-to",
-                                   "none",
-                                   "--mca",
-                                   "mpi_yield_when_idle",
-                                   "1",
-                                   "--mca",
-                                   "btl",
-                                   "vader,self",
-                                   "--mca",
-                                   "pml",
-                                   "ob1"};
+  std::vector<std::string> argv = {std::string(DELTASERVE_SOURCE_DIR) + "/deploy/mpirun_one_host",
+                                   "-n", std::to_string(ranks)};
   argv.insert(argv.end(), command.begin(), command.end());
   return argv;
 }
 
 std::map<std::string, std::string> MpirunEnvironment(const std::string& temporary) {
-  return {{"OMPI_ALLOW_RUN_AS_ROOT", "1"},
-          {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
-          {"TMPDIR", temporary}};
+  return {{"TMPDIR", temporary},
+          {"OMPI_ALLOW_RUN_AS_ROOT", "1"},
+          {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
 }
 
 }  // namespace deltaserve::test

@@ -78,7 +78,7 @@ std::vector<pid_t> ProcessesNaming(const std::string& text);
 // Path of a built binary: "worker" -> .../bin/deltaserve-worker.
 std::string Binary(const std::string& name);
 
-// mpirun of `ranks` on this host, with the flags that worlds on few cores want, then `command`.
+// deploy/mpirun_one_host of `ranks`, then `command`: what users start is what is tested.
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command);
 // The environment that goes with it; `temporary`: private folder of the run.
 std::map<std::string, std::string> MpirunEnvironment(const std::string& temporary);

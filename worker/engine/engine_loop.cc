@@ -93,8 +93,8 @@ absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<Request
 }
 
 absl::Status Engine::AdmissionLocked() const {
-  if (ended_) return WorldLost(absl::UnavailableError("its engine has ended"));
   if (draining_) return Draining("this world is draining");
+  if (ended_) return WorldLost(absl::UnavailableError("its engine has ended"));
   // Whoever comes while nobody waits takes a free slot at the next step.
   const int64_t waiting = load_.waiting + static_cast<int64_t>(num_taken_ + arrivals_.size());
   const int64_t free = load_.waiting > 0 ? 0 : capacity().slots - load_.slots_used;
