@@ -92,9 +92,11 @@ inline void CheckGatherAndBroadcast(Communicator& communicator) {
     }
     const auto check = [&](const std::vector<int32_t>& out, const char* call) {
       size_t num_wrong = 0;
-      for (size_t i = 0; i < out.size(); ++i) {
-        const auto rank = static_cast<int32_t>(i / count);
-        num_wrong += out[i] != rank * 1000003 + static_cast<int32_t>(i % count);
+      size_t at = 0;
+      for (int rank = 0; at < out.size(); ++rank) {
+        for (size_t i = 0; i < count; ++i, ++at) {
+          num_wrong += out[at] != rank * 1000003 + static_cast<int32_t>(i);
+        }
       }
       EXPECT_EQ(num_wrong, 0u) << call << " of " << length;
     };

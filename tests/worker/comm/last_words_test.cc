@@ -62,7 +62,7 @@ class LastWordsTest : public testing::Test {
     last_words_->SetFarewell([this](const PeerLoss& root) {
       farewell_ = root;
       written_at_farewell_ = output_.Read();
-      events_.push_back("farewell");
+      events_.emplace_back("farewell");
     });
   }
 
@@ -112,7 +112,7 @@ TEST_F(LastWordsTest, SpeaksOnce) {
 
 TEST_F(LastWordsTest, WritesOneLineThatAPipeTakesWhole) {
   last_words_->SetFarewell(nullptr);
-  last_words_->Die(kExitWatchdog, "two\nlines" + std::string(2 * PIPE_BUF, 'x'));
+  last_words_->Die(kExitWatchdog, "two\nlines" + std::string(size_t{2} * PIPE_BUF, 'x'));
   const std::string text = output_.Read();
   EXPECT_LE(text.size(), size_t{PIPE_BUF});
   EXPECT_THAT(text, testing::StartsWith("deltaserve-worker: rank 1 on node-b: two linesxxx"));

@@ -143,7 +143,7 @@ TEST(ThreadPlanChannelTest, ReachesEveryRank) {
   RunRanks(3, [&](int rank) {
     const auto channel = CreateThreadPlanChannel(world, rank);
     for (uint32_t step = 1; step <= 50; ++step) {
-      const std::vector<uint8_t> payload = Payload(step * 97);
+      const std::vector<uint8_t> payload = Payload(size_t{step} * 97);
       if (rank == 0) {
         ASSERT_TRUE(channel->Send(step, payload).ok());
         continue;

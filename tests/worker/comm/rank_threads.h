@@ -11,6 +11,7 @@ namespace deltaserve {
 // Returns when `body(rank)` has returned on `size` threads.
 inline void RunRanks(int size, const std::function<void(int rank)>& body) {
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(size));
   for (int rank = 0; rank < size; ++rank) threads.emplace_back(body, rank);
   for (std::thread& thread : threads) thread.join();
 }
