@@ -55,7 +55,7 @@ TEST_P(GenerateTest, IsTransformersOverMpi) {
                      std::ios::binary);
   std::vector<std::string> lines;
   for (const json& prompt : golden["prompts"]) {
-    lines.push_back(json{
+    lines.emplace_back(json{
         {"id", lines.size()},
         {"ids", prompt["ids"]},
         {"max_tokens", 64},

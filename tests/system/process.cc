@@ -32,6 +32,7 @@ int CodeOf(int wait_status) {
   dup2(log, 1);
   dup2(log, 2);
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   execvp(arguments[0], arguments.data());
