@@ -199,7 +199,9 @@ int Main(int argc, char** argv) {
   if (info.rank != 0) {
     // SIGUSR1 comes to every rank from mpirun and concerns rank 0; the others end with the stop
     // plan.
+    // SIGTERM comes when another rank has died: time for last words, until SIGKILL follows.
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   }
   if (info.rank == 0 && !options.address_file.empty()) {
