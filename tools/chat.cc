@@ -31,7 +31,7 @@ constexpr int kExitInterrupted = 130;  // as shells say of SIGINT
 
 struct ChatFlags {
   std::string router = "127.0.0.1:50051";
-  std::string prompt;
+  std::optional<std::string> prompt;
   std::optional<uint32_t> max_tokens;
   std::optional<float> temperature;
   std::optional<int32_t> top_k;
@@ -173,7 +173,7 @@ std::string Turn(const std::string& text) {
 
 int AskOnce(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& interrupts) {
   std::string answer;
-  const std::string prompt = flags.raw ? flags.prompt : Turn(flags.prompt);
+  const std::string prompt = flags.raw ? *flags.prompt : Turn(*flags.prompt);
   const absl::Status status = Ask(stub, MakeRequest(flags, prompt), interrupts, &answer);
   if (status.ok()) return kExitOk;
   if (status.code() == absl::StatusCode::kCancelled) return kExitInterrupted;
@@ -206,22 +206,21 @@ int Main(int argc, char** argv) {
                    "Sends prompts to a router and streams the answers. Without --prompt each line "
                    "of input is a turn of one conversation; Ctrl-C cancels an answer.");
   ChatFlags flags;
-  CLI::App& app = line.app();
-  app.add_option("--router", flags.router, "HOST:PORT of the router");
-  CLI::Option* prompt = app.add_option("--prompt", flags.prompt, "one prompt to answer");
-  app.add_option("--max-tokens", flags.max_tokens, "longest answer, in tokens");
-  app.add_option("--temperature", flags.temperature, "0 is greedy; the model's default if absent");
-  app.add_option("--top-k", flags.top_k, "0 is off; the model's default if absent");
-  app.add_option("--top-p", flags.top_p, "1 is off; the model's default if absent");
-  app.add_option("--seed", flags.seed, "the same seed gives the same answer");
-  app.add_flag("--raw", flags.raw,
-               "send prompts as they are, not as turns of a conversation, and show special tokens");
+  line.Add("--router", &flags.router, "HOST:PORT of the router");
+  line.Add("--prompt", &flags.prompt, "one prompt to answer");
+  line.Add("--max-tokens", &flags.max_tokens, "longest answer, in tokens");
+  line.Add("--temperature", &flags.temperature, "0 is greedy; the model's default if absent");
+  line.Add("--top-k", &flags.top_k, "0 is off; the model's default if absent");
+  line.Add("--top-p", &flags.top_p, "1 is off; the model's default if absent");
+  line.Add("--seed", &flags.seed, "the same seed gives the same answer");
+  line.Add("--raw", &flags.raw,
+           "send prompts as they are, not as turns of a conversation, and show special tokens");
   if (const auto code = line.Parse(argc, argv)) return *code;
   Interrupts interrupts;
   const auto stub = v1::Inference::NewStub(grpc::CreateCustomChannel(
       flags.router, grpc::InsecureChannelCredentials(), ClientChannelArguments()));
-  return prompt->count() > 0 ? AskOnce(*stub, flags, interrupts)
-                             : Converse(*stub, flags, interrupts);
+  return flags.prompt.has_value() ? AskOnce(*stub, flags, interrupts)
+                                  : Converse(*stub, flags, interrupts);
 }
 
 }  // namespace
