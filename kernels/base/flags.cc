@@ -87,6 +87,7 @@ Flag CommandLine::Add(const std::string& name, T* value, const std::string& desc
   }
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type.
 #define DS_INSTANTIATE_ADD(T) \
   template Flag CommandLine::Add(const std::string&, T*, const std::string&)
 #define DS_INSTANTIATE_ADD_WITH_OPTIONAL(T) \
@@ -102,6 +103,7 @@ DS_INSTANTIATE_ADD_WITH_OPTIONAL(float);
 DS_INSTANTIATE_ADD_WITH_OPTIONAL(double);
 #undef DS_INSTANTIATE_ADD_WITH_OPTIONAL
 #undef DS_INSTANTIATE_ADD
+// NOLINTEND(bugprone-macro-parentheses)
 
 std::optional<CommandLine::Ending> CommandLine::Read(int argc, const char* const* argv) {
   try {

@@ -16,6 +16,7 @@
 
 #include "absl/status/statusor.h"
 
+// NOLINTNEXTLINE(readability-identifier-naming): CLI11's own.
 namespace CLI {
 class App;
 class Option;
