@@ -285,7 +285,9 @@ TEST(EngineTest, AnExitThatTheModelTookIsNotForced) {
     if (std::find(free.begin(), free.begin() + 5, free[5]) != free.begin() + 5) FAIL() << "prompt";
     const std::vector<int32_t> tokens = Submit(world->engine(), request)->Wait().tokens;
     EXPECT_EQ(tokens == free, after == 6) << after;
-    if (after == 5) EXPECT_EQ(tokens[5], 1);
+    if (after == 5) {
+      EXPECT_EQ(tokens[5], 1);
+    }
     Request resumed = request;
     resumed.generated.assign(tokens.begin(), tokens.begin() + 10);
     EXPECT_EQ(Submit(world->engine(), resumed)->Wait().tokens,
