@@ -61,8 +61,15 @@ class LiteralParser {
     size_t num_items = 0;
     bool comma = false;
     while (true) {
+      if (close == '\0') {
+        // Lines of white space and comments may surround the literal, but not stand within.
+        const std::string_view before = rest_;
+        Skip(1);
+        if (rest_.empty()) break;
+        if (num_items > 0) rest_ = before;
+      }
       Skip(depth);
-      if (close == '\0' ? rest_.empty() : Take(std::string_view(&close, 1))) break;
+      if (close != '\0' && Take(std::string_view(&close, 1))) break;
       if (num_items > 0 && !comma) return false;
       if (num_items > 0) items += ", ";
       if (!ParseValue(depth, &items)) return false;

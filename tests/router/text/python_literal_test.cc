@@ -41,6 +41,8 @@ TEST(PythonLiteralTest, ReadsLiteralsAndNothingElse) {
       {"'''a\n'b'''", "\"a\\n'b\""},
       {"'a\\\nb'", "\"ab\""},
       {"[1, # one\n 2\n]", "[1, 2]"},
+      {"# one\n1 # two\n#three", "1"},
+      {"1, # two\n2", {}},
       {"0x1F", "31"},
       {"0o17", "15"},
       {"0b_101", "5"},
