@@ -122,7 +122,8 @@ class LiteralParser {
       return ParseNumber(depth, json);
     }
     if (StartsString()) return ParseStrings(depth, json);
-    const size_t end = std::find_if_not(rest_.begin(), rest_.end(), IsWordByte) - rest_.begin();
+    size_t end = 0;
+    while (end < rest_.size() && IsWordByte(rest_[end])) ++end;
     const std::string_view word = rest_.substr(0, end);
     rest_.remove_prefix(end);
     if (word == "None") *json += "null";
