@@ -168,6 +168,7 @@ class LiteralParser {
   static bool AppendBasedInt(std::string_view number, std::string* json) {
     const char letter = AsciiLower(number[1]);
     const int base = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 0;
+    if (base == 0) return false;
     uint64_t value = 0;
     bool after_underscore = true;  // one may stand after the letter, and something must follow it
     for (size_t i = 2; i < number.size(); ++i) {
@@ -222,14 +223,13 @@ class LiteralParser {
       if (c == '\0' || (!is_triple && (c == '\n' || c == '\r'))) return false;
       if (c != '\\') {
         text->push_back(c);
-      } else if (rest_.empty()) {
-        return false;
-      } else if (raw) {
+        continue;
+      }
+      if (rest_.empty() || (!raw && !ParseEscape(text))) return false;
+      if (raw) {
         text->push_back('\\');
         text->push_back(rest_.front());
         rest_.remove_prefix(1);
-      } else if (!ParseEscape(text)) {
-        return false;
       }
     }
     return false;
