@@ -220,7 +220,7 @@ class LiteralParser {
       if (is_triple ? Take(triple) : Take(std::string_view(&quote, 1))) return true;
       const char c = rest_.front();
       rest_.remove_prefix(1);
-      if (c == '\0' || (!is_triple && (c == '\n' || c == '\r'))) return false;
+      if (!is_triple && (c == '\n' || c == '\r')) return false;
       if (c != '\\') {
         text->push_back(c);
         continue;
@@ -293,6 +293,7 @@ class LiteralParser {
 }  // namespace
 
 std::optional<std::string> PythonLiteralToJson(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;  // no Python source has it
   return LiteralParser(text).Parse();
 }
 

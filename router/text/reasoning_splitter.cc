@@ -65,22 +65,41 @@ bool ReasoningSplitter::TakeReasoning(bool finished, Result* result) {
     }
     done = hit->at;
     from = hit->at + hit->tag.size();
-    const Answer ends = hit->tag == kThinkEndTag
-                            ? Answer::kYes
-                            : StandsAfterSpace(buffer_, from, kFunctionTag, finished);
-    if (ends == Answer::kNeedsMore) break;
-    if (ends == Answer::kNo) {
+    if (hit->tag == kThinkEndTag) {
+      Close(hit->at, from, result);
+      return true;
+    }
+    const Answer call = StandsAfterSpace(buffer_, from, kFunctionTag, finished);
+    if (call == Answer::kNeedsMore) break;
+    if (call == Answer::kNo) {
       done = from;
       continue;
     }
-    PutReasoning(std::string_view(buffer_).substr(0, hit->at), result);
-    buffer_.erase(0, hit->tag == kThinkEndTag ? from : hit->at);
-    EndReasoning();
+    const auto end = FindClosingTag(hit->at, finished);
+    if (!end) break;
+    if (*end < buffer_.size()) {
+      Close(*end, *end + kThinkEndTag.size(), result);
+    } else {
+      Close(hit->at, hit->at, result);
+    }
     return true;
   }
   PutReasoning(std::string_view(buffer_).substr(0, done), result);
   buffer_.erase(0, done);
   return false;
+}
+
+std::optional<size_t> ReasoningSplitter::FindClosingTag(size_t call_at, bool finished) {
+  // A call that waits is at the front, and what of it is searched needs no second look.
+  const size_t from = call_at + (call_at == 0 ? call_scanned_ : 0);
+  const size_t end = buffer_.find(kThinkEndTag, from);
+  if (end != std::string::npos) {
+    return end - call_at <= kMaxHeldReasoningBytes ? end : buffer_.size();
+  }
+  const size_t held = buffer_.size() - call_at;
+  if (finished || held > kMaxHeldReasoningBytes + kThinkEndTag.size()) return buffer_.size();
+  call_scanned_ = held - std::min(held, kThinkEndTag.size() - 1);
+  return std::nullopt;
 }
 
 void ReasoningSplitter::PutReasoning(std::string_view text, Result* result) {
@@ -100,7 +119,9 @@ void ReasoningSplitter::PutReasoning(std::string_view text, Result* result) {
   held_newlines_ = text.size() - end;
 }
 
-void ReasoningSplitter::EndReasoning() {
+void ReasoningSplitter::Close(size_t reasoning_end, size_t content_begin, Result* result) {
+  PutReasoning(std::string_view(buffer_).substr(0, reasoning_end), result);
+  buffer_.erase(0, content_begin);
   in_reasoning_ = false;
   trim_content_ = newlines_ == ReasoningNewlines::kTrim;
 }

@@ -33,8 +33,7 @@ struct ToolCallEvent {
 
 // The rules, those of vLLM's qwen3_coder parser (specification 7.7) where they can stream:
 //  - Content is the text before the first call, as it stands. Later text outside calls is dropped.
-//  - A call starts at <function=NAME>, which <tool_call> may precede; what stands between the two
-//  is
+//  - A call starts at <function=NAME>, which <tool_call> may precede; what stands between them is
 //    dropped. NAME holds no '<' or newline; spaces around it are dropped. A <tool_call> that
 //    </tool_call>, another <tool_call> or the end follows before a <function=NAME> is text outside
 //    calls, as is a <function= without a name. So no call can be malformed: its name is whole, and
@@ -44,9 +43,8 @@ struct ToolCallEvent {
 //  - </function> and </tool_call> end the call; inside a value they do unless </parameter> comes
 //    before the next <parameter=, <function=, <tool_call> or end of the stream: then they are text
 //    of the value.
-//  - Between values of a call text is dropped; <tool_call> and <function= there end the call and
-//  start
-//    the next.
+//  - Between values of a call text is dropped; <tool_call> and <function= there end the call, and
+//    the next begins.
 //  - A call that nothing ends is ended by Finish().
 // Types of values: ArgumentJson(). Content and arguments, joined, do not depend on the pieces.
 // Input is UTF-8 as a whole, so that arguments are JSON; a piece may end inside a character.

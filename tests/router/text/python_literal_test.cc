@@ -87,6 +87,7 @@ TEST(PythonLiteralTest, ReadsLiteralsAndNothingElse) {
       {"0x1FFFFFFFFFFFFFFFF", {}},
       {"1\n2", {}},
       {std::string("'\0'", 3), {}},
+      {std::string("r'\\\0'", 5), {}},
       {std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']'),
        std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')},
       {std::string(kMaxJsonDepth + 1, '[') + std::string(kMaxJsonDepth + 1, ']'), {}},

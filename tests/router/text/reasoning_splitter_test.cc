@@ -52,7 +52,12 @@ const std::vector<Sample>& Samples() {
       {kInside, kTrim, "look it up\n\n" + call + "\n", "look it up", call + "\n"},
       {kInside, kKeep, "<tool_call><function=f></function>", "",
        "<tool_call><function=f></function>"},
-      {kInside, kKeep, "<think>" + call + "</think>x", "", call + "</think>x"},
+      {kInside, kKeep, "<think>" + call, "", call},
+      {kInside, kKeep, "like " + call + " say</think>x", "like " + call + " say",
+       "x"},  // a thought
+      {kInside, kTrim, "a\n" + call + "\n</think>\nx", "a\n" + call, "x"},
+      {kInside, kKeep, "a</think>" + call + "</think>x", "a", call + "</think>x"},
+      {kInside, kKeep, call + call + "</thin", "", call + call + "</thin"},
       {kInside, kKeep, "use <tool_call> here</think>x", "use <tool_call> here", "x"},  // no call
       {kInside, kKeep, "a<tool_call>\n<func", "a<tool_call>\n<func", ""},
       {kInside, kKeep, "a<tool_call>" + spaces + "<function=f>", "a",
@@ -111,6 +116,30 @@ TEST(ReasoningSplitterTest, HoldsNoMoreThanMayBecomeATag) {
   EXPECT_EQ(splitter.Add("</think>y").content, "y");
   EXPECT_FALSE(splitter.in_reasoning());
   EXPECT_EQ(splitter.Add("<").content, "<");
+}
+
+// The bound is in bytes of the text, so it does not depend on pieces.
+TEST(ReasoningSplitterTest, ACallWaitsForTheClosingTagNoLongerThanItsBound) {
+  const std::string call = "<tool_call><function=f>";
+  const std::string most(kMaxHeldReasoningBytes - call.size(), 'x');
+  for (const size_t size : {size_t{1}, size_t{1000}, 2 * kMaxHeldReasoningBytes}) {
+    for (const bool beyond : {false, true}) {
+      const std::string thought = call + most + (beyond ? "x" : "");
+      const std::string text = "a" + thought + "</think>b";
+      ReasoningSplitter splitter(kInside, kKeep);
+      ReasoningSplitter::Result all;
+      for (size_t at = 0; at <= text.size(); at += size) {
+        const bool last = at + size > text.size();
+        const ReasoningSplitter::Result result =
+            splitter.Add(std::string_view(text).substr(at, size));
+        all.reasoning += result.reasoning;
+        all.content += result.content;
+        if (last) all.content += splitter.Finish().content;
+      }
+      EXPECT_EQ(all.reasoning, beyond ? "a" : "a" + thought);
+      EXPECT_EQ(all.content, beyond ? thought + "</think>b" : "b");
+    }
+  }
 }
 
 TEST(ReasoningSplitterTest, TheRenderedPromptSaysWhereTheAnswerBegins) {
