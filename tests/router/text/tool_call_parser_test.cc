@@ -350,7 +350,8 @@ TEST(ToolCallParserTest, AValueTooLongToConvertIsText) {
   }
 }
 
-// What is quadratic in one of these takes far longer: the limit is for slow machines and sanitizers.
+// What is quadratic in one of these takes far longer: the limit is for slow machines and
+// sanitizers.
 TEST(ToolCallParserTest, LongTextOfAnythingIsParsedInSeconds) {
   constexpr size_t kBytes = 250'000;
   constexpr std::chrono::seconds kLimit(20);
