@@ -350,8 +350,7 @@ TEST(ToolCallParserTest, AValueTooLongToConvertIsText) {
   }
 }
 
-// What is quadratic in one of these takes far longer: the limit is for slow machines and
-// sanitizers.
+// What is quadratic in one of these takes far longer; the limit is for sanitizers on slow machines.
 TEST(ToolCallParserTest, LongTextOfAnythingIsParsedInSeconds) {
   constexpr size_t kBytes = 250'000;
   constexpr std::chrono::seconds kLimit(20);
