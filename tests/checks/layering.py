@@ -52,7 +52,7 @@ FOLDERS = {
 
 # What tests may use beside the folder they test and what that one may use.
 TEST_EXTRA = ["kernels/reference"]
-TEST_ANY = ["tests/system", "tests/tools"]  # run whole programs, so any folder
+TEST_ANY = ["tests/fuzz", "tests/system", "tests/tools"]  # of any part or of whole programs, so any folder
 
 GRPC_HEADER = re.compile(r"\.grpc\.pb\.h$|^proto/grpc_")
 
