@@ -1,5 +1,6 @@
 """jinja2 as transformers 5.23 sets it up for chat templates, and how a rendering is written down."""
 
+import copy
 import datetime
 import json
 import sys
@@ -85,7 +86,8 @@ def render(source, variables):
     except (jinja2.exceptions.TemplateError, SyntaxError, RecursionError, MemoryError, ValueError, AssertionError):
         return {"error": "parse"}
     try:
-        text = template.render(**variables)
+        # A copy, since the filter indent changes a list that it is given.
+        text = template.render(**copy.deepcopy(variables))
         text.encode("utf-8")
         return {"text": text}
     except Raised as error:

@@ -45,8 +45,10 @@ def rendered_conversations(rng, count):
 
 def rendered_snippets(sources):
     yield {"variables": snippets.VARIABLES}
-    for source in sources:
-        yield {"source": source, "result": engine.render(source, snippets.VARIABLES)}
+    for source in dict.fromkeys(sources):
+        result = engine.render(source, snippets.VARIABLES)
+        if " at 0x" not in result.get("text", ""):  # an address, which we refuse to print
+            yield {"source": source, "result": result}
 
 
 def main():

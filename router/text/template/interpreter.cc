@@ -289,7 +289,10 @@ ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Interpreter::Flow> Interpreter::FilterBlo
   if (flow != Flow::kNext) return flow;
   DS_ASSIGN_OR_RETURN(const Value block, runtime_.String(buffer.Take()));
   DS_ASSIGN_OR_RETURN(const Value value, Evaluate(*node.filter, *inner, &block));
-  DS_RETURN_IF_ERROR(AppendText(runtime_, value, out));
+  if (!value.IsString()) {
+    return Wrong("the filter of a block must give str, not ", TypeName(value));
+  }
+  DS_RETURN_IF_ERROR(out->Append(value.text()));
   return Flow::kNext;
 }
 

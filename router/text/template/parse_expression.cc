@@ -94,10 +94,7 @@ absl::StatusOr<ExprPtr> Parser::ParseTuple(const TupleRule& rule) {
   while (true) {
     if (!tuple->items.empty()) DS_RETURN_IF_ERROR(ExpectOperator(","));
     const TokenKind kind = Current().kind;
-    if (kind == TokenKind::kPrintEnd || kind == TokenKind::kBlockEnd || AtOperator(")") ||
-        (!rule.end_name.empty() && AtName(rule.end_name))) {
-      break;
-    }
+    if (kind == TokenKind::kPrintEnd || kind == TokenKind::kBlockEnd || AtOperator(")")) break;
     absl::StatusOr<ExprPtr> item = rule.is_target ? ParsePrimary(rule.takes_namespace)
                                                   : ParseExpression(rule.takes_condition);
     if (!item.ok()) return item;

@@ -145,16 +145,16 @@ absl::StatusOr<std::unique_ptr<Statement>> Parser::ParseStatement() {
 absl::StatusOr<std::unique_ptr<Statement>> Parser::ParseFor(Position at) {
   auto statement = std::make_unique<ForStatement>(at);
   const size_t target_token = next_;
-  DS_ASSIGN_OR_RETURN(statement->target, ParseTarget({.is_target = true, .end_name = "in"}));
+  DS_ASSIGN_OR_RETURN(statement->target, ParseTarget({.is_target = true}));
   const size_t after_target = next_;
   DS_RETURN_IF_ERROR(ExpectName("in"));
   DS_ASSIGN_OR_RETURN(statement->sequence,
-                      ParseTuple({.takes_condition = false, .end_name = "recursive"}));
+                      ParseTuple({.takes_condition = false}));
   if (SkipName("if")) {
     DS_ASSIGN_OR_RETURN(statement->test, ParseExpression());
     // The test has a scope of its own, so the target is read a second time for it.
     const size_t resume = std::exchange(next_, target_token);
-    DS_ASSIGN_OR_RETURN(statement->test_target, ParseTarget({.is_target = true, .end_name = "in"}));
+    DS_ASSIGN_OR_RETURN(statement->test_target, ParseTarget({.is_target = true}));
     if (next_ != after_target) return Unexpected("'in'");
     next_ = resume;
   }

@@ -31,7 +31,6 @@ class Parser {
     bool takes_condition = true;
     bool takes_namespace = false;  // ns.x is a target
     bool is_bracketed = false;     // () is the empty tuple
-    std::string_view end_name = "";
   };
   using Ends = std::vector<std::string_view>;
 

@@ -115,7 +115,7 @@ absl::StatusOr<Value> FirstFilter(Runtime& runtime, const Value& value, const Ar
 
 absl::StatusOr<Value> LastFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("last", arguments, {}, 0).status());
-  if (value.IsUndefined()) return UndefinedUse(value);
+  if (value.IsUndefined()) return Value::Undefined("No last item, sequence was empty.");
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeReversed(runtime, value));
   Value last;
   DS_ASSIGN_OR_RETURN(const bool has_any, items->Next(runtime, &last));

@@ -6,6 +6,7 @@
 #include "kernels/base/status_macros.h"
 #include "router/text/template/arguments.h"
 #include "router/text/template/filter_functions.h"
+#include "router/text/template/iterate.h"
 #include "router/text/template/lookups.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
@@ -189,8 +190,9 @@ absl::StatusOr<Value> TruncateFilter(Runtime& runtime,
   const auto end_length = static_cast<Int>(end.string().length);
   if (length < end_length) return Wrong("truncate: the length is less than that of the end");
   if (leeway < 0) return Wrong("truncate: the leeway is negative");
+  DS_ASSIGN_OR_RETURN(const Int size, Length(value));
+  if (size <= length + leeway) return value;
   DS_RETURN_IF_ERROR(ExpectString("truncate", value));
-  if (static_cast<Int>(value.string().length) <= length + leeway) return value;
   DS_ASSIGN_OR_RETURN(Value kept,
                       GetSlice(runtime, value, Value(), Value::Integer(length - end_length), Value()));
   if (!Truth(bound[1])) {
