@@ -16,6 +16,7 @@
 #include "kernels/base/log.h"
 #include "proto/error.h"
 #include "tools/generate_lines.h"
+#include "tools/json_lines.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/rank.h"
 

@@ -13,6 +13,8 @@
 namespace deltaserve {
 namespace {
 
+constexpr char kChatTemplate[] = "chat_template.jinja";
+
 struct Options {
   std::string shape;
   std::string golden;
@@ -67,6 +69,9 @@ absl::Status Make(const Options& options) {
   std::vector<EmbeddedFile> tokenizer = FixtureTokenizer();
   if (!options.tokenizer.empty()) {
     DS_ASSIGN_OR_RETURN(tokenizer, ReadTokenizerFiles(options.tokenizer));
+  } else if (shape.golden) {
+    // Goldens are compared byte for byte and hold no conversations.
+    std::erase_if(tokenizer, [](const EmbeddedFile& file) { return file.name == kChatTemplate; });
   }
   ThreadPool pool(std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 16));
   return MakeCheckpoint(shape, tokenizer, options.output, options.force, pool);

@@ -12,12 +12,8 @@ absl::StatusOr<std::vector<Value>> Bind(std::string_view function,
                                         const std::vector<std::string_view>& names,
                                         size_t num_required) {
   if (arguments.positional.size() > names.size()) {
-    return Wrong(function,
-                 "() takes at most ",
-                 names.size(),
-                 " arguments (",
-                 arguments.positional.size(),
-                 " given)");
+    return Wrong(function, "() takes at most ", names.size(), " arguments (",
+                 arguments.positional.size(), " given)");
   }
   std::vector<Value> bound = arguments.positional;
   bound.resize(names.size());
@@ -46,10 +42,7 @@ absl::StatusOr<Int> IntArgument(std::string_view function,
                                 bool none_counts) {
   if (value.IsMissing() || (none_counts && value.IsNone())) return otherwise;
   if (value.IsIntegral()) return value.int_value();
-  return Wrong(function,
-               "(): '",
-               TypeName(value),
-               "' object cannot be interpreted as an integer");
+  return Wrong(function, "(): '", TypeName(value), "' object cannot be interpreted as an integer");
 }
 
 absl::Status ExpectString(std::string_view function, const Value& value) {

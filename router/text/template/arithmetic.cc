@@ -198,13 +198,8 @@ absl::StatusOr<Value> Binary(Runtime& runtime, BinaryOp op, const Value& left, c
     if (repeats(left) && right.IsIntegral()) return Repeat(runtime, left, right.int_value());
     if (left.IsIntegral() && repeats(right)) return Repeat(runtime, right, left.int_value());
   }
-  return Wrong("unsupported operand type(s) for ",
-               Symbol(op),
-               ": '",
-               TypeName(left),
-               "' and '",
-               TypeName(right),
-               "'");
+  return Wrong("unsupported operand type(s) for ", Symbol(op), ": '", TypeName(left), "' and '",
+               TypeName(right), "'");
 }
 
 absl::StatusOr<Value> Negative(const Value& value) {

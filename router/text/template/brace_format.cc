@@ -74,7 +74,8 @@ absl::StatusOr<Specification> ParseSpecification(std::string_view text) {
     ++at;
     spec.precision = number();
     if (!spec.precision.has_value()) return Wrong("Format specifier missing precision");
-    if (*spec.precision > kMostDigits) return Wrong("a precision of more than ", kMostDigits, " digits");
+    if (*spec.precision > kMostDigits)
+      return Wrong("a precision of more than ", kMostDigits, " digits");
   }
   if (at < points.size() && points[at] < 0x80) spec.type = static_cast<char>(points[at++]);
   if (at != points.size()) return Wrong("Invalid format specifier '", text, "'");
@@ -102,11 +103,8 @@ FieldLayout LayoutOf(const Specification& spec, char preferred) {
 }
 
 absl::Status UnknownCode(const Specification& spec, const Value& value) {
-  return Wrong("Unknown format code '",
-               std::string(1, spec.type),
-               "' for object of type '",
-               TypeName(value),
-               "'");
+  return Wrong("Unknown format code '", std::string(1, spec.type), "' for object of type '",
+               TypeName(value), "'");
 }
 
 absl::StatusOr<std::string> FormatString(Runtime& runtime,
@@ -148,7 +146,8 @@ absl::StatusOr<std::string> FormatInteger(Runtime& runtime,
     return UnknownCode(spec, value);
   }
   std::string digits = IntDigits(number < 0 ? -number : number, base);
-  if (spec.grouping == ',' && base != 10) return Wrong("Cannot specify ',' with '", std::string(1, spec.type), "'.");
+  if (spec.grouping == ',' && base != 10)
+    return Wrong("Cannot specify ',' with '", std::string(1, spec.type), "'.");
   if (spec.grouping != 0) digits = Grouped(digits, spec.grouping, base == 10 ? 3 : 4);
   std::string sign(SignOf(spec, number < 0));
   if (spec.is_alternate && base != 10) CatTo(&sign, "0", std::string(1, lower));
@@ -213,8 +212,8 @@ absl::StatusOr<std::string> FormatFloat(Runtime& runtime,
     }
     digits = Grouped(digits, spec.grouping, 3);
   }
-  return LayOut(
-      runtime, LayoutOf(spec, '>'), SignOf(spec, std::signbit(number) && !std::isnan(number)), digits);
+  return LayOut(runtime, LayoutOf(spec, '>'),
+                SignOf(spec, std::signbit(number) && !std::isnan(number)), digits);
 }
 
 // One walk through a format string.
@@ -254,9 +253,9 @@ absl::StatusOr<Value> BraceFormatter::First(std::string_view name) {
     return Wrong("cannot switch between automatic and manual field numbering");
   }
   numbering_ = kind;
-  const size_t index = name.empty()       ? next_++
-                       : name.size() > 9  ? SIZE_MAX
-                                          : static_cast<size_t>(std::stoul(std::string(name)));
+  const size_t index = name.empty()      ? next_++
+                       : name.size() > 9 ? SIZE_MAX
+                                         : static_cast<size_t>(std::stoul(std::string(name)));
   if (index >= arguments_.positional.size()) {
     return Wrong("Replacement index ", index, " out of range for positional args tuple");
   }
@@ -270,8 +269,8 @@ absl::StatusOr<Value> BraceFormatter::Lookup(std::string_view path) {
     if (path[at] == '.') {
       const size_t end = std::min(path.find_first_of(".[", at + 1), path.size());
       if (end == at + 1) return Wrong("Empty attribute in format string");
-      DS_ASSIGN_OR_RETURN(value,
-                          GetAttribute(runtime_, value, std::string(path.substr(at + 1, end - at - 1))));
+      DS_ASSIGN_OR_RETURN(
+          value, GetAttribute(runtime_, value, std::string(path.substr(at + 1, end - at - 1))));
       at = end;
       continue;
     }
@@ -326,10 +325,12 @@ absl::Status BraceFormatter::Field(std::string_view field, int level, Buffer* ou
   DS_ASSIGN_OR_RETURN(const Value value, Lookup(field.substr(0, end)));
   char conversion = 0;
   if (end < field.size() && field[end] == '!') {
-    if (end + 1 == field.size()) return Wrong("end of string while looking for conversion specifier");
+    if (end + 1 == field.size())
+      return Wrong("end of string while looking for conversion specifier");
     conversion = field[end + 1];
     end += 2;
-    if (end < field.size() && field[end] != ':') return Wrong("expected ':' after conversion specifier");
+    if (end < field.size() && field[end] != ':')
+      return Wrong("expected ':' after conversion specifier");
   }
   Buffer specification(&runtime_);
   if (end < field.size()) {
@@ -390,7 +391,8 @@ absl::StatusOr<std::string> FormatValue(Runtime& runtime,
                                         std::string_view specification) {
   if (specification.empty()) return Text(runtime, value);
   DS_ASSIGN_OR_RETURN(const Specification spec, ParseSpecification(specification));
-  const bool is_float_type = spec.type != 0 && std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos;
+  const bool is_float_type =
+      spec.type != 0 && std::string_view("eEfFgG%").find(spec.type) != std::string_view::npos;
   if (value.IsString()) return FormatString(runtime, spec, value, value.text());
   if (value.Is(Type::kFloat) || (value.IsIntegral() && is_float_type)) {
     return FormatFloat(runtime, spec, value);
@@ -399,14 +401,18 @@ absl::StatusOr<std::string> FormatValue(Runtime& runtime,
   return Wrong("unsupported format string passed to ", TypeName(value), ".__format__");
 }
 
-absl::StatusOr<Value> FormatBraces(Runtime& runtime, const Value& self, const Arguments& arguments) {
+absl::StatusOr<Value> FormatBraces(Runtime& runtime,
+                                   const Value& self,
+                                   const Arguments& arguments) {
   Buffer buffer(&runtime);
   DS_RETURN_IF_ERROR(
       BraceFormatter(runtime, arguments, self.IsSafe()).Format(self.text(), 0, &buffer));
   return runtime.String(buffer.Take(), self.IsSafe());
 }
 
-absl::StatusOr<Value> FormatMapping(Runtime& runtime, const Value& self, const Arguments& arguments) {
+absl::StatusOr<Value> FormatMapping(Runtime& runtime,
+                                    const Value& self,
+                                    const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const std::vector<Value> bound, Bind("format_map", arguments, {""}, 1));
   if (!bound[0].Is(Type::kDict)) return Wrong("format_map() wants a mapping");
   Arguments named;

@@ -151,9 +151,8 @@ DS_NODE Interpreter::Condition(const ConditionExpr& node, Frame& frame) {
   DS_ASSIGN_OR_RETURN(const Value test, Evaluate(*node.test, frame));
   if (Truth(test)) return Evaluate(*node.then, frame);
   if (node.otherwise != nullptr) return Evaluate(*node.otherwise, frame);
-  return Value::Undefined(Cat("the inline if-expression on line ",
-                                       node.at.line,
-                                       " evaluated to false and no else section was defined."));
+  return Value::Undefined(Cat("the inline if-expression on line ", node.at.line,
+                              " evaluated to false and no else section was defined."));
 }
 
 DS_NODE Interpreter::Item(const ItemExpr& node, Frame& frame) {
@@ -260,8 +259,8 @@ absl::Status Interpreter::BindMacro(const MacroStatement& macro,
   };
   const auto take_keyword = [&arguments](std::string_view name) {
     auto& keywords = arguments.keywords;
-    const auto found = std::find_if(
-        keywords.begin(), keywords.end(), [&](const auto& k) { return k.first == name; });
+    const auto found = std::find_if(keywords.begin(), keywords.end(),
+                                    [&](const auto& k) { return k.first == name; });
     Value value;
     if (found != keywords.end()) {
       value = std::move(found->second);
@@ -285,26 +284,22 @@ absl::Status Interpreter::BindMacro(const MacroStatement& macro,
     for (const auto& [name, value] : arguments.keywords) dict->Set(Value::Constant(name), value);
     DS_ASSIGN_OR_RETURN(slot(macro.kwargs_slot), runtime_.Dict(std::move(dict)));
   } else if (!arguments.keywords.empty()) {
-    return Wrong("macro '",
-                 macro.name,
-                 "' takes no keyword argument '",
-                 arguments.keywords[0].first,
-                 "'");
+    return Wrong("macro '", macro.name, "' takes no keyword argument '",
+                 arguments.keywords[0].first, "'");
   }
   if (macro.varargs_slot >= 0) {
-    DS_ASSIGN_OR_RETURN(
-        slot(macro.varargs_slot),
-        runtime_.Tuple(std::vector<Value>(
-            arguments.positional.begin() + static_cast<ptrdiff_t>(num_positional),
-            arguments.positional.end())));
+    DS_ASSIGN_OR_RETURN(slot(macro.varargs_slot),
+                        runtime_.Tuple(std::vector<Value>(
+                            arguments.positional.begin() + static_cast<ptrdiff_t>(num_positional),
+                            arguments.positional.end())));
   } else if (arguments.positional.size() > num_parameters) {
     return Wrong("macro '", macro.name, "' takes not more than ", num_parameters, " argument(s)");
   }
   const size_t first_default = num_parameters - macro.defaults.size();
   for (size_t i = 0; i < num_parameters; ++i) {
     if (!slot(macro.parameter_slots[i]).IsMissing()) continue;
-    Value value = Value::Undefined(
-        Cat("parameter ", QuoteText(macro.parameters[i]), " was not provided"));
+    Value value =
+        Value::Undefined(Cat("parameter ", QuoteText(macro.parameters[i]), " was not provided"));
     if (i >= first_default) {
       DS_ASSIGN_OR_RETURN(value, Evaluate(*macro.defaults[i - first_default], frame));
     }

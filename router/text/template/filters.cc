@@ -62,14 +62,9 @@ FilterFunction FindFilter(std::string_view name) {
 }
 
 bool IsUnsupportedFilter(std::string_view name) {
-  static const auto* const kNames = new std::set<std::string_view>{"filesizeformat",
-                                                                   "pprint",
-                                                                   "random",
-                                                                   "striptags",
-                                                                   "urlencode",
-                                                                   "urlize",
-                                                                   "wordwrap",
-                                                                   "xmlattr"};
+  static const auto* const kNames =
+      new std::set<std::string_view>{"filesizeformat", "pprint", "random",   "striptags",
+                                     "urlencode",      "urlize", "wordwrap", "xmlattr"};
   return kNames->count(name) > 0;
 }
 

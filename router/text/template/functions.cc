@@ -101,9 +101,8 @@ absl::StatusOr<std::string> FormatDirective(const Runtime& runtime,
     case '%':
       return "%";
     case 'f':
-      return absl::StrFormat(
-          "%06d",
-          absl::ToInt64Microseconds(runtime.zone().At(runtime.now()).subsecond));
+      return absl::StrFormat("%06d",
+                             absl::ToInt64Microseconds(runtime.zone().At(runtime.now()).subsecond));
     case 'z':
     case 'Z':
       return "";  // the time of strftime_now knows no zone
@@ -114,8 +113,7 @@ absl::StatusOr<std::string> FormatDirective(const Runtime& runtime,
   }
   char buffer[256];
   // A leading character tells "nothing" from "does not fit".
-  const size_t size =
-      std::strftime(buffer, sizeof(buffer), Cat("x", directive).c_str(), &parts);
+  const size_t size = std::strftime(buffer, sizeof(buffer), Cat("x", directive).c_str(), &parts);
   if (size == 0) return Wrong("strftime_now: ", directive, " is too long");
   return std::string(buffer + 1, size - 1);
 }
@@ -138,9 +136,8 @@ absl::StatusOr<Value> StrftimeNow(Runtime& runtime, const Arguments& arguments) 
     }
     if (end - percent > 8) return Wrong("strftime_now: a directive is too long");
     ++end;
-    DS_ASSIGN_OR_RETURN(
-        const std::string text,
-        FormatDirective(runtime, format.substr(percent, end - percent), parts));
+    DS_ASSIGN_OR_RETURN(const std::string text,
+                        FormatDirective(runtime, format.substr(percent, end - percent), parts));
     DS_RETURN_IF_ERROR(buffer.Append(text));
     at = end;
   }
@@ -192,8 +189,7 @@ absl::StatusOr<Value> FindGlobal(Runtime& runtime, std::string_view name) {
   static const auto* const kUnsupported =
       new std::set<std::string_view>{"cycler", "joiner", "lipsum"};
   if (kUnsupported->count(name) > 0) {
-    return absl::UnimplementedError(
-        Cat("'", name, "' is not supported in chat templates"));
+    return absl::UnimplementedError(Cat("'", name, "' is not supported in chat templates"));
   }
   return Value();
 }

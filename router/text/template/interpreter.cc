@@ -24,8 +24,7 @@ Interpreter::~Interpreter() {
 absl::Status Interpreter::Located(const absl::Status& status, Position at) {
   if (std::exchange(is_located_, true)) return status;
   absl::Status located(
-      status.code(),
-      Cat(name_, ":", at.line, ":", at.column, ": ", std::string(status.message())));
+      status.code(), Cat(name_, ":", at.line, ":", at.column, ": ", std::string(status.message())));
   status.ForEachPayload([&located](absl::string_view type, const absl::Cord& payload) {
     located.SetPayload(type, payload);
   });
@@ -98,10 +97,8 @@ absl::Status Interpreter::AssignParts(const ListExpr& target, const Value& value
   }
   if (parts.size() != target.items.size()) {
     const bool is_many = parts.size() > target.items.size();
-    return Located(Wrong(is_many ? "too many" : "not enough",
-                         " values to unpack (expected ",
-                         target.items.size(),
-                         ")"),
+    return Located(Wrong(is_many ? "too many" : "not enough", " values to unpack (expected ",
+                         target.items.size(), ")"),
                    target.at);
   }
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -213,16 +210,16 @@ ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Value> Interpreter::Tested(const ForState
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> iterator, MakeIterator(runtime_, items));
   DS_ASSIGN_OR_RETURN(const FramePtr inner, Enter(node.test_scope, frame));
   return runtime_.Generator(
-      IterateFunction([this, &node, iterator, inner](Runtime& r, Value* item)
-                          -> absl::StatusOr<bool> {
-        while (true) {
-          DS_ASSIGN_OR_RETURN(const bool has_next, iterator->Next(r, item));
-          if (!has_next) return false;
-          DS_RETURN_IF_ERROR(Assign(*node.test_target, *item, *inner));
-          DS_ASSIGN_OR_RETURN(const Value holds, Evaluate(*node.test, *inner));
-          if (Truth(holds)) return true;
-        }
-      }),
+      IterateFunction(
+          [this, &node, iterator, inner](Runtime& r, Value* item) -> absl::StatusOr<bool> {
+            while (true) {
+              DS_ASSIGN_OR_RETURN(const bool has_next, iterator->Next(r, item));
+              if (!has_next) return false;
+              DS_RETURN_IF_ERROR(Assign(*node.test_target, *item, *inner));
+              DS_ASSIGN_OR_RETURN(const Value holds, Evaluate(*node.test, *inner));
+              if (Truth(holds)) return true;
+            }
+          }),
       items.depth());
 }
 
@@ -238,8 +235,8 @@ ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Interpreter::Flow> Interpreter::For(const
   Value loop_value;
   if (node.loop_slot >= 0) {
     loop = std::make_shared<LoopObject>(items, std::move(iterator));
-    DS_ASSIGN_OR_RETURN(
-        loop_value, runtime_.Adopt(Type::kLoop, loop, sizeof(LoopObject), items.depth()));
+    DS_ASSIGN_OR_RETURN(loop_value,
+                        runtime_.Adopt(Type::kLoop, loop, sizeof(LoopObject), items.depth()));
   }
   auto inner = std::make_shared<Frame>();
   inner->scope = &node.body_scope;
@@ -249,9 +246,8 @@ ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Interpreter::Flow> Interpreter::For(const
   bool is_empty = true;
   Value item;
   while (true) {
-    DS_ASSIGN_OR_RETURN(const bool has_next,
-                        loop != nullptr ? loop->Advance(runtime_, &item)
-                                        : iterator->Next(runtime_, &item));
+    DS_ASSIGN_OR_RETURN(const bool has_next, loop != nullptr ? loop->Advance(runtime_, &item)
+                                                             : iterator->Next(runtime_, &item));
     if (!has_next) break;
     is_empty = false;
     DS_RETURN_IF_ERROR(Reset(*inner));

@@ -138,8 +138,8 @@ class FunctionIterator : public Iterator {
 std::shared_ptr<Iterator> OfRange(const RangeObject& range, bool is_reverse) {
   const Int size = range.Size();
   if (!is_reverse) return std::make_shared<RangeIterator>(range.start, range.step, size);
-  return std::make_shared<RangeIterator>(
-      size == 0 ? 0 : range.start + (size - 1) * range.step, size == 0 ? 1 : -range.step, size);
+  return std::make_shared<RangeIterator>(size == 0 ? 0 : range.start + (size - 1) * range.step,
+                                         size == 0 ? 1 : -range.step, size);
 }
 
 }  // namespace

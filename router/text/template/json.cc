@@ -242,7 +242,8 @@ absl::StatusOr<Value> ToJson(Runtime& runtime, const Value& value, const Argumen
       style.indent = indent.text();
     } else if (indent.IsIntegral()) {
       const Int width = indent.int_value() < 0 ? 0 : indent.int_value();
-      DS_RETURN_IF_ERROR(runtime.CheckRoom(width > INT32_MAX ? SIZE_MAX : static_cast<size_t>(width)));
+      DS_RETURN_IF_ERROR(
+          runtime.CheckRoom(width > INT32_MAX ? SIZE_MAX : static_cast<size_t>(width)));
       style.indent = std::string(static_cast<size_t>(width), ' ');
     } else {
       return Wrong("tojson: indent must be a number or a string, not ", TypeName(indent));

@@ -266,7 +266,9 @@ size_t Lexer::IntegerEnd(size_t at) const {
     if (base == 16) return absl::ascii_isxdigit(c);
     return c >= '0' && c < '0' + base;
   };
-  const auto underscore = [&](size_t place) { return place < source_.size() && source_[place] == '_'; };
+  const auto underscore = [&](size_t place) {
+    return place < source_.size() && source_[place] == '_';
+  };
   if (base != 0) {
     size_t end = at + 2;
     while (in_base(end + (underscore(end) ? 1 : 0))) end += underscore(end) ? 2 : 1;
@@ -331,7 +333,8 @@ absl::Status Lexer::OperatorToken() {
   } else if (op == "}" || op == ")" || op == "]") {
     if (open_.empty()) return Fail(at_, Cat("unexpected '", op, "'"));
     if (open_.back() != op[0]) {
-      return Fail(at_, Cat("unexpected '", op, "', expected '", open_.substr(open_.size() - 1), "'"));
+      return Fail(at_,
+                  Cat("unexpected '", op, "', expected '", open_.substr(open_.size() - 1), "'"));
     }
     open_.pop_back();
   }
@@ -347,7 +350,8 @@ absl::Status Lexer::TokenInTag() {
   while (end < source_.size()) {
     size_t next = end + 1;
     while (next < source_.size() && (static_cast<uint8_t>(source_[next]) & 0xC0u) == 0x80) ++next;
-    if (!IsIdentifierPart(ToCodePoints(std::string_view(source_).substr(end, next - end))[0])) break;
+    if (!IsIdentifierPart(ToCodePoints(std::string_view(source_).substr(end, next - end))[0]))
+      break;
     end = next;
   }
   if (end == at_) return OperatorToken();

@@ -19,11 +19,8 @@ namespace {
 bool IsDunder(std::string_view name) { return name.starts_with("__"); }
 
 Value Unsafe(const Value& object, std::string_view name) {
-  return Value::Undefined(Cat("access to attribute ",
-                                       QuoteText(name),
-                                       " of '",
-                                       TypeName(object),
-                                       "' object is unsafe."));
+  return Value::Undefined(Cat("access to attribute ", QuoteText(name), " of '", TypeName(object),
+                              "' object is unsafe."));
 }
 
 std::string NameOf(const Value& object) {
@@ -33,8 +30,7 @@ std::string NameOf(const Value& object) {
 
 absl::StatusOr<Value> NotThere(Runtime& runtime, const Value& object, const Value& key) {
   if (key.IsString()) {
-    return Value::Undefined(
-        Cat("'", NameOf(object), "' has no attribute ", QuoteText(key.text())));
+    return Value::Undefined(Cat("'", NameOf(object), "' has no attribute ", QuoteText(key.text())));
   }
   DS_ASSIGN_OR_RETURN(const std::string text, Repr(runtime, key));
   return Value::Undefined(Cat(NameOf(object), " has no element ", text));
@@ -317,10 +313,7 @@ absl::StatusOr<Value> GetSlice(Runtime& runtime,
   const Int first = range.start + places.first * range.step;
   const Int stride = places.step * range.step;
   DS_ASSIGN_OR_RETURN(const Int end,
-                      Bound(stop,
-                            size,
-                            places.step > 0 ? 0 : -1,
-                            places.step > 0 ? size : size - 1,
+                      Bound(stop, size, places.step > 0 ? 0 : -1, places.step > 0 ? size : size - 1,
                             places.step > 0 ? size : -1));
   return runtime.Range(first, range.start + end * range.step, stride);
 }
@@ -329,8 +322,7 @@ std::vector<Value> ParseAttributePath(const Value& attribute) {
   if (attribute.IsMissing() || attribute.IsNone()) return {};
   if (!attribute.IsString()) return {attribute};
   std::vector<Value> path;
-  for (const std::string& part :
-       std::vector<std::string>(absl::StrSplit(attribute.text(), '.'))) {
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(attribute.text(), '.'))) {
     const bool is_number =
         !part.empty() && part.size() < 18 &&
         std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });

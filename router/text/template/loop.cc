@@ -83,8 +83,7 @@ absl::StatusOr<Value> LoopObject::Cycle(const Arguments& arguments) const {
 
 absl::StatusOr<Value> LoopObject::Changed(Runtime& runtime, const Arguments& arguments) {
   if (!arguments.keywords.empty()) return Wrong("loop.changed() takes no keyword arguments");
-  bool is_same =
-      last_changed_.has_value() && last_changed_->size() == arguments.positional.size();
+  bool is_same = last_changed_.has_value() && last_changed_->size() == arguments.positional.size();
   for (size_t i = 0; is_same && i < arguments.positional.size(); ++i) {
     DS_ASSIGN_OR_RETURN(is_same, Equals(runtime, (*last_changed_)[i], arguments.positional[i]));
   }

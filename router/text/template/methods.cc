@@ -97,16 +97,15 @@ absl::StatusOr<Value> NumberMethod(const Value& self,
 MethodKind FindMethod(const Value& object, std::string_view name) {
   static const Names kNone = {};
   static const Names kListSafe = {"copy", "count", "index"};
-  static const Names kListUnsafe = {
-      "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+  static const Names kListUnsafe = {"append", "clear",  "extend",  "insert",
+                                    "pop",    "remove", "reverse", "sort"};
   static const Names kTupleSafe = {"count", "index"};
   static const Names kDictSafe = {"copy", "fromkeys", "get", "items", "keys", "values"};
   static const Names kDictUnsafe = {"clear", "pop", "popitem", "setdefault", "update"};
   static const Names kViewSafe = {"isdisjoint", "mapping"};
-  static const Names kIntSafe = {
-      "as_integer_ratio", "bit_count", "bit_length", "conjugate", "from_bytes", "to_bytes"};
-  static const Names kFloatSafe = {
-      "as_integer_ratio", "conjugate", "fromhex", "hex", "is_integer"};
+  static const Names kIntSafe = {"as_integer_ratio", "bit_count",  "bit_length",
+                                 "conjugate",        "from_bytes", "to_bytes"};
+  static const Names kFloatSafe = {"as_integer_ratio", "conjugate", "fromhex", "hex", "is_integer"};
   static const Names kLoopSafe = {"changed", "cycle"};
   switch (object.type()) {
     case Type::kString:
@@ -137,16 +136,14 @@ MethodKind FindMethod(const Value& object, std::string_view name) {
 }
 
 bool HasInternalAttribute(const Value& object, std::string_view name) {
-  static const Names kOfEvery = {"__class__",     "__delattr__",      "__dir__",
-                                 "__doc__",       "__eq__",           "__format__",
-                                 "__ge__",        "__getattribute__", "__getstate__",
-                                 "__gt__",        "__hash__",         "__init__",
-                                 "__le__",        "__lt__",           "__init_subclass__",
-                                 "__ne__",        "__new__",          "__reduce__",
-                                 "__reduce_ex__", "__repr__",         "__setattr__",
-                                 "__sizeof__",    "__str__",          "__subclasshook__"};
-  static const Names kOfContainers = {
-      "__class_getitem__", "__contains__", "__getitem__", "__iter__", "__len__", "__reversed__"};
+  static const Names kOfEvery = {
+      "__class__",   "__delattr__", "__dir__",          "__doc__",         "__eq__",
+      "__format__",  "__ge__",      "__getattribute__", "__getstate__",    "__gt__",
+      "__hash__",    "__init__",    "__le__",           "__lt__",          "__init_subclass__",
+      "__ne__",      "__new__",     "__reduce__",       "__reduce_ex__",   "__repr__",
+      "__setattr__", "__sizeof__",  "__str__",          "__subclasshook__"};
+  static const Names kOfContainers = {"__class_getitem__", "__contains__", "__getitem__",
+                                      "__iter__",          "__len__",      "__reversed__"};
   if (object.Is(Type::kNamespace)) return name == "__class__";
   if (kOfEvery.count(name) > 0) return true;
   return (object.Is(Type::kDict) || object.Is(Type::kList)) && kOfContainers.count(name) > 0;
@@ -186,8 +183,8 @@ absl::StatusOr<Value> CallMethod(Runtime& runtime,
     default:
       break;
   }
-  return absl::UnimplementedError(Cat(
-      "the method ", TypeName(self), ".", name, " is not supported in chat templates"));
+  return absl::UnimplementedError(
+      Cat("the method ", TypeName(self), ".", name, " is not supported in chat templates"));
 }
 
 }  // namespace deltaserve::jinja

@@ -99,9 +99,11 @@ absl::StatusOr<Value> FloatFilter(Runtime&, const Value& value, const Arguments&
   return number.has_value() ? Value::Float(*number) : otherwise;
 }
 
-absl::StatusOr<Value> RoundFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> RoundFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("round", arguments, {"precision", "method"}, 0));
-  const std::string method = bound[1].IsString() ? bound[1].text()
+  const std::string method = bound[1].IsString()    ? bound[1].text()
                              : bound[1].IsMissing() ? "common"
                                                     : "";
   if (method != "common" && method != "ceil" && method != "floor") {
@@ -125,9 +127,8 @@ absl::StatusOr<Value> RoundFilter(Runtime& runtime, const Value& value, const Ar
     const Int digits = std::clamp<Int>(precision, -400, 400);
     return Value::Float(RoundDecimal(value.float_value(), static_cast<int>(digits)));
   }
-  DS_ASSIGN_OR_RETURN(
-      const Value scale,
-      Binary(runtime, BinaryOp::kPow, Value::Integer(10), Value::Integer(precision)));
+  DS_ASSIGN_OR_RETURN(const Value scale, Binary(runtime, BinaryOp::kPow, Value::Integer(10),
+                                                Value::Integer(precision)));
   DS_ASSIGN_OR_RETURN(const Value scaled, Binary(runtime, BinaryOp::kMul, value, scale));
   Value whole = scaled;
   if (scaled.Is(Type::kFloat)) {

@@ -141,13 +141,8 @@ absl::StatusOr<bool> Ordered(Runtime& runtime,
     }
     return Holds(op, a.size() < b.size() ? -1 : a.size() > b.size() ? 1 : 0);
   }
-  return Wrong("'",
-               Symbol(op),
-               "' not supported between instances of '",
-               TypeName(left),
-               "' and '",
-               TypeName(right),
-               "'");
+  return Wrong("'", Symbol(op), "' not supported between instances of '", TypeName(left), "' and '",
+               TypeName(right), "'");
 }
 
 absl::StatusOr<bool> Contains(Runtime& runtime, const Value& container, const Value& item) {
@@ -189,8 +184,7 @@ absl::Status UndefinedUse(const Value& undefined) { return Wrong(undefined.undef
 size_t FindText(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
-  const void* found =
-      memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+  const void* found = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   if (found == nullptr) return std::string_view::npos;
   return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }

@@ -25,10 +25,7 @@ enum class CompareOp : uint8_t {
 absl::StatusOr<Value> Binary(Runtime& runtime, BinaryOp op, const Value& left, const Value& right);
 absl::StatusOr<Value> Negative(const Value& value);
 absl::StatusOr<Value> Positive(const Value& value);
-absl::StatusOr<bool> Compare(Runtime& runtime,
-                             CompareOp op,
-                             const Value& left,
-                             const Value& right);
+absl::StatusOr<bool> Compare(Runtime& runtime, CompareOp op, const Value& left, const Value& right);
 
 absl::StatusOr<bool> Equals(Runtime& runtime, const Value& left, const Value& right);
 // The same for dict keys, whose cost CheckKey has counted.

@@ -40,15 +40,12 @@ std::string_view KindName(const Expr& expr) {
 absl::Status Parser::CheckNesting() const {
   if (nesting_ <= kMaxNesting) return absl::OkStatus();
   return Fail(Current().at,
-              Cat("brackets and blocks lie inside each other more than ",
-                           kMaxNesting,
-                           " deep"));
+              Cat("brackets and blocks lie inside each other more than ", kMaxNesting, " deep"));
 }
 
 absl::StatusOr<ExprPtr> Parser::Checked(ExprPtr expr) const {
   if (expr->depth <= kMaxTreeDepth) return expr;
-  return Fail(expr->at,
-              Cat("an expression is more than ", kMaxTreeDepth, " operators deep"));
+  return Fail(expr->at, Cat("an expression is more than ", kMaxTreeDepth, " operators deep"));
 }
 
 absl::StatusOr<ExprPtr> Parser::MakeBinary(Position at,
@@ -65,8 +62,8 @@ absl::StatusOr<ExprPtr> Parser::MakeBinary(Position at,
 }
 
 absl::Status Parser::CheckTarget(const Expr& target) const {
-  static const std::set<std::string, std::less<>> kConstants = {
-      "true", "false", "none", "True", "False", "None"};
+  static const std::set<std::string, std::less<>> kConstants = {"true", "false", "none",
+                                                                "True", "False", "None"};
   if (target.kind == ExprKind::kNamespaceTarget) return absl::OkStatus();
   if (target.kind == ExprKind::kName) {
     const std::string& name = static_cast<const NameExpr&>(target).reference.name;
@@ -95,8 +92,8 @@ absl::StatusOr<ExprPtr> Parser::ParseTuple(const TupleRule& rule) {
     if (!tuple->items.empty()) DS_RETURN_IF_ERROR(ExpectOperator(","));
     const TokenKind kind = Current().kind;
     if (kind == TokenKind::kPrintEnd || kind == TokenKind::kBlockEnd || AtOperator(")")) break;
-    absl::StatusOr<ExprPtr> item = rule.is_target ? ParsePrimary(rule.takes_namespace)
-                                                  : ParseExpression(rule.takes_condition);
+    absl::StatusOr<ExprPtr> item =
+        rule.is_target ? ParsePrimary(rule.takes_namespace) : ParseExpression(rule.takes_condition);
     if (!item.ok()) return item;
     Deepen(tuple.get(), *item);
     tuple->items.push_back(*std::move(item));
@@ -168,12 +165,8 @@ absl::StatusOr<ExprPtr> Parser::ParseNot() {
 
 absl::StatusOr<ExprPtr> Parser::ParseCompare() {
   static constexpr std::pair<std::string_view, CompareOp> kOperators[] = {
-      {"==", CompareOp::kEqual},
-      {"!=", CompareOp::kNotEqual},
-      {"<", CompareOp::kLess},
-      {"<=", CompareOp::kLessEqual},
-      {">", CompareOp::kGreater},
-      {">=", CompareOp::kGreaterEqual},
+      {"==", CompareOp::kEqual},     {"!=", CompareOp::kNotEqual}, {"<", CompareOp::kLess},
+      {"<=", CompareOp::kLessEqual}, {">", CompareOp::kGreater},   {">=", CompareOp::kGreaterEqual},
   };
   const auto next_operator = [this](CompareOp* op) {
     for (const auto& [symbol, kind] : kOperators) {
@@ -238,8 +231,7 @@ absl::StatusOr<ExprPtr> Parser::ParseProduct() {
   };
   DS_ASSIGN_OR_RETURN(ExprPtr left, ParsePower());
   while (true) {
-    const auto found = std::find_if(std::begin(kOperators),
-                                    std::end(kOperators),
+    const auto found = std::find_if(std::begin(kOperators), std::end(kOperators),
                                     [this](const auto& op) { return AtOperator(op.first); });
     if (found == std::end(kOperators)) return left;
     const Position at = tokens_[next_++].at;

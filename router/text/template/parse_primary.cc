@@ -153,7 +153,8 @@ absl::StatusOr<ExprPtr> Parser::ParseSubscript(ExprPtr object) {
     tuple->items.push_back(std::move(key));
   }
   ++next_;
-  if (has_slice && tuple->items.size() != 1) return Fail(at, "a slice must be alone in its brackets");
+  if (has_slice && tuple->items.size() != 1)
+    return Fail(at, "a slice must be alone in its brackets");
   if (has_slice) {
     ExprPtr slice = std::move(tuple->items[0]);
     Deepen(slice.get(), object);
@@ -205,7 +206,8 @@ absl::StatusOr<CallArguments> Parser::ParseArguments() {
       DS_RETURN_IF_ERROR(ExpectOperator(","));
       if (AtOperator(")")) break;
     }
-    const bool has_more = arguments.more_positional != nullptr || arguments.more_keywords != nullptr;
+    const bool has_more =
+        arguments.more_positional != nullptr || arguments.more_keywords != nullptr;
     const Position argument_at = Current().at;
     if (AtOperator("*") && !has_more) {
       ++next_;
@@ -270,9 +272,9 @@ absl::StatusOr<ExprPtr> Parser::ParseTest(ExprPtr value) {
   auto node = std::make_unique<TestExpr>(tokens_[next_++].at);
   const bool is_negated = SkipName("not");
   DS_ASSIGN_OR_RETURN(node->name, ParseDottedName());
-  const bool starts_value = Current().kind == TokenKind::kString ||
-                            Current().kind == TokenKind::kNumber ||
-                            Current().kind == TokenKind::kName || AtOperator("[") || AtOperator("{");
+  const bool starts_value =
+      Current().kind == TokenKind::kString || Current().kind == TokenKind::kNumber ||
+      Current().kind == TokenKind::kName || AtOperator("[") || AtOperator("{");
   if (AtOperator("(")) {
     DS_ASSIGN_OR_RETURN(node->arguments, ParseArguments());
   } else if (starts_value && !AtName("else") && !AtName("or") && !AtName("and")) {

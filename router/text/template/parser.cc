@@ -53,8 +53,8 @@ absl::Status Parser::Unexpected(std::string_view wanted) const {
 }
 
 absl::Status Parser::Unsupported(Position at, std::string_view what) const {
-  return absl::UnimplementedError(Cat(
-      name_, ":", at.line, ":", at.column, ": ", what, " is not supported in chat templates"));
+  return absl::UnimplementedError(
+      Cat(name_, ":", at.line, ":", at.column, ": ", what, " is not supported in chat templates"));
 }
 
 absl::Status Parser::ExpectOperator(std::string_view op) {
@@ -148,8 +148,7 @@ absl::StatusOr<std::unique_ptr<Statement>> Parser::ParseFor(Position at) {
   DS_ASSIGN_OR_RETURN(statement->target, ParseTarget({.is_target = true}));
   const size_t after_target = next_;
   DS_RETURN_IF_ERROR(ExpectName("in"));
-  DS_ASSIGN_OR_RETURN(statement->sequence,
-                      ParseTuple({.takes_condition = false}));
+  DS_ASSIGN_OR_RETURN(statement->sequence, ParseTuple({.takes_condition = false}));
   if (SkipName("if")) {
     DS_ASSIGN_OR_RETURN(statement->test, ParseExpression());
     // The test has a scope of its own, so the target is read a second time for it.

@@ -145,8 +145,11 @@ absl::StatusOr<std::string> PercentFormatter::Number(const Conversion& conversio
                                                      bool is_negative,
                                                      std::string_view prefix,
                                                      std::string digits) {
-  const std::string sign = Cat(
-      is_negative ? "-" : conversion.has_sign ? "+" : conversion.has_space ? " " : "", prefix);
+  const std::string sign = Cat(is_negative            ? "-"
+                               : conversion.has_sign  ? "+"
+                               : conversion.has_space ? " "
+                                                      : "",
+                               prefix);
   FieldLayout layout;
   layout.width = conversion.width;
   layout.align = conversion.is_left ? '<' : conversion.is_zero ? '=' : '>';
@@ -168,11 +171,8 @@ absl::StatusOr<std::string> PercentFormatter::Whole(const Conversion& conversion
   } else if (value.IsIntegral()) {
     number = value.int_value();
   } else {
-    return Wrong("%",
-                 std::string(1, conversion.kind),
-                 " format: ",
-                 is_decimal ? "a real number" : "an integer",
-                 " is required, not ",
+    return Wrong("%", std::string(1, conversion.kind),
+                 " format: ", is_decimal ? "a real number" : "an integer", " is required, not ",
                  TypeName(value));
   }
   const int base = lower == 'x' ? 16 : lower == 'o' ? 8 : 10;
@@ -198,10 +198,8 @@ absl::StatusOr<std::string> PercentFormatter::Fraction(const Conversion& convers
   const Int precision = std::max<Int>(conversion.precision.value_or(6), 0);
   if (precision > kMostDigits) return Wrong("a precision of more than ", kMostDigits, " digits");
   const double number = value.AsDouble();
-  const std::string digits = FloatDigits(std::abs(number),
-                                         conversion.kind,
-                                         static_cast<int>(precision),
-                                         conversion.is_alternate);
+  const std::string digits = FloatDigits(std::abs(number), conversion.kind,
+                                         static_cast<int>(precision), conversion.is_alternate);
   return Number(conversion, std::signbit(number) && !std::isnan(number), "", digits);
 }
 

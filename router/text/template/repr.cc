@@ -138,17 +138,14 @@ absl::Status ReprWriter::Write(const Value& value) {
     case Type::kLoop: {
       auto& loop = static_cast<LoopObject&>(*value.object());
       DS_ASSIGN_OR_RETURN(const Int length, loop.Length(runtime_));
-      return out_->Append(
-          Cat("<LoopContext ", IntText(loop.index()), "/", IntText(length), ">"));
+      return out_->Append(Cat("<LoopContext ", IntText(loop.index()), "/", IntText(length), ">"));
     }
     case Type::kIterator:
     case Type::kFunction:
     case Type::kMethod:
       break;
   }
-  return Wrong("a ",
-               TypeName(value),
-               " cannot be printed; ",
+  return Wrong("a ", TypeName(value), " cannot be printed; ",
                value.Is(Type::kIterator) ? "use the filter list or join" : "call it");
 }
 

@@ -30,18 +30,18 @@ Runtime::~Runtime() {
 absl::Status Runtime::Step(int64_t steps) {
   steps_ += steps;
   if (steps_ <= limits_.max_steps) return absl::OkStatus();
-  return absl::ResourceExhaustedError(Cat(
-      "the template takes more than max_steps ", limits_.max_steps, "; shorten the conversation"));
+  return absl::ResourceExhaustedError(Cat("the template takes more than max_steps ",
+                                          limits_.max_steps, "; shorten the conversation"));
 }
 
 absl::Status Runtime::CheckRoom(size_t bytes) const {
   if (bytes <= limits_.max_memory_bytes && memory_bytes_ <= limits_.max_memory_bytes - bytes) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(Cat("the template's values take more than "
-                                                   "max_memory_bytes ",
-                                                   limits_.max_memory_bytes,
-                                                   "; shorten the conversation"));
+  return absl::ResourceExhaustedError(
+      Cat("the template's values take more than "
+          "max_memory_bytes ",
+          limits_.max_memory_bytes, "; shorten the conversation"));
 }
 
 absl::StatusOr<Value> Runtime::Adopt(Type type,
@@ -50,9 +50,8 @@ absl::StatusOr<Value> Runtime::Adopt(Type type,
                                      int inner_depth) {
   if (inner_depth >= limits_.max_value_depth) {
     return absl::ResourceExhaustedError(
-        Cat("values lie inside each other more than max_value_depth ",
-                     limits_.max_value_depth,
-                     " deep"));
+        Cat("values lie inside each other more than max_value_depth ", limits_.max_value_depth,
+            " deep"));
   }
   bytes += kObjectBytes;
   DS_RETURN_IF_ERROR(CheckRoom(bytes));
@@ -135,15 +134,14 @@ absl::Status DepthScope::Check() const {
   if (runtime_->depth_ <= runtime_->limits_.max_depth) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       Cat("blocks, expressions and macro calls lie inside each other more than max_depth ",
-                   runtime_->limits_.max_depth,
-                   " deep"));
+          runtime_->limits_.max_depth, " deep"));
 }
 
 absl::Status Buffer::Append(std::string_view text) {
   const size_t most = runtime_->limits().max_output_bytes;
   if (text.size() > most || text_.size() > most - text.size()) {
-    return absl::ResourceExhaustedError(Cat(
-        "the template writes more than max_output_bytes ", most, "; shorten the conversation"));
+    return absl::ResourceExhaustedError(
+        Cat("the template writes more than max_output_bytes ", most, "; shorten the conversation"));
   }
   DS_RETURN_IF_ERROR(runtime_->Work(text.size()));
   DS_RETURN_IF_ERROR(runtime_->CheckRoom(text.size()));

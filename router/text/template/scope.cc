@@ -156,9 +156,9 @@ void Collector::One(Statement& statement) {
 // Where a statement stands.
 struct Place {
   const KnownScope* scope;
-  bool is_soft;   // a condition decides whether it runs, so unknown filters fail only then
-  bool in_loop;   // break and continue have a loop to act on
-  bool in_for;    // `loop` may not be assigned to
+  bool is_soft;  // a condition decides whether it runs, so unknown filters fail only then
+  bool in_loop;  // break and continue have a loop to act on
+  bool in_for;   // `loop` may not be assigned to
 };
 
 class Resolver {
@@ -217,14 +217,9 @@ absl::Status Resolver::Functions(Expr& expr, const Place& place) const {
     node.filter = FindFilter(node.name);
     if (node.filter != nullptr || place.is_soft) return absl::OkStatus();
     if (IsUnsupportedFilter(node.name)) {
-      return absl::UnimplementedError(Cat(name_,
-                                                   ":",
-                                                   node.at.line,
-                                                   ":",
-                                                   node.at.column,
-                                                   ": the filter '",
-                                                   node.name,
-                                                   "' is not supported in chat templates"));
+      return absl::UnimplementedError(Cat(name_, ":", node.at.line, ":", node.at.column,
+                                          ": the filter '", node.name,
+                                          "' is not supported in chat templates"));
     }
     return ErrorAt(name_, node.at, Cat("no filter named '", node.name, "'"));
   }
@@ -316,11 +311,12 @@ absl::Status Resolver::Macro(MacroStatement& node, const Place& place) {
   Collector collector(&table, place.scope);
   for (const std::string& parameter : node.parameters) table.Parameter(parameter);
   for (const ExprPtr& value : node.defaults) collector.Names(*value);
-  std::pair<std::string, int*> specials[] = {
-      {"caller", &node.caller_slot}, {"kwargs", &node.kwargs_slot}, {"varargs", &node.varargs_slot}};
+  std::pair<std::string, int*> specials[] = {{"caller", &node.caller_slot},
+                                             {"kwargs", &node.kwargs_slot},
+                                             {"varargs", &node.varargs_slot}};
   for (auto& [special, slot] : specials) {
-    const bool is_parameter = std::find(node.parameters.begin(), node.parameters.end(), special) !=
-                              node.parameters.end();
+    const bool is_parameter =
+        std::find(node.parameters.begin(), node.parameters.end(), special) != node.parameters.end();
     if (is_parameter || !ReadsName(node.body, special)) {
       slot = nullptr;
     } else {
@@ -425,8 +421,7 @@ absl::Status Resolver::One(Statement& statement, const Place& place) {
     case StatementKind::kBreak:
     case StatementKind::kContinue:
       if (place.in_loop) return absl::OkStatus();
-      return ErrorAt(name_,
-                     statement.at,
+      return ErrorAt(name_, statement.at,
                      statement.kind == StatementKind::kBreak ? "'break' outside loop"
                                                              : "'continue' outside loop");
   }

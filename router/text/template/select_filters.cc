@@ -87,17 +87,16 @@ absl::StatusOr<Value> Lazily(Runtime& runtime, const Value& value, Prepare prepa
     std::shared_ptr<Iterator> items;
   };
   const auto state = std::make_shared<State>();
-  return runtime.Generator(
-      IterateFunction([=](Runtime& r, Value* item) -> absl::StatusOr<bool> {
-        if (!Truth(value)) return false;
-        if (!state->is_ready) {
-          DS_ASSIGN_OR_RETURN(state->function, prepare());
-          DS_ASSIGN_OR_RETURN(state->items, MakeIterator(r, value));
-          state->is_ready = true;
-        }
-        return use(r, state->function, *state->items, item);
-      }),
-      value.depth());
+  return runtime.Generator(IterateFunction([=](Runtime& r, Value* item) -> absl::StatusOr<bool> {
+                             if (!Truth(value)) return false;
+                             if (!state->is_ready) {
+                               DS_ASSIGN_OR_RETURN(state->function, prepare());
+                               DS_ASSIGN_OR_RETURN(state->items, MakeIterator(r, value));
+                               state->is_ready = true;
+                             }
+                             return use(r, state->function, *state->items, item);
+                           }),
+                           value.depth());
 }
 
 absl::StatusOr<Value> Chosen(Runtime& runtime,
@@ -106,9 +105,7 @@ absl::StatusOr<Value> Chosen(Runtime& runtime,
                              bool by_attribute,
                              bool wanted) {
   return Lazily<ItemTest>(
-      runtime,
-      value,
-      [=] { return PrepareTest(arguments, by_attribute); },
+      runtime, value, [=] { return PrepareTest(arguments, by_attribute); },
       [=](Runtime& r, const ItemTest& test, Iterator& items, Value* item) -> absl::StatusOr<bool> {
         while (true) {
           DS_ASSIGN_OR_RETURN(const bool has_next, items.Next(r, item));
@@ -123,11 +120,9 @@ absl::StatusOr<Value> Chosen(Runtime& runtime,
 
 absl::StatusOr<Value> MapFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   return Lazily<ItemFunction>(
-      runtime,
-      value,
-      [=] { return PrepareMap(arguments); },
-      [](Runtime& r, const ItemFunction& function, Iterator& items, Value* item)
-          -> absl::StatusOr<bool> {
+      runtime, value, [=] { return PrepareMap(arguments); },
+      [](Runtime& r, const ItemFunction& function, Iterator& items,
+         Value* item) -> absl::StatusOr<bool> {
         DS_ASSIGN_OR_RETURN(const bool has_next, items.Next(r, item));
         if (!has_next) return false;
         DS_ASSIGN_OR_RETURN(*item, function(r, *item));

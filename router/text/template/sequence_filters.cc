@@ -92,7 +92,9 @@ absl::StatusOr<Value> ListFilter(Runtime& runtime, const Value& value, const Arg
   return runtime.List(std::move(items));
 }
 
-absl::StatusOr<Value> ItemsFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> ItemsFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("items", arguments, {}, 0).status());
   if (value.IsUndefined()) return Generated(runtime, {});
   if (!value.Is(Type::kDict)) {
@@ -105,7 +107,9 @@ absl::StatusOr<Value> ItemsFilter(Runtime& runtime, const Value& value, const Ar
       value.depth());
 }
 
-absl::StatusOr<Value> FirstFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> FirstFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("first", arguments, {}, 0).status());
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeIterator(runtime, value));
   Value first;
@@ -193,8 +197,7 @@ absl::StatusOr<Value> SortFilter(Runtime& runtime, const Value& value, const Arg
                       Bind("sort", arguments, {"reverse", "case_sensitive", "attribute"}, 0));
   std::vector<std::vector<Value>> paths;
   if (bound[2].IsString()) {
-    for (const std::string& part :
-         std::vector<std::string>(absl::StrSplit(bound[2].text(), ','))) {
+    for (const std::string& part : std::vector<std::string>(absl::StrSplit(bound[2].text(), ','))) {
       paths.push_back(ParseAttributePath(Value::Constant(part)));
     }
   } else {
@@ -271,7 +274,9 @@ absl::StatusOr<Value> GroupByFilter(Runtime& runtime,
   return runtime.List(std::move(groups));
 }
 
-absl::StatusOr<Value> BatchFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> BatchFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("batch", arguments, {"linecount", "fill_with"}, 1));
   DS_ASSIGN_OR_RETURN(const Int size, IntArgument("batch", bound[0], 0));
   std::vector<Value> items;
@@ -291,7 +296,8 @@ absl::StatusOr<Value> BatchFilter(Runtime& runtime, const Value& value, const Ar
     const bool is_filled = !bound[1].IsMissing() && !bound[1].IsNone();
     const Int owed = is_filled ? size - static_cast<Int>(batch.size()) : 0;
     if (owed > 0) {
-      DS_RETURN_IF_ERROR(runtime.CheckRoom(owed > INT32_MAX ? SIZE_MAX : static_cast<size_t>(owed) * sizeof(Value)));
+      DS_RETURN_IF_ERROR(runtime.CheckRoom(
+          owed > INT32_MAX ? SIZE_MAX : static_cast<size_t>(owed) * sizeof(Value)));
       batch.insert(batch.end(), static_cast<size_t>(owed), bound[1]);
     }
     DS_RETURN_IF_ERROR(finish());
@@ -299,7 +305,9 @@ absl::StatusOr<Value> BatchFilter(Runtime& runtime, const Value& value, const Ar
   return Generated(runtime, std::move(batches));
 }
 
-absl::StatusOr<Value> SliceFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> SliceFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("slice", arguments, {"slices", "fill_with"}, 1));
   DS_ASSIGN_OR_RETURN(const Int slices, IntArgument("slice", bound[0], 0));
   std::vector<Value> items;

@@ -16,7 +16,9 @@ absl::StatusOr<Value> FormatPercent(Runtime& runtime, const Value& format, const
 
 // The methods str.format and str.format_map.
 absl::StatusOr<Value> FormatBraces(Runtime& runtime, const Value& self, const Arguments& arguments);
-absl::StatusOr<Value> FormatMapping(Runtime& runtime, const Value& self, const Arguments& arguments);
+absl::StatusOr<Value> FormatMapping(Runtime& runtime,
+                                    const Value& self,
+                                    const Arguments& arguments);
 
 // The parts of a number or text that is to fill a width.
 struct FieldLayout {

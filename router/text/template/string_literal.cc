@@ -13,20 +13,15 @@ absl::Status AppendHex(std::string_view text, size_t at, size_t size, std::strin
   char32_t value = 0;
   for (size_t i = at; i < at + size; ++i) {
     if (i >= text.size() || !absl::ascii_isxdigit(static_cast<unsigned char>(text[i]))) {
-      return absl::InvalidArgumentError(Cat("the escape '\\",
-                                                     text.substr(at - 1, i - at + 1),
-                                                     "' needs ",
-                                                     size,
-                                                     " hex digits"));
+      return absl::InvalidArgumentError(
+          Cat("the escape '\\", text.substr(at - 1, i - at + 1), "' needs ", size, " hex digits"));
     }
     const char c = absl::ascii_tolower(static_cast<unsigned char>(text[i]));
     value = value << 4 | static_cast<char32_t>(c <= '9' ? c - '0' : c - 'a' + 10);
   }
   if (value >= 0xD800 && value < 0xE000) {
-    return absl::UnimplementedError(
-        Cat("the escape '\\",
-                     text.substr(at - 1, size + 1),
-                     "' is half a character; write the character itself"));
+    return absl::UnimplementedError(Cat("the escape '\\", text.substr(at - 1, size + 1),
+                                        "' is half a character; write the character itself"));
   }
   if (value > 0x10FFFF) {
     return absl::InvalidArgumentError(

@@ -54,9 +54,8 @@ absl::StatusOr<Value> IsInCase(Runtime& runtime, const Value& self, const Argume
   DS_RETURN_IF_ERROR(Bind("str method", arguments, {}, 0).status());
   DS_RETURN_IF_ERROR(runtime.Work(self.text().size() * 4));
   const std::u32string points = ToCodePoints(self.text());
-  const bool has_other = std::any_of(points.begin(), points.end(), [](char32_t c) {
-    return kIsOther(c) || IsTitle(c);
-  });
+  const bool has_other = std::any_of(points.begin(), points.end(),
+                                     [](char32_t c) { return kIsOther(c) || IsTitle(c); });
   return Value::Bool(!has_other && std::any_of(points.begin(), points.end(), kIs));
 }
 
@@ -103,11 +102,8 @@ absl::StatusOr<Value> IsIdentifier(Runtime& runtime,
 
 // The bytes from start to stop, arguments that count code points. False where start is past the
 // end.
-absl::StatusOr<bool> Window(const Value& self,
-                            const Value& start,
-                            const Value& stop,
-                            size_t* first,
-                            size_t* last) {
+absl::StatusOr<bool> Window(
+    const Value& self, const Value& start, const Value& stop, size_t* first, size_t* last) {
   const StringObject& string = self.string();
   const auto size = static_cast<Int>(string.length);
   DS_ASSIGN_OR_RETURN(Int begin, IntArgument("str method", start, 0, true));
@@ -205,7 +201,9 @@ absl::StatusOr<Value> HasAffix(Runtime& runtime, const Value& self, const Argume
 }
 
 template <bool kAtEnd>
-absl::StatusOr<Value> WithoutAffix(Runtime& runtime, const Value& self, const Arguments& arguments) {
+absl::StatusOr<Value> WithoutAffix(Runtime& runtime,
+                                   const Value& self,
+                                   const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("removeprefix", arguments, {""}, 1));
   DS_RETURN_IF_ERROR(ExpectString("removeprefix", bound[0]));
   std::string_view text = self.text();
@@ -231,8 +229,7 @@ absl::StatusOr<Value> Replaced(Runtime& runtime, const Value& self, const Argume
     to = bound[1].text();
   }
   DS_ASSIGN_OR_RETURN(const Int count, IntArgument("replace", bound[2], -1));
-  DS_ASSIGN_OR_RETURN(std::string text,
-                      Replace(runtime, self.text(), bound[0].text(), to, count));
+  DS_ASSIGN_OR_RETURN(std::string text, Replace(runtime, self.text(), bound[0].text(), to, count));
   return runtime.String(std::move(text), self.IsSafe());
 }
 
@@ -285,17 +282,17 @@ absl::StatusOr<Value> Aligned(Runtime& runtime, const Value& self, const Argumen
 absl::StatusOr<Value> ZeroFilled(Runtime& runtime, const Value& self, const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("zfill", arguments, {""}, 1));
   DS_ASSIGN_OR_RETURN(const Int width, IntArgument("zfill", bound[0], 0));
-  DS_ASSIGN_OR_RETURN(
-      const std::string zeros,
-      Filling(runtime, "0", width - static_cast<Int>(self.string().length)));
+  DS_ASSIGN_OR_RETURN(const std::string zeros,
+                      Filling(runtime, "0", width - static_cast<Int>(self.string().length)));
   const std::string& text = self.text();
   const bool has_sign = !text.empty() && (text[0] == '+' || text[0] == '-');
   const size_t sign = has_sign ? 1 : 0;
-  return runtime.String(Cat(text.substr(0, sign), zeros, text.substr(sign)),
-                        self.IsSafe());
+  return runtime.String(Cat(text.substr(0, sign), zeros, text.substr(sign)), self.IsSafe());
 }
 
-absl::StatusOr<Value> TabsExpanded(Runtime& runtime, const Value& self, const Arguments& arguments) {
+absl::StatusOr<Value> TabsExpanded(Runtime& runtime,
+                                   const Value& self,
+                                   const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("expandtabs", arguments, {"tabsize"}, 0));
   DS_ASSIGN_OR_RETURN(const Int size, IntArgument("expandtabs", bound[0], 8));
   Buffer buffer(&runtime);

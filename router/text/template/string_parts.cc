@@ -117,11 +117,8 @@ absl::StatusOr<std::string> Filling(Runtime& runtime, std::string_view fill, Int
   return text;
 }
 
-absl::StatusOr<std::string> Center(Runtime& runtime,
-                                   std::string_view text,
-                                   Int length,
-                                   Int width,
-                                   std::string_view fill) {
+absl::StatusOr<std::string> Center(
+    Runtime& runtime, std::string_view text, Int length, Int width, std::string_view fill) {
   const Int margin = std::max<Int>(width - length, 0);
   const Int left = margin / 2 + (margin & width & 1);
   DS_ASSIGN_OR_RETURN(const std::string before, Filling(runtime, fill, left));

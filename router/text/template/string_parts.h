@@ -20,11 +20,8 @@ enum class Side : uint8_t { kLeft, kRight, kBoth };
 absl::StatusOr<std::string_view> Strip(std::string_view text, const Value& chars, Side side);
 
 // str.replace with at most `count` replacements; all where it is negative.
-absl::StatusOr<std::string> Replace(Runtime& runtime,
-                                    std::string_view text,
-                                    std::string_view from,
-                                    std::string_view to,
-                                    Int count);
+absl::StatusOr<std::string> Replace(
+    Runtime& runtime, std::string_view text, std::string_view from, std::string_view to, Int count);
 
 // str.splitlines.
 std::vector<std::string_view> SplitLines(std::string_view text, bool keeps_ends);
@@ -40,10 +37,7 @@ Int PlaceOf(const StringObject& string, size_t offset);
 absl::StatusOr<std::string> Filling(Runtime& runtime, std::string_view fill, Int count);
 
 // `text` in the middle of `width`, as str.center has it.
-absl::StatusOr<std::string> Center(Runtime& runtime,
-                                   std::string_view text,
-                                   Int length,
-                                   Int width,
-                                   std::string_view fill);
+absl::StatusOr<std::string> Center(
+    Runtime& runtime, std::string_view text, Int length, Int width, std::string_view fill);
 
 }  // namespace deltaserve::jinja

@@ -26,8 +26,8 @@ class Template {
     absl::TimeZone zone = absl::UTCTimeZone();
   };
 
-  // Errors: InvalidArgument for what jinja2 refuses to compile, Unimplemented for constructs that no
-  // chat template uses (include, block, ...); both "NAME:LINE:COLUMN: ...".
+  // Errors: InvalidArgument for what jinja2 refuses to compile, Unimplemented for constructs that
+  // no chat template uses (include, block, ...); both "NAME:LINE:COLUMN: ...".
   static absl::StatusOr<std::unique_ptr<Template>> Parse(std::string_view source,
                                                          const std::string& name);
 

@@ -101,9 +101,8 @@ absl::StatusOr<bool> InCase(Runtime& runtime, const Value& value, const Argument
   DS_ASSIGN_OR_RETURN(const std::string text, Text(runtime, value));
   DS_RETURN_IF_ERROR(runtime.Work(text.size() * 4));
   const std::u32string points = ToCodePoints(text);
-  const bool has_other = std::any_of(points.begin(), points.end(), [](char32_t c) {
-    return kIsOther(c) || IsTitle(c);
-  });
+  const bool has_other = std::any_of(points.begin(), points.end(),
+                                     [](char32_t c) { return kIsOther(c) || IsTitle(c); });
   return !has_other && std::any_of(points.begin(), points.end(), kIs);
 }
 

@@ -34,9 +34,8 @@ constexpr char32_t kFinalSigma = 0x3C2;
 // Ranges are sorted by `first`, and at most two of them may hold a code point.
 template <typename Range>
 const Range* FindRange(std::span<const Range> ranges, char32_t c) {
-  auto after = std::upper_bound(ranges.begin(), ranges.end(), c, [](char32_t v, const Range& r) {
-    return v < r.first;
-  });
+  auto after = std::upper_bound(ranges.begin(), ranges.end(), c,
+                                [](char32_t v, const Range& r) { return v < r.first; });
   for (int i = 0; i < 2 && after != ranges.begin(); ++i) {
     --after;
     if (c <= after->last && (c - after->first) % after->stride == 0) return &*after;
@@ -51,12 +50,9 @@ bool Has(std::span<const PropertyRange> ranges, char32_t c, uint8_t bit) {
 
 void AppendCase(char32_t c, CaseKind kind, std::u32string* out) {
   const auto expansion = std::find_if(
-      std::lower_bound(kExpansions.begin(),
-                       kExpansions.end(),
-                       c,
+      std::lower_bound(kExpansions.begin(), kExpansions.end(), c,
                        [](const Expansion& e, char32_t v) { return e.code_point < v; }),
-      kExpansions.end(),
-      [&](const Expansion& e) {
+      kExpansions.end(), [&](const Expansion& e) {
         return e.code_point != c || e.kind == static_cast<uint8_t>(kind);
       });
   if (expansion != kExpansions.end() && expansion->code_point == c) {

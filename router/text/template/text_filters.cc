@@ -53,14 +53,20 @@ absl::StatusOr<Value> CapitalizeFilter(Runtime& runtime,
                                        const Arguments& arguments) {
   return InCase(runtime, value, arguments, Capitalize);
 }
-absl::StatusOr<Value> LowerFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> LowerFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   return InCase(runtime, value, arguments, Lower);
 }
-absl::StatusOr<Value> UpperFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> UpperFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   return InCase(runtime, value, arguments, Upper);
 }
 
-absl::StatusOr<Value> TitleFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> TitleFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Value title, InCase(runtime, value, arguments, TitleWords));
   // It is put together from pieces, which loses what was safe.
   return runtime.String(title.text());
@@ -193,8 +199,8 @@ absl::StatusOr<Value> TruncateFilter(Runtime& runtime,
   DS_ASSIGN_OR_RETURN(const Int size, Length(value));
   if (size <= length + leeway) return value;
   DS_RETURN_IF_ERROR(ExpectString("truncate", value));
-  DS_ASSIGN_OR_RETURN(Value kept,
-                      GetSlice(runtime, value, Value(), Value::Integer(length - end_length), Value()));
+  DS_ASSIGN_OR_RETURN(
+      Value kept, GetSlice(runtime, value, Value(), Value::Integer(length - end_length), Value()));
   if (!Truth(bound[1])) {
     const size_t space = kept.text().rfind(' ');
     DS_ASSIGN_OR_RETURN(kept, runtime.String(kept.text().substr(0, space), value.IsSafe()));

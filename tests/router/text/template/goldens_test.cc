@@ -17,9 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string Folder() {
-  return std::string(DELTASERVE_SOURCE_DIR) + "/tests/router/text/template/";
-}
+std::string Folder() { return std::string(DELTASERVE_SOURCE_DIR) + "/tests/router/text/template/"; }
 
 // Where the goldens are; another folder in DELTASERVE_TEMPLATE_GOLDENS compares other cases.
 std::string GoldenFolder() {
@@ -38,8 +36,8 @@ Template::Context ContextOf(const Json& variables) {
   Template::Context context;
   context.variables = variables;
   context.zone = absl::FixedTimeZone(3600);
-  context.now =
-      absl::FromCivil(absl::CivilSecond(2026, 3, 5, 7, 8, 9), context.zone) + absl::Microseconds(123);
+  context.now = absl::FromCivil(absl::CivilSecond(2026, 3, 5, 7, 8, 9), context.zone) +
+                absl::Microseconds(123);
   return context;
 }
 
