@@ -92,7 +92,7 @@ TEST_F(TextLinesTest, BadLinesAreAnsweredAndNameTheField) {
       {R"({"render": {"messages": [{"role": "wizard", "content": "x"}]}})", "messages", "wizard"},
       {R"({"render": {"template": 5}})", "template", "give a text"},
       {R"({"render": {"template": "{% if %}"}})", "template", "chat_template.jinja:1:"},
-      {R"({"render": {"template": "{{ x.y.z }}"}})", "messages", "chat_template.jinja:1:"},
+      {R"({"render": {"template": "{{ x.y.z }}"}})", "template", "chat_template.jinja:1:"},
       {R"({"render": {"template": "x", "template_args": 5}})", "template_args", "give an object"},
       {R"({"parse": 5})", "parse", "give a text"},
       {R"({"parse": "x", "tools": 5})", "tools", "give a list"},
