@@ -20,6 +20,7 @@ namespace deltaserve::jinja {
 namespace {
 
 constexpr char kRaised[] = "deltaserve/raise_exception";
+constexpr size_t kEntryValues = 4;  // what an entry of a dict takes, in values
 constexpr Int kMostRange = 100000;  // the sandbox's MAX_RANGE
 
 absl::StatusOr<Value> Range(Runtime& runtime, const Arguments& arguments) {
@@ -50,8 +51,12 @@ absl::StatusOr<std::shared_ptr<DictObject>> MakeDict(Runtime& runtime, const Arg
   if (!arguments.positional.empty()) {
     const Value& from = arguments.positional[0];
     if (from.Is(Type::kDict)) {
-      DS_RETURN_IF_ERROR(runtime.Step(static_cast<int64_t>(from.dict().entries.size())));
-      for (const auto& [key, value] : from.dict().entries) dict->Set(key, value);
+      DS_RETURN_IF_ERROR(
+          runtime.CheckRoom(from.dict().entries.size() * kEntryValues * sizeof(Value)));
+      for (const auto& [key, value] : from.dict().entries) {
+        DS_RETURN_IF_ERROR(CheckKey(runtime, key));
+        dict->Set(key, value);
+      }
     } else {
       std::vector<Value> pairs;
       DS_ASSIGN_OR_RETURN(pairs, Collect(runtime, from));
@@ -167,7 +172,12 @@ absl::Status SetNamespaceAttribute(Runtime& runtime,
   }
   NamespaceObject& space = name_space.name_space();
   DS_RETURN_IF_ERROR(runtime.Step(static_cast<int64_t>(space.attributes.size() / 16 + 1)));
-  DS_RETURN_IF_ERROR(runtime.CheckRoom(space.attributes.size() * sizeof(Value)));
+  if (space.Find(name) == nullptr) {
+    // A namespace lives as long as the rendering.
+    const size_t bytes = kEntryValues * sizeof(Value) + name.size();
+    DS_RETURN_IF_ERROR(runtime.CheckRoom(bytes));
+    runtime.Reserve(bytes);
+  }
   space.Set(name, value);
   return absl::OkStatus();
 }
