@@ -41,8 +41,8 @@ std::string_view Symbol(BinaryOp op) {
   return "?";
 }
 
-absl::StatusOr<Value> Bounded(bool is_beyond, Int value) {
-  if (is_beyond || value < kLeast) return TooLarge();
+absl::StatusOr<Value> Bounded(Int value) {
+  if (value < kLeast) return TooLarge();
   return Value::Integer(value);
 }
 
@@ -51,7 +51,7 @@ absl::StatusOr<Value> IntPower(Int base, Int exponent) {
   while (true) {
     if (exponent % 2 == 1 && __builtin_mul_overflow(result, base, &result)) return TooLarge();
     exponent /= 2;
-    if (exponent == 0) return Bounded(false, result);
+    if (exponent == 0) return Bounded(result);
     if (__builtin_mul_overflow(base, base, &base)) return TooLarge();
   }
 }
@@ -73,11 +73,14 @@ absl::StatusOr<Value> Integers(BinaryOp op, Int a, Int b) {
   Int result = 0;
   switch (op) {
     case BinaryOp::kAdd:
-      return Bounded(__builtin_add_overflow(a, b, &result), result);
+      if (__builtin_add_overflow(a, b, &result)) return TooLarge();
+      return Bounded(result);
     case BinaryOp::kSub:
-      return Bounded(__builtin_sub_overflow(a, b, &result), result);
+      if (__builtin_sub_overflow(a, b, &result)) return TooLarge();
+      return Bounded(result);
     case BinaryOp::kMul:
-      return Bounded(__builtin_mul_overflow(a, b, &result), result);
+      if (__builtin_mul_overflow(a, b, &result)) return TooLarge();
+      return Bounded(result);
     case BinaryOp::kDiv:
       if (b == 0) return DivisionByZero();
       if (a > kExactInDouble || a < -kExactInDouble || b > kExactInDouble || b < -kExactInDouble) {
