@@ -3,7 +3,6 @@
 #include <cmath>
 #include <ctime>
 #include <memory>
-#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -149,6 +148,16 @@ absl::StatusOr<Value> StrftimeNow(Runtime& runtime, const Arguments& arguments) 
   return runtime.String(buffer.Take());
 }
 
+// A function of jinja2 that is left out, by its first letter.
+template <char kLetter>
+absl::StatusOr<Value> Unsupported(Runtime&, const Arguments&) {
+  return absl::UnimplementedError(Cat("'",
+                                      kLetter == 'c'   ? "cycler"
+                                      : kLetter == 'j' ? "joiner"
+                                                       : "lipsum",
+                                      "' is not supported in chat templates"));
+}
+
 }  // namespace
 
 absl::Status RaisedError(std::string message) {
@@ -189,17 +198,15 @@ absl::StatusOr<Value> FindGlobal(Runtime& runtime, std::string_view name) {
       {"namespace", Namespace},
       {"raise_exception", RaiseException},
       {"strftime_now", StrftimeNow},
+      {"cycler", Unsupported<'c'>},
+      {"joiner", Unsupported<'j'>},
+      {"lipsum", Unsupported<'l'>},
   };
   if (const auto found = kFunctions->find(name); found != kFunctions->end()) {
     auto function = std::make_shared<FunctionObject>();
     function->name = name;
     function->call = found->second;
     return runtime.Adopt(Type::kFunction, std::move(function), sizeof(FunctionObject), 0);
-  }
-  static const auto* const kUnsupported =
-      new std::set<std::string_view>{"cycler", "joiner", "lipsum"};
-  if (kUnsupported->count(name) > 0) {
-    return absl::UnimplementedError(Cat("'", name, "' is not supported in chat templates"));
   }
   return Value();
 }

@@ -308,7 +308,11 @@ absl::Status Lexer::StringToken() {
   if (end >= source_.size()) return Fail(begin, "the string is not closed");
   const absl::StatusOr<std::string> text =
       UnescapeLiteral(std::string_view(source_).substr(begin + 1, end - begin - 1));
-  if (!text.ok()) return Fail(begin, std::string(text.status().message()));
+  if (!text.ok()) {
+    const Position at = PositionOf(begin);
+    return absl::Status(text.status().code(), Cat(name_, ":", at.line, ":", at.column, ": ",
+                                                  std::string(text.status().message())));
+  }
   Add(TokenKind::kString, begin, *text);
   at_ = end + 1;
   return absl::OkStatus();
@@ -405,8 +409,9 @@ absl::Status BoundAt(const std::string& name, Position at, std::string_view what
 
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source, const std::string& name) {
   if (source.size() > kMaxSourceBytes) {
-    return BoundAt(name, {1, 1}, Cat("the template has ", source.size(), " bytes; at most ",
-                                     kMaxSourceBytes, " are taken"));
+    return BoundAt(
+        name, {1, 1},
+        Cat("the template has ", source.size(), " bytes; at most ", kMaxSourceBytes, " are taken"));
   }
   if (const size_t at = FindInvalidUtf8(source); at != kNone) {
     return absl::InvalidArgumentError(Cat(name, ": byte ", at, " of the template is not UTF-8"));

@@ -38,7 +38,7 @@ absl::Status ErrorAt(const std::string& name, Position at, std::string_view what
 absl::Status BoundAt(const std::string& name, Position at, std::string_view what);
 
 // All tokens of `source`, the last one kEnd. Errors: InvalidArgument with `name` and position,
-// ResourceExhausted past a bound.
+// Unimplemented for an escape that is left out, ResourceExhausted past a bound.
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source, const std::string& name);
 
 }  // namespace deltaserve::jinja

@@ -97,7 +97,9 @@ absl::StatusOr<Value> IntFilter(Runtime& runtime, const Value& value, const Argu
   return Value::Integer(whole);
 }
 
-absl::StatusOr<Value> FloatFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> FloatFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("float", arguments, {"default"}, 0));
   const Value otherwise = bound[0].IsMissing() ? Value::Float(0) : bound[0];
   if (value.IsUndefined()) return UndefinedUse(value);

@@ -39,8 +39,8 @@ std::string_view KindName(const Expr& expr) {
 
 absl::Status Parser::CheckNesting() const {
   if (nesting_ <= kMaxNesting) return absl::OkStatus();
-  return TooMuch(Current().at, Cat("brackets and blocks lie inside each other more than ",
-                                   kMaxNesting, " deep"));
+  return TooMuch(Current().at,
+                 Cat("brackets and blocks lie inside each other more than ", kMaxNesting, " deep"));
 }
 
 absl::StatusOr<ExprPtr> Parser::Checked(ExprPtr expr) const {

@@ -44,7 +44,8 @@ absl::StatusOr<ExprPtr> Parser::ParsePrimary(bool takes_namespace) {
       ++next_;
       if (token.number.IsMissing()) {
         constexpr size_t kShown = 60;
-        return Fail(token.at, Cat(token.text.substr(0, kShown), " is beyond 127 bits; use a smaller number"));
+        return Fail(token.at,
+                    Cat(token.text.substr(0, kShown), " is beyond 127 bits; use a smaller number"));
       }
       return std::make_unique<ConstantExpr>(token.at, token.number);
     default:

@@ -91,7 +91,8 @@ absl::StatusOr<Value> PercentFormatter::KeyedArgument() {
   if (depth > 0) return Wrong("incomplete format key");
   const std::string_view key = text_.substr(begin, at_ - 1 - begin);
   const Value* found = arguments_.dict().Find(key);
-  if (found == nullptr) return Wrong("the format's key ", QuoteShort(key), " is not in the mapping");
+  if (found == nullptr)
+    return Wrong("the format's key ", QuoteShort(key), " is not in the mapping");
   return *found;
 }
 

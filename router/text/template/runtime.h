@@ -44,7 +44,8 @@ class Runtime {
   absl::StatusOr<Value> Method(const Value& self, std::string name);
   absl::StatusOr<Value> View(const Value& dict, DictViewObject::Kind kind);
   absl::StatusOr<Value> Range(Int start, Int stop, Int step);
-  // `inner_depth`: that of what the iterator holds, which are `bytes` besides what other values are.
+  // `inner_depth`: that of what the iterator holds, which are `bytes` besides what other values
+  // are.
   absl::StatusOr<Value> Generator(std::shared_ptr<Iterator> iterator,
                                   int inner_depth,
                                   size_t bytes = 0);

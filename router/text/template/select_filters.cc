@@ -88,11 +88,8 @@ absl::StatusOr<ItemTest> PrepareTest(Runtime& runtime,
 // A generator that prepares a function from `arguments` when it is first read, and only if `value`
 // is true.
 template <typename Prepared, typename Prepare, typename Use>
-absl::StatusOr<Value> Lazily(Runtime& runtime,
-                             const Value& value,
-                             const Arguments& arguments,
-                             Prepare prepare,
-                             Use use) {
+absl::StatusOr<Value> Lazily(
+    Runtime& runtime, const Value& value, const Arguments& arguments, Prepare prepare, Use use) {
   struct State {
     bool is_ready = false;
     Prepared function;

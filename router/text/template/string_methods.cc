@@ -275,7 +275,8 @@ absl::StatusOr<Value> Aligned(Runtime& runtime, const Value& self, const Argumen
   std::string fill = " ";
   if (!bound[1].IsMissing()) {
     DS_RETURN_IF_ERROR(ExpectString("center", bound[1]));
-    if (bound[1].string().length != 1) return Wrong("The fill character must be exactly one character long");
+    if (bound[1].string().length != 1)
+      return Wrong("The fill character must be exactly one character long");
     fill = self.IsSafe() && !bound[1].IsSafe() ? EscapeHtml(bound[1].text()) : bound[1].text();
     if (CountCodePoints(fill) != 1) {
       return Wrong("The fill character must be exactly one character long");

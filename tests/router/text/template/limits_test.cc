@@ -1,5 +1,5 @@
-// Hostile templates and messages: each ends with ResourceExhausted, soon and without the memory that
-// it asks for.
+// Hostile templates and messages: each ends with ResourceExhausted, soon and without the memory
+// that it asks for.
 
 #include <sys/resource.h>
 
@@ -19,7 +19,7 @@ namespace {
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
 
-constexpr double kSoon = 10;                          // seconds of the processor, under sanitizers too
+constexpr double kSoon = 10;  // seconds of the processor, under sanitizers too
 constexpr int64_t kMostKilobytes = int64_t{4} << 20;  // sanitizers keep what is freed
 
 std::string Repeat(std::string_view text, int count) {
@@ -32,9 +32,7 @@ std::string Repeat(std::string_view text, int count) {
 double Seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 // Lists inside each other, not built by recursion.
-Json Nested(int depth) {
-  return Json::parse(absl::StrCat(Repeat("[", depth), Repeat("]", depth)));
-}
+Json Nested(int depth) { return Json::parse(absl::StrCat(Repeat("[", depth), Repeat("]", depth))); }
 
 // A part of what a router allows, for tests that use all of it many times.
 Limits Small() {
@@ -44,7 +42,9 @@ Limits Small() {
   return limits;
 }
 
-absl::Status RunTemplate(const std::string& source, Json variables = Json::object(), Limits limits = {}) {
+absl::Status RunTemplate(const std::string& source,
+                         Json variables = Json::object(),
+                         Limits limits = {}) {
   const auto parsed = Template::Parse(source, "t");
   if (!parsed.ok()) return parsed.status();
   Template::Context context;
@@ -84,7 +84,8 @@ TEST_F(TemplateLimitsTest, LoopsAndRecursionEndAtTheSteps) {
           {"loops inside each other",
            Repeat("{% for x in range(100000) %}", 20) + Repeat("{% endfor %}", 20), "max_steps"},
           {"a loop over a loop's generators",
-           "{% for x in range(100000)|map('string') if x %}{% for y in range(100000)|select('odd') %}"
+           "{% for x in range(100000)|map('string') if x %}{% for y in range(100000)|select('odd') "
+           "%}"
            "{% endfor %}{% endfor %}",
            "max_steps"},
           {"macros that branch",
@@ -109,60 +110,122 @@ TEST_F(TemplateLimitsTest, LoopsAndRecursionEndAtTheSteps) {
            "{% set ns = namespace(a=[]) %}{% for i in range(100000) %}"
            "{% set ns.a = ns.a + [i] %}{% endfor %}",
            "max_"},
-          {"searches in a list", "{% for i in range(100000) %}{{ i in range(100000)|list }}{% endfor %}",
-           "max_steps"},
+          {"searches in a list",
+           "{% for i in range(100000) %}{{ i in range(100000)|list }}{% endfor %}", "max_steps"},
       },
       Json::object(), Small());
 }
 
 // Each of these takes long on long text, so few repetitions must be all the steps.
 TEST_F(TemplateLimitsTest, LongTextIsWorkEachTime) {
-  const Json variables = {{"a", std::string(1'000'000, 'a')},
-                          {"b", std::string(500'000, 'a') + "b"},
-                          {"e", Repeat("\u00e9", 500'000)},
-                          {"n", std::string(200'000, '\n')},
-                          {"k", std::string(1'000'000, 'k')},
-                          {"d", {{std::string(1'000'000, 'k'), 1}}}};
+  const Json variables = {
+      {"a", std::string(1'000'000, 'a')}, {"b", std::string(500'000, 'a') + "b"},
+      {"e", Repeat("\u00e9", 500'000)},   {"n", std::string(200'000, '\n')},
+      {"k", std::string(1'000'000, 'k')}, {"d", {{std::string(1'000'000, 'k'), 1}}}};
   std::vector<Case> cases;
-  for (const char* expression :
-       {"a.strip(b)", "a.rsplit(b)", "a.rfind(b)", "a.rpartition(b)", "a.find(b)", "a.count('a')",
-        "a.replace('ab', 'x')", "a.split('b')|length", "a|replace('ab', 'x')|length", "b in a",
-        "e.startswith('x', 250000)", "e.find('x', 250000)", "e[250000]", "e[::2]|length",
-        "a.removeprefix(a)", "a.removesuffix(a)", "a.isalpha()", "a.isidentifier()", "a.istitle()",
-        "a is lower", "a|upper|length", "a|title|length", "a|wordcount", "a|int", "a|float",
-        "a|trim('b')|length", "('%s' ~ a) % 1 == 1", "('{}' ~ a).format(1) == 1", "('%(' ~ k ~ ')s') % d",
-        "n.splitlines()|length", "n|indent|length", "n.split()|length", "a|e|length", "d == dict(d)",
-        "dict(d)|length", "d[a]", "a == a ~ ''", "a < a ~ ''", "[a, a]|unique|list|length",
-        "[a, b]|min|length", "a|tojson|length", "[a]|string|length", "a.expandtabs()|length",
-        "a[1:]|length", "a|truncate(9)", "a|center(9)|length", "''|attr(a)", "d|tojson|length",
-        "[d]|map(attribute=a)|list|length", "a.zfill(9)|length", "a.join('xy')|length",
-        "a|reverse|length", "a|list|length", "strftime_now(a)|length", "a is filter", "a.swapcase()|length"}) {
-    cases.push_back({expression,
-                     absl::StrCat("{% for i in range(100000) %}{% set x = ", expression,
-                                  " %}{% endfor %}"),
-                     "max_"});
+  for (const char* expression : {"a.strip(b)",
+                                 "a.rsplit(b)",
+                                 "a.rfind(b)",
+                                 "a.rpartition(b)",
+                                 "a.find(b)",
+                                 "a.count('a')",
+                                 "a.replace('ab', 'x')",
+                                 "a.split('b')|length",
+                                 "a|replace('ab', 'x')|length",
+                                 "b in a",
+                                 "e.startswith('x', 250000)",
+                                 "e.find('x', 250000)",
+                                 "e[250000]",
+                                 "e[::2]|length",
+                                 "a.removeprefix(a)",
+                                 "a.removesuffix(a)",
+                                 "a.isalpha()",
+                                 "a.isidentifier()",
+                                 "a.istitle()",
+                                 "a is lower",
+                                 "a|upper|length",
+                                 "a|title|length",
+                                 "a|wordcount",
+                                 "a|int",
+                                 "a|float",
+                                 "a|trim('b')|length",
+                                 "('%s' ~ a) % 1 == 1",
+                                 "('{}' ~ a).format(1) == 1",
+                                 "('%(' ~ k ~ ')s') % d",
+                                 "n.splitlines()|length",
+                                 "n|indent|length",
+                                 "n.split()|length",
+                                 "a|e|length",
+                                 "d == dict(d)",
+                                 "dict(d)|length",
+                                 "d[a]",
+                                 "a == a ~ ''",
+                                 "a < a ~ ''",
+                                 "[a, a]|unique|list|length",
+                                 "[a, b]|min|length",
+                                 "a|tojson|length",
+                                 "[a]|string|length",
+                                 "a.expandtabs()|length",
+                                 "a[1:]|length",
+                                 "a|truncate(9)",
+                                 "a|center(9)|length",
+                                 "''|attr(a)",
+                                 "d|tojson|length",
+                                 "[d]|map(attribute=a)|list|length",
+                                 "a.zfill(9)|length",
+                                 "a.join('xy')|length",
+                                 "a|reverse|length",
+                                 "a|list|length",
+                                 "strftime_now(a)|length",
+                                 "a is filter",
+                                 "a.swapcase()|length"}) {
+    cases.push_back(
+        {expression,
+         absl::StrCat("{% for i in range(100000) %}{% set x = ", expression, " %}{% endfor %}"),
+         "max_"});
   }
   ExpectExhausted(cases, variables, Small());
 }
 
 TEST_F(TemplateLimitsTest, NumbersOfTheTemplateAreNotAllocated) {
   std::vector<Case> cases;
-  for (const char* expression :
-       {"'a' * 1000000000", "'ab' * 10**30", "10**30 * 'ab'", "[1] * 1000000000", "(1, 2) * 10**18",
-        "'a'.center(10**12)", "'a'.ljust(10**12)", "'a'.rjust(10**12)", "'1'.zfill(10**12)",
-        "'a'|center(10**12)", "'\\t'.expandtabs(10**12)", "'a\\nb'|indent(10**12)",
-        "[1]|tojson(indent=10**12)", "[1]|tojson(indent=250000000)|length * 9", "'%1000000000000d' % 1",
-        "'%*d' % (10**12, 1)", "'%1000000000s' % 'a'", "'{:1000000000}'.format('a')",
-        "'{:>{w}}'.format('a', w=10**9)", "[1]|batch(10**12, 0)|list", "[1]|slice(10**9)|list",
-        "('a' * 1000000).replace('', 'a' * 1000000)|length", "('a' * 1000000)|replace('a', 'b' * 250000)",
-        "('ab' * 1000000)|list|join('x' * 250000)", "('x' * 1000000).join('ab' * 250000)",
-        "[['a' * 1000000] * 1000000]|string", "[['a' * 1000000] * 1000000]|tojson",
-        "('<' * 60000000)|safe + ('<' * 60000000)", "('\\n' * 60000000).splitlines()|length",
-        "('a ' * 60000000).split()|length", "(',' * 60000000).split(',')|length",
-        "('.' * 60000000)|sort(attribute=('.' * 60000000))", "[1]|map(attribute='.' * 60000000)|list",
-        "('a' * 200000000).isalpha()",
-        "[range(100000)|list] * 100000 * 100000",
-        "range(100000)|map('string')|join(',' * 250000)", "raise_exception(*range(100000))"}) {
+  for (const char* expression : {"'a' * 1000000000",
+                                 "'ab' * 10**30",
+                                 "10**30 * 'ab'",
+                                 "[1] * 1000000000",
+                                 "(1, 2) * 10**18",
+                                 "'a'.center(10**12)",
+                                 "'a'.ljust(10**12)",
+                                 "'a'.rjust(10**12)",
+                                 "'1'.zfill(10**12)",
+                                 "'a'|center(10**12)",
+                                 "'\\t'.expandtabs(10**12)",
+                                 "'a\\nb'|indent(10**12)",
+                                 "[1]|tojson(indent=10**12)",
+                                 "[1]|tojson(indent=250000000)|length * 9",
+                                 "'%1000000000000d' % 1",
+                                 "'%*d' % (10**12, 1)",
+                                 "'%1000000000s' % 'a'",
+                                 "'{:1000000000}'.format('a')",
+                                 "'{:>{w}}'.format('a', w=10**9)",
+                                 "[1]|batch(10**12, 0)|list",
+                                 "[1]|slice(10**9)|list",
+                                 "('a' * 1000000).replace('', 'a' * 1000000)|length",
+                                 "('a' * 1000000)|replace('a', 'b' * 250000)",
+                                 "('ab' * 1000000)|list|join('x' * 250000)",
+                                 "('x' * 1000000).join('ab' * 250000)",
+                                 "[['a' * 1000000] * 1000000]|string",
+                                 "[['a' * 1000000] * 1000000]|tojson",
+                                 "('<' * 60000000)|safe + ('<' * 60000000)",
+                                 "('\\n' * 60000000).splitlines()|length",
+                                 "('a ' * 60000000).split()|length",
+                                 "(',' * 60000000).split(',')|length",
+                                 "('.' * 60000000)|sort(attribute=('.' * 60000000))",
+                                 "[1]|map(attribute='.' * 60000000)|list",
+                                 "('a' * 200000000).isalpha()",
+                                 "[range(100000)|list] * 100000 * 100000",
+                                 "range(100000)|map('string')|join(',' * 250000)",
+                                 "raise_exception(*range(100000))"}) {
     cases.push_back({expression, absl::StrCat("{{ ", expression, " }}"), ""});
   }
   ExpectExhausted(cases, Json::object(), Limits());
@@ -171,17 +234,20 @@ TEST_F(TemplateLimitsTest, NumbersOfTheTemplateAreNotAllocated) {
 TEST_F(TemplateLimitsTest, OutputEndsAtTheLimit) {
   ExpectExhausted(
       {
-          {"printed", "{% for x in range(100000) %}{{ 'a' * 1000 }}{% endfor %}", "max_output_bytes"},
+          {"printed", "{% for x in range(100000) %}{{ 'a' * 1000 }}{% endfor %}",
+           "max_output_bytes"},
           {"text", "{% for x in range(100000) %}" + Repeat("text", 200) + "{% endfor %}",
            "max_output_bytes"},
           {"of a macro",
            "{% macro f() %}{% for x in range(100000) %}{{ 'a' * 1000 }}{% endfor %}{% endmacro %}"
            "{% set x = f() %}",
            "max_output_bytes"},
-          {"of a block", "{% set b %}{% for x in range(100000) %}{{ 'a' * 1000 }}{% endfor %}{% endset %}",
+          {"of a block",
+           "{% set b %}{% for x in range(100000) %}{{ 'a' * 1000 }}{% endfor %}{% endset %}",
            "max_output_bytes"},
-          {"of ~", "{% set ns = namespace(a='a') %}{% for x in range(60) %}"
-                   "{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
+          {"of ~",
+           "{% set ns = namespace(a='a') %}{% for x in range(60) %}"
+           "{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
            "max_output_bytes"},
           {"of a tree that shares its parts",
            "{% set ns = namespace(a=['aaaaaaaa']) %}{% for i in range(60) %}"
@@ -194,18 +260,22 @@ TEST_F(TemplateLimitsTest, OutputEndsAtTheLimit) {
 TEST_F(TemplateLimitsTest, DepthEndsAtTheLimit) {
   ExpectExhausted(
       {
-          {"a macro that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "max_depth"},
+          {"a macro that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+           "max_depth"},
           {"two macros that call each other",
            "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
            "max_depth"},
           {"a list in a list",
-           "{% set ns = namespace(a=[]) %}{% for i in range(1000) %}{% set ns.a = [ns.a] %}{% endfor %}",
+           "{% set ns = namespace(a=[]) %}{% for i in range(1000) %}{% set ns.a = [ns.a] %}{% "
+           "endfor %}",
            "max_value_depth"},
           {"a dict in a dict",
-           "{% set ns = namespace(a={}) %}{% for i in range(1000) %}{% set ns.a = {1: ns.a} %}{% endfor %}",
+           "{% set ns = namespace(a={}) %}{% for i in range(1000) %}{% set ns.a = {1: ns.a} %}{% "
+           "endfor %}",
            "max_value_depth"},
           {"a tuple in a tuple",
-           "{% set ns = namespace(a=()) %}{% for i in range(1000) %}{% set ns.a = (ns.a,) %}{% endfor %}",
+           "{% set ns = namespace(a=()) %}{% for i in range(1000) %}{% set ns.a = (ns.a,) %}{% "
+           "endfor %}",
            "max_value_depth"},
           {"a view of a dict in a dict",
            "{% set ns = namespace(a={}) %}{% for i in range(1000) %}"
@@ -239,12 +309,16 @@ TEST_F(TemplateLimitsTest, DepthEndsAtTheLimit) {
 // recurse over all of their links.
 TEST_F(TemplateLimitsTest, LongChainsAreTakenDown) {
   for (const std::string source : {
-           "{% set ns = namespace() %}{% for i in range(100000) %}{% set ns.a = namespace(a=ns.a) %}"
+           "{% set ns = namespace() %}{% for i in range(100000) %}{% set ns.a = namespace(a=ns.a) "
+           "%}"
            "{% endfor %}",
            "{% set ns = namespace(f=0) %}{% macro make(p) %}{% macro f() %}{{ p }}{% endmacro %}"
-           "{% set ns.f = f %}{% endmacro %}{% for i in range(50000) %}{% set x = make(ns.f) %}{% endfor %}",
-           "{% set ns = namespace(l=0) %}{% macro make(p) %}{% for x in [1] if x %}{% set ns.l = loop %}"
-           "{% endfor %}{% endmacro %}{% for i in range(50000) %}{% set x = make(ns.l) %}{% endfor %}",
+           "{% set ns.f = f %}{% endmacro %}{% for i in range(50000) %}{% set x = make(ns.f) %}{% "
+           "endfor %}",
+           "{% set ns = namespace(l=0) %}{% macro make(p) %}{% for x in [1] if x %}{% set ns.l = "
+           "loop %}"
+           "{% endfor %}{% endmacro %}{% for i in range(50000) %}{% set x = make(ns.l) %}{% endfor "
+           "%}",
            "{% set ns = namespace(l=0) %}{% for i in range(50000) %}{% for x in [1] %}"
            "{% set y = loop.changed(ns.l) %}{% set ns.l = loop %}{% endfor %}{% endfor %}",
            "{% set ns = namespace(n=1) %}{% set ns.me = ns %}{% set ns.both = [ns, ns] %}",
@@ -288,7 +362,8 @@ TEST_F(TemplateLimitsTest, SourcesBeyondTheBoundsAreRefused) {
       {"powers", "{{ 1" + Repeat("**1", 100000) + " }}", "operators deep"},
       {"or", "{{ 1" + Repeat(" or 1", 100000) + " }}", "operators deep"},
       {"filters", "{{ 1" + Repeat("|e", 100000) + " }}", "operators deep"},
-      {"filters of a block", "{% filter e" + Repeat("|e", 100000) + " %}{% endfilter %}", "operators deep"},
+      {"filters of a block", "{% filter e" + Repeat("|e", 100000) + " %}{% endfilter %}",
+       "operators deep"},
       {"tests", "{{ 1" + Repeat(" is odd()", 100000) + " }}", "operators deep"},
       {"attributes", "{{ a" + Repeat(".a", 100000) + " }}", "operators deep"},
       {"conditions", "{{ 1" + Repeat(" if 1 else 1", 100000) + " }}", "deep"},
@@ -338,8 +413,10 @@ TEST_F(TemplateLimitsTest, LongSourcesAreReadSoon) {
            "{{ " + std::string(1'450'000, '9') + ".5 }}",
            deep_for + Repeat("{{loop}}", 100'000) + Repeat("{% endfor %}", 190),
            deep_for + Repeat("{{a}}", 150'000) + Repeat("{% endfor %}", 190),
-           Repeat("{% macro f() %}", 190) + Repeat("{{a}}", 150'000) + Repeat("{% endmacro %}", 190),
-           Repeat("{% if a %}", 190) + Repeat("{% set a = b %}", 50'000) + Repeat("{% endif %}", 190),
+           Repeat("{% macro f() %}", 190) + Repeat("{{a}}", 150'000) +
+               Repeat("{% endmacro %}", 190),
+           Repeat("{% if a %}", 190) + Repeat("{% set a = b %}", 50'000) +
+               Repeat("{% endif %}", 190),
        }) {
     const double begin = Seconds();
     const absl::Status status = RunTemplate(source, Json::object(), Small());
@@ -351,9 +428,10 @@ TEST_F(TemplateLimitsTest, LongSourcesAreReadSoon) {
 TEST_F(TemplateLimitsTest, MessagesOfErrorsAreShort) {
   for (const char* source :
        {"{{ raise_exception('a' * 10000000) }}", "{{ missing[x] + 1 }}", "{{ {}[x] + 1 }}",
-        "{{ 1|map(x)|list }}", "{{ [1]|map(x)|list }}", "{{ x % 1 }}", "{{ ('{' ~ x ~ '}').format() }}",
-        "{{ ('%(' ~ x ~ ')s') % {} }}", "{{ '{:' ~ x ~ '}' }}{{ ('{:' ~ x ~ '}').format(1) }}",
-        "{{ namespace(**{x: 1}) }}", "{{ namespace({'_' ~ x: 1}) }}", "{{ {x: 1}|tojson|nope }}"}) {
+        "{{ 1|map(x)|list }}", "{{ [1]|map(x)|list }}", "{{ x % 1 }}",
+        "{{ ('{' ~ x ~ '}').format() }}", "{{ ('%(' ~ x ~ ')s') % {} }}",
+        "{{ '{:' ~ x ~ '}' }}{{ ('{:' ~ x ~ '}').format(1) }}", "{{ namespace(**{x: 1}) }}",
+        "{{ namespace({'_' ~ x: 1}) }}", "{{ {x: 1}|tojson|nope }}"}) {
     const absl::Status status = RunTemplate(source, {{"x", std::string(1'000'000, 'x')}});
     EXPECT_FALSE(status.ok()) << source;
     EXPECT_LT(status.message().size(), 2100) << source;
