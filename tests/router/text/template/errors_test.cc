@@ -273,7 +273,7 @@ TEST(TemplateErrorsTest, WhatTheTemplateRaises) {
       "{% for m in messages %}{% if m.role == 'tool' %}\n{{ raise_exception('no ' ~ m.role) }}"
       "{% endif %}{% endfor %}");
   EXPECT_EQ(status.code(), Code::kInvalidArgument);
-  EXPECT_EQ(std::string(status.message()), "chat.jinja:2:20: no tool");
+  EXPECT_EQ(std::string(status.message()), "chat.jinja:2:19: no tool");
   EXPECT_EQ(RaisedMessage(status), "no tool");
   EXPECT_EQ(RaisedMessage(RunTemplate("{{ nope.x }}")), std::nullopt);
 }
