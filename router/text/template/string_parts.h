@@ -34,7 +34,7 @@ absl::StatusOr<std::string> Replace(
 template <typename T>
 absl::Status AddPiece(Runtime& runtime, const T& piece, std::vector<T>* pieces) {
   if (pieces->size() == pieces->capacity()) {
-    const absl::Status status = runtime.CheckRoom(pieces->size() * 3 * sizeof(T));
+    absl::Status status = runtime.CheckRoom(pieces->size() * 3 * sizeof(T));
     if (!status.ok()) return status;
   }
   pieces->push_back(piece);
