@@ -48,6 +48,7 @@ FOLDERS = {
     "tools": ENGINE + PROTO + DEVICES + [
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
+    "tools/train": [],
 }
 
 # What tests may use beside the folder they test and what that one may use.

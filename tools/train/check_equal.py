@@ -17,6 +17,7 @@ import torch
 from transformers.models.qwen3_5_moe import modeling_qwen3_5_moe as theirs
 
 import delta
+import fused
 import model as demo
 import mtp_reference
 import text
@@ -54,6 +55,26 @@ def check_delta_rule(length):
         report("  gradient", "gradients", ((ours - other).abs().max() / (other.abs().max() + 1e-6)).item())
 
 
+def check_fused():
+    """Loss and gradients of the whole model, MTP included, with and without fused.cc."""
+    torch.manual_seed(7)
+    model = demo.DemoModel(demo.Config())
+    ids = torch.randint(0, 700, (3, 70))
+
+    def gradients():
+        hidden = model(ids)
+        loss = model.logits(hidden).logsumexp(-1).square().mean() + model.balance(False)
+        loss = loss + model.logits(model.draft(hidden, ids)).logsumexp(-1).square().mean()
+        return [loss] + list(torch.autograd.grad(loss, list(model.parameters())))
+
+    plain = gradients()
+    fused.use_fused()
+    names = ["loss"] + [name for name, _ in model.named_parameters()]
+    worst = max(zip(((a - b).abs().max() / (b.abs().max() + 1e-6) for a, b in zip(gradients(), plain)), names))
+    fused.library = None
+    report(f"fused passes, worst of all gradients ({worst[1]})", "gradients", worst[0].item())
+
+
 @torch.no_grad()
 def check_model(folder, prompts):
     """Logits and drafts of our module and of transformers on the same folder."""
@@ -88,6 +109,7 @@ def main():
     folder = parser.parse_args().folder
     for length in (1, 5, 64, 65, 150):
         check_delta_rule(length)
+    check_fused()
     generator = torch.Generator().manual_seed(4)
     prompts = [torch.randint(0, 700, (n,), generator=generator).tolist() for n in (2, 33, 64, 200)]
     with tempfile.TemporaryDirectory() as scratch:

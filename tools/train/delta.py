@@ -5,7 +5,6 @@ Networks (2024), section 3.3.
 """
 
 import torch
-import torch.nn.functional as F
 
 CHUNK = 64
 
@@ -24,12 +23,10 @@ def one_chunk(q, k, v, g, beta, state, last):
     Returns (output [b, h, c, 128], the state after the chunk, or None where it is the last)."""
     sums, between = decays(g)
     keys_t = k.transpose(-1, -2)
-    scaled = k * beta.unsqueeze(-1)
-    system = (scaled @ keys_t) * between  # the solver reads below the diagonal alone
-    new = v * beta.unsqueeze(-1)
+    system = (k @ keys_t) * (between * beta.unsqueeze(-1))  # the solver reads below the diagonal alone
     grown = sums.exp().unsqueeze(-1)
-    if state is not None:  # one solve for U - W S
-        new = new - (scaled * grown) @ state
+    new = v if state is None else v - (k * grown) @ state  # one solve for U - W S
+    new = new * beta.unsqueeze(-1)
     new = torch.linalg.solve_triangular(system, new, upper=False, unitriangular=True)
     out = ((q @ keys_t) * between) @ new
     if state is not None:
@@ -51,25 +48,3 @@ def chunked_delta_rule(q, k, v, g, beta, chunk=CHUNK):
                                last=part.stop == length)
         outputs.append(out)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-
-
-def prepare(mixed, conv, heads, dim):
-    """The causal convolution over 4 tokens, SiLU, and the split: mixed [b, t, 3 h dim], conv [3 h dim, 4] -> q, k, v.
-
-    q and k are brought to unit length, q is scaled by dim^-0.5; all are [b, h, t, dim]."""
-    batch, length, channels = mixed.shape
-    padded = F.pad(mixed, (0, 0, conv.shape[1] - 1, 0))
-    total = padded[:, :length] * conv[:, 0]
-    for tap in range(1, conv.shape[1]):
-        total = total + padded[:, tap:tap + length] * conv[:, tap]
-    q, k, v = F.silu(total).view(batch, length, 3, heads, dim).permute(2, 0, 3, 1, 4)
-    unit_q = q * torch.rsqrt(q.square().sum(-1, keepdim=True) + 1e-6) * dim**-0.5
-    unit_k = k * torch.rsqrt(k.square().sum(-1, keepdim=True) + 1e-6)
-    return unit_q, unit_k, v
-
-
-def gated_norm(out, z, weight, eps):
-    """out [b, h, t, d], z [b, t, h d] -> [b, t, h d]: the norm (weight as it is), then silu(z)."""
-    batch, heads, length, dim = out.shape
-    unit = out * torch.rsqrt(out.square().mean(-1, keepdim=True) + eps) * weight
-    return unit.transpose(1, 2).reshape(batch, length, heads * dim) * F.silu(z)

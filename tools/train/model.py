@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import delta
+import fused
 import moe
 
 
@@ -46,7 +47,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        return F.rms_norm(x, x.shape[-1:], 1 + self.weight, self.eps)
+        return fused.rms_norm(x, self.weight, self.eps)
 
 
 def matrix(rows, columns):
@@ -67,11 +68,11 @@ class GatedDeltaNet(nn.Module):
         self.out_proj = matrix(config.hidden_size, width)
 
     def forward(self, x, positions):
-        mixed, z, b, a = F.linear(x, self.in_proj).split(self.sizes, dim=-1)
-        q, k, v = delta.prepare(mixed, self.conv1d, self.heads, self.dim)
+        q, k, v, z, gates = fused.prepare(F.linear(x, self.in_proj), self.conv1d, self.heads, self.dim)
+        b, a = gates.chunk(2, dim=-1)
         g = -self.A_log.exp() * F.softplus(a + self.dt_bias)
         out = delta.chunked_delta_rule(q, k, v, g.transpose(1, 2), b.sigmoid().transpose(1, 2))
-        return F.linear(delta.gated_norm(out, z, self.norm, self.eps), self.out_proj)
+        return F.linear(fused.gated_norm(out, z, self.norm, self.eps), self.out_proj)
 
 
 class Attention(nn.Module):
@@ -130,8 +131,7 @@ class Moe(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         weights, experts, self.balance = moe.route(F.linear(flat, self.gate), self.top)
         routed = moe.Experts.apply(flat, weights, experts, self.gate_up_proj, self.down_proj)
-        gate, up = F.linear(flat, self.shared_gate_up).chunk(2, dim=-1)
-        shared = F.linear(F.silu(gate) * up, self.shared_down)
+        shared = F.linear(fused.swiglu(F.linear(flat, self.shared_gate_up)), self.shared_down)
         return (routed + shared * F.linear(flat, self.shared_expert_gate).sigmoid()).view_as(x)
 
 

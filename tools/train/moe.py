@@ -1,7 +1,8 @@
 """Routed experts with a backward pass of their own: tokens sorted by expert, one matrix product an expert."""
 
 import torch
-import torch.nn.functional as F
+
+import fused
 
 
 class Experts(torch.autograd.Function):
@@ -20,8 +21,7 @@ class Experts(torch.autograd.Function):
         for expert, count in enumerate(counts):
             torch.mm(inputs[begin:begin + count], gate_up[expert].t(), out=hidden[begin:begin + count])
             begin += count
-        gate, up = hidden.chunk(2, dim=-1)
-        active = F.silu(gate) * up
+        active = fused.swiglu_forward(hidden)
         begin = 0
         for expert, count in enumerate(counts):
             torch.mm(active[begin:begin + count], down[expert].t(), out=results[begin:begin + count])
@@ -39,7 +39,7 @@ class Experts(torch.autograd.Function):
         d_weights = torch.empty_like(sorted_weights)
         d_weights[order] = (spread * results).sum(-1)
         d_results = spread * sorted_weights.unsqueeze(-1)
-        d_active, d_hidden = torch.empty_like(active), torch.empty_like(hidden)
+        d_active = torch.empty_like(active)
         d_inputs, d_gate_up, d_down = torch.empty_like(inputs), torch.zeros_like(gate_up), torch.zeros_like(down)
         begin = 0
         for expert, count in enumerate(ctx.counts):
@@ -47,12 +47,7 @@ class Experts(torch.autograd.Function):
             torch.mm(d_results[part], down[expert], out=d_active[part])
             torch.mm(d_results[part].t(), active[part], out=d_down[expert])
             begin += count
-        gate, up = hidden.chunk(2, dim=-1)
-        width = gate.shape[1]
-        sigmoid = torch.sigmoid(gate)
-        swish = gate * sigmoid
-        torch.mul(d_active, swish, out=d_hidden[:, width:])
-        torch.mul(d_active * up, sigmoid + swish * (1 - sigmoid), out=d_hidden[:, :width])
+        d_hidden = fused.swiglu_backward(hidden, d_active)
         begin = 0
         for expert, count in enumerate(ctx.counts):
             part = slice(begin, begin + count)

@@ -1,10 +1,10 @@
 """Trains the demo model: one command, resumable, on CPU cores or a GPU.
 
-    train.py --out DIR --minutes M [--processes N] [--threads N] [--device cpu|cuda] [--resume] [--start-from FOLDER]
+    train.py --out DIR | --resume DIR [--minutes M] [--processes N] [--device cpu|cuda] [--start-from FOLDER]
 
 The learning rate warms up, stays, and falls over the last fifth of the minutes, so that the time may be chosen freely.
-DIR gets checkpoint.pt every few minutes and log.jsonl; with --resume the run goes on where it stopped, its minutes
-counted from its first start. --start-from begins with the weights of a published folder and a fresh optimizer.
+DIR gets checkpoint.pt every few minutes and log.jsonl; with --resume the run goes on from there, its minutes counted
+from its first start. --start-from begins with the weights of a published folder and a fresh optimizer.
 """
 
 import argparse
@@ -18,9 +18,11 @@ import torch.distributed
 import torch.nn.functional as F
 
 import batches
+import fused
 import model as demo
 import tasks
 import text
+import weights
 
 WARM_UP = 60  # steps
 DECAY_SHARE = 0.2  # of the minutes
@@ -35,11 +37,12 @@ LINE_SECONDS = 20
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the checkpoint and the log")
-    parser.add_argument("--minutes", type=float, required=True, help="of the whole run, resumed parts together")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=pathlib.Path, help="folder that gets the checkpoint and the log")
+    where.add_argument("--resume", type=pathlib.Path, help="folder of a run that is to go on")
+    parser.add_argument("--minutes", type=float, default=130, help="of the whole run, resumed parts together")
     parser.add_argument("--start-from", type=pathlib.Path, help="published folder whose weights are the first ones")
-    parser.add_argument("--processes", type=int, default=1, help="of one batch a step each (CPU)")
+    parser.add_argument("--processes", type=int, default=2, help="of one batch a step each (CPU)")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=640, help="of a batch")
@@ -119,14 +122,15 @@ class Run:
         self.args, self.rank = args, rank
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.threads)
+        if args.device == "cpu":
+            fused.use_fused()
         self.conversations = text.Conversations()
-        self.model = demo.DemoModel(demo.Config(vocab_size=demo.Config.vocab_size)).to(args.device)
+        self.model = demo.DemoModel(demo.Config()).to(args.device)
         self.optimizer = torch.optim.AdamW(groups(self.model), lr=args.rate, betas=(0.9, 0.95), fused=True)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.step = self.tokens = 0
         self.elapsed, self.accuracies = 0.0, {}
         if args.start_from:
-            import weights
             weights.read_published(args.start_from, self.model)
         if args.resume:
             self.load()
@@ -259,10 +263,14 @@ def start(rank, args):
 
 def main():
     args = arguments()
-    if args.resume and not (args.out / "checkpoint.pt").exists():
-        sys.exit(f"--resume: {args.out / 'checkpoint.pt'} does not exist; start without --resume")
-    if not args.resume and (args.out / "checkpoint.pt").exists():
-        sys.exit(f"{args.out / 'checkpoint.pt'} exists: go on with --resume or choose another --out")
+    if args.resume:
+        args.out = args.resume
+        if not (args.out / "checkpoint.pt").exists():
+            sys.exit(f"--resume: {args.out / 'checkpoint.pt'} does not exist; start with --out")
+    elif (args.out / "checkpoint.pt").exists():
+        sys.exit(f"{args.out / 'checkpoint.pt'} exists: go on with --resume, or choose another --out")
+    if args.device != "cpu":
+        args.processes = 1
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rendezvous").unlink(missing_ok=True)
     if args.processes == 1:

@@ -103,6 +103,7 @@ def write_tensors(model, folder):
     for index, part in enumerate(shards, 1):
         file = f"model.safetensors-{index:05d}-of-{SHARDS:05d}.safetensors"
         safetensors.torch.save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)
         weight_map |= {name: file for name in part}
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
