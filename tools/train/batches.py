@@ -6,9 +6,12 @@ import torch
 
 import tasks
 
-BASE = {"add": 1.2, "subtract": 1.2, "compare": 0.8, "reverse": 0.8, "sort": 1.0, "spell": 0.8, "weekday": 0.8,
-        "date": 0.8, "recall": 1.2, "yes_no": 0.8, "think": 0.25, "calculator": 0.06, "turns": 0.25}
+BASE = {"add": 1.4, "subtract": 1.4, "compare": 0.8, "reverse": 0.8, "sort": 1.0, "spell": 0.8, "weekday": 1.0,
+        "date": 1.2, "recall": 1.2, "yes_no": 0.8, "think": 0.25, "calculator": 0.06, "turns": 0.25}
 MANY = {"recall": 6, "yes_no": 6, "calculator": 3}  # questions of one conversation
+SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You answer questions.", "Be exact.",
+           "You are a small model. Answer with the result alone."]
+SYSTEM_SHARE = 0.06  # of the conversations that begin with one of these
 POOL = 16  # batches that are drawn together and cut by length
 
 
@@ -28,6 +31,14 @@ def draw_turns(rng, split):
 
 
 def draw_one(rng, weights, split, most_facts):
+    """One conversation of the mixture, some of them with a system message that changes nothing."""
+    drawn = draw_task(rng, weights, split, most_facts)
+    if rng.random() < SYSTEM_SHARE:
+        drawn.messages.insert(0, {"role": "system", "content": rng.choice(SYSTEMS)})
+    return drawn
+
+
+def draw_task(rng, weights, split, most_facts):
     task = rng.choices(list(weights), list(weights.values()))[0]
     if task == "turns":
         return draw_turns(rng, split)
