@@ -6,8 +6,8 @@ import torch
 
 import tasks
 
-BASE = {"add": 1.4, "subtract": 1.4, "compare": 0.8, "reverse": 0.8, "sort": 1.0, "spell": 0.8, "weekday": 1.0,
-        "date": 1.2, "recall": 1.2, "yes_no": 0.8, "think": 0.25, "calculator": 0.06, "turns": 0.25}
+BASE = {"add": 1.4, "subtract": 1.6, "compare": 0.8, "reverse": 0.6, "sort": 1.0, "spell": 0.8, "weekday": 1.0,
+        "date": 0.8, "recall": 0.7, "yes_no": 0.6, "think": 0.15, "calculator": 0.03, "turns": 0.2}
 MANY = {"recall": 6, "yes_no": 6, "calculator": 3}  # questions of one conversation
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You answer questions.", "Be exact.",
            "You are a small model. Answer with the result alone."]

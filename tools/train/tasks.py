@@ -110,7 +110,7 @@ def draw_spell(rng):
 
 
 def draw_weekday(rng):
-    count, day, after = rng.randint(1, 150), rng.randrange(7), rng.random() < 0.5
+    count, day, after = rng.randint(1, 99), rng.randrange(7), rng.random() < 0.5
     answer = DAYS[(day + count if after else day - count) % 7]
     weeks, rest = divmod(count, 7)
     return single(

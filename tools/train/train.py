@@ -30,7 +30,7 @@ LAST_RATE = 0.03  # of the rate
 CLIP = 1.0
 BALANCE_WEIGHT = 0.01
 MTP_WEIGHT = 0.2
-AVERAGE = 0.999  # of the weights, a step
+AVERAGE = 0.998  # of the weights, a step
 SAVE_SECONDS = 180
 LINE_SECONDS = 20
 
@@ -45,7 +45,7 @@ def arguments():
     parser.add_argument("--processes", type=int, default=2, help="of one batch a step each (CPU)")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tokens", type=int, default=640, help="of a batch")
+    parser.add_argument("--tokens", type=int, default=960, help="of a batch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--mtp-from", type=float, default=0.5, help="share of the minutes before the MTP layer trains")
     parser.add_argument("--evaluate-minutes", type=float, default=5)
