@@ -1,7 +1,7 @@
-"""What lies between the matrix products of a layer: one pass each on a CPU (fused.cc), plain torch elsewhere.
+"""What lies between the matrix products of a layer: one pass each on a CPU (fused*.cc), plain torch elsewhere.
 
 Each function has two bodies that check_equal.py compares: the plain one is what it means. `use_fused()` compiles
-fused.cc with the machine's C++ compiler and switches f32 tensors on the CPU to it.
+fused.cc and fused_matrices.cc with the machine's C++ compiler and switches f32 tensors on the CPU to them.
 """
 
 import ctypes
@@ -12,16 +12,18 @@ import tempfile
 import torch
 import torch.nn.functional as F
 
-library = None  # of fused.cc, once use_fused() has been called
+import delta
+
+library = None  # of the C++ files, once use_fused() has been called
 
 
 def use_fused():
     global library
-    source = pathlib.Path(__file__).with_name("fused.cc")
+    sources = [str(pathlib.Path(__file__).with_name(name)) for name in ("fused.cc", "fused_matrices.cc")]
     with tempfile.TemporaryDirectory() as folder:
         target = f"{folder}/fused.so"
         subprocess.run(["c++", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-shared", "-fPIC",
-                        "-std=c++20", str(source), "-o", target, "-lmvec", "-lm"], check=True)
+                        "-std=c++20", *sources, "-o", target, "-lmvec", "-lm"], check=True)
         library = ctypes.CDLL(target)
 
 
@@ -67,7 +69,7 @@ class Prepare(torch.autograd.Function):
         batch, length, stride = proj.shape
         d_proj, d_conv = torch.empty_like(proj), torch.zeros_like(conv)
         d_proj[..., 4 * ctx.heads * ctx.dim:] = d_gates
-        call("PrepareBackward", proj, conv, torch.stack([d_q, d_k, d_v]), d_z.contiguous(), batch, length, ctx.heads,
+        call("PrepareBackward", proj, conv, d_q.contiguous(), d_k.contiguous(), d_v.contiguous(), d_z.contiguous(), batch, length, ctx.heads,
              ctx.dim, stride, d_proj, d_conv)
         return d_proj, d_conv, None, None
 
@@ -178,3 +180,88 @@ class Swiglu(torch.autograd.Function):
 def swiglu(hidden):
     """hidden [n, 2 i] -> silu(gate) * up [n, i]."""
     return Swiglu.apply(hidden)
+
+
+class DeltaRule(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, g, beta):
+        inputs = [value.contiguous() for value in (q, k, v, g, beta)]
+        batch, heads, length, dim = q.shape
+        out, solved = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
+        call("DeltaForward", *inputs, batch * heads, length, dim, out, solved)
+        ctx.save_for_backward(*inputs, solved)
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        *inputs, solved = ctx.saved_tensors
+        batch, heads, length, dim = d_out.shape
+        gradients = [torch.empty_like(value) for value in inputs]
+        call("DeltaBackward", *inputs, solved, d_out.contiguous(), batch * heads, length, dim, *gradients)
+        return tuple(gradients)
+
+
+def delta_rule(q, k, v, g, beta):
+    """q (scaled), k, v [b, h, t, d]; g, beta [b, h, t] -> [b, h, t, d]; see delta.py."""
+    return (DeltaRule.apply if library else delta.chunked_delta_rule)(q, k, v, g, beta)
+
+
+class GatedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries, keys, values, q_weight, k_weight, cos, sin, eps):
+        batch, length, heads, dim = queries.shape
+        dim //= 2
+        kv_heads, half = keys.shape[2], cos.shape[-1]
+        queries, keys, v = queries.contiguous(), keys.contiguous(), values.transpose(1, 2).contiguous()
+        q, k = queries.new_empty(batch, heads, length, dim), torch.empty_like(v)
+        sizes = [half, heads * 2 * dim, 2 * dim]
+        call("NormRotateForward", queries, q_weight, cos, sin, eps, batch, length, heads, dim, *sizes, q)
+        call("NormRotateForward", keys, k_weight, cos, sin, eps, batch, length, kv_heads, dim, half, kv_heads * dim,
+             dim, k)
+        mixed, out = torch.empty_like(q), queries.new_empty(batch, length, heads * dim)
+        weights = q.new_empty(batch, heads, length, (length + 15) // 16 * 16)
+        call("AttentionForward", q, k, v, batch, heads, kv_heads, length, dim, mixed, weights)
+        call("GateForward", mixed, queries[..., dim:], batch, heads, length, dim, *sizes[1:], out)
+        ctx.save_for_backward(queries, keys, q_weight, k_weight, cos, sin, q, k, v, mixed, weights)
+        ctx.eps, ctx.sizes = eps, sizes
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        queries, keys, q_weight, k_weight, cos, sin, q, k, v, mixed, weights = ctx.saved_tensors
+        batch, heads, length, dim = q.shape
+        kv_heads, half = k.shape[1], ctx.sizes[0]
+        d_queries, d_keys, d_mixed, d_q = (torch.empty_like(t) for t in (queries, keys, mixed, q))
+        d_k, d_v, d_q_weight, d_k_weight = (torch.zeros_like(t) for t in (k, v, q_weight, k_weight))
+        call("GateBackward", mixed, queries[..., dim:], d_out.contiguous(), batch, heads, length, dim, *ctx.sizes[1:],
+             d_mixed, d_queries[..., dim:])
+        call("AttentionBackward", q, k, v, weights, d_mixed, batch, heads, kv_heads, length, dim, d_q, d_k, d_v)
+        call("NormRotateBackward", queries, q_weight, cos, sin, d_q, ctx.eps, batch, length, heads, dim, *ctx.sizes,
+             d_queries, d_q_weight)
+        call("NormRotateBackward", keys, k_weight, cos, sin, d_k, ctx.eps, batch, length, kv_heads, dim, half,
+             kv_heads * dim, dim, d_keys, d_k_weight)
+        return d_queries, d_keys, d_v.transpose(1, 2), d_q_weight, d_k_weight, None, None, None
+
+
+def rotate(x, cos, sin):
+    half = cos.shape[-1]
+    first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+def plain_gated_attention(queries, keys, values, q_weight, k_weight, cos, sin, eps):
+    q, gate = queries.chunk(2, dim=-1)
+    q = rotate(plain_rms_norm(q, q_weight, eps), cos.unsqueeze(1), sin.unsqueeze(1))
+    k = rotate(plain_rms_norm(keys, k_weight, eps), cos.unsqueeze(1), sin.unsqueeze(1))
+    q, k, v = (t.transpose(1, 2) for t in (q, k, values))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return (out.transpose(1, 2) * gate.sigmoid()).flatten(2)
+
+
+def gated_attention(queries, keys, values, q_weight, k_weight, cos, sin, eps):
+    """Causal attention of a full layer, between its projections.
+
+    queries [b, t, h, 2 d] (a head's query, then its gate), keys and values [b, t, h_kv, d]; cos, sin [t, rotary / 2]
+    -> [b, t, h d]."""
+    body = GatedAttention.apply if library else plain_gated_attention
+    return body(queries, keys, values, q_weight, k_weight, cos, sin, eps)

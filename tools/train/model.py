@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import delta
 import fused
 import moe
 
@@ -71,7 +70,7 @@ class GatedDeltaNet(nn.Module):
         q, k, v, z, gates = fused.prepare(F.linear(x, self.in_proj), self.conv1d, self.heads, self.dim)
         b, a = gates.chunk(2, dim=-1)
         g = -self.A_log.exp() * F.softplus(a + self.dt_bias)
-        out = delta.chunked_delta_rule(q, k, v, g.transpose(1, 2), b.sigmoid().transpose(1, 2))
+        out = fused.delta_rule(q, k, v, g.transpose(1, 2), b.sigmoid().transpose(1, 2))
         return F.linear(fused.gated_norm(out, z, self.norm, self.eps), self.out_proj)
 
 
@@ -88,28 +87,20 @@ class Attention(nn.Module):
 
     def forward(self, x, positions):
         batch, length, _ = x.shape
-        q, gate = F.linear(x, self.q_proj).view(batch, length, self.config.num_heads, -1).chunk(2, dim=-1)
-        k = F.linear(x, self.k_proj).view(batch, length, self.config.num_kv_heads, -1)
-        v = F.linear(x, self.v_proj).view(batch, length, self.config.num_kv_heads, -1)
-        q, k = rotate(self.q_norm(q), positions), rotate(self.k_norm(k), positions)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return F.linear((out.transpose(1, 2) * gate.sigmoid()).flatten(2), self.o_proj)
+        queries = F.linear(x, self.q_proj).view(batch, length, self.config.num_heads, -1)
+        keys = F.linear(x, self.k_proj).view(batch, length, self.config.num_kv_heads, -1)
+        values = F.linear(x, self.v_proj).view(batch, length, self.config.num_kv_heads, -1)
+        out = fused.gated_attention(queries, keys, values, self.q_norm.weight, self.k_norm.weight, *positions,
+                                    self.config.eps)
+        return F.linear(out, self.o_proj)
 
 
 def rotations(length, config, device):
-    """(cos, sin), each [t, 1, rotary_dim / 2]."""
+    """(cos, sin), each [t, rotary_dim / 2]."""
     half = config.rotary_dim // 2
     frequency = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) * 2 / config.rotary_dim)
-    angle = (torch.arange(length, dtype=torch.float64)[:, None] * frequency).unsqueeze(1)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return angle.cos().float().to(device), angle.sin().float().to(device)
-
-
-def rotate(x, positions):
-    cos, sin = positions
-    half = cos.shape[-1]
-    first, second, rest = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
 class Moe(nn.Module):
