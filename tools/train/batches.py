@@ -7,7 +7,7 @@ import torch
 import tasks
 
 BASE = {"add": 1.4, "subtract": 1.6, "compare": 0.8, "reverse": 0.6, "sort": 1.0, "spell": 0.8, "weekday": 1.0,
-        "date": 0.8, "recall": 0.7, "yes_no": 0.6, "think": 0.15, "calculator": 0.03, "turns": 0.2}
+        "date": 0.8, "recall": 1.0, "yes_no": 1.0, "think": 0.15, "calculator": 0.03, "turns": 0.2}
 MANY = {"recall": 6, "yes_no": 6, "calculator": 3}  # questions of one conversation
 SYSTEMS = ["You are a helpful assistant.", "Answer briefly.", "You answer questions.", "Be exact.",
            "You are a small model. Answer with the result alone."]
@@ -51,7 +51,7 @@ def draw_task(rng, weights, split, most_facts):
 
 
 class Batch:
-    """ids [b, t]; weights [b, t]: what position t's token counts in the loss, 0 where the assistant did not write it."""
+    """ids [b, t]; weights [b, t]: what the token at t counts in the loss, 0 where the assistant did not write it."""
 
     def __init__(self, encoded, pad, device):
         length = max(len(ids) for ids, _ in encoded)

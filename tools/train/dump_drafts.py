@@ -10,8 +10,8 @@ drafts.json, and drafts.f32 with raw little-endian rows of logits:
           "top_ids": [[4] * n], "top_logits": [[4] * n],   n = p + a - 1: row t is the draft of token t + 2, made from
                                                            the final hidden state of t and token t + 1
           "row_positions": [r], "rows_offset": o,          full rows: row j at o + j * V in drafts.f32
-          "chain": [3 ids], "chain_logits": [3] } ] }      drafts one after another behind the prompt and answer[0]: each
-                                                           takes the hidden state and the token of the one before
+          "chain": [3 ids], "chain_logits": [3] } ] }      drafts in a row behind the prompt and answer[0]: each takes the
+                                                           hidden state and the token of the one before
 """
 
 import argparse
@@ -101,7 +101,8 @@ def make(folder):
             entry["rows_offset"] = sum(part.numel() for part in rows)
             entries.append(entry)
             rows.append(block)
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.safetensors"))}
+    files = sorted(folder.glob("*.safetensors"))
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     golden = {"weights": digests, "vocab_size": rows[0].shape[1], "tolerance": TOLERANCE, "questions": entries}
     return golden, torch.cat([block.flatten() for block in rows]).numpy().astype("<f4")
 

@@ -47,7 +47,8 @@ CASES = {
     "reasoning of earlier turns is dropped": {
         "messages": [user("1 + 1 = ?"), assistant("2", reasoning_content="1 + 1 = 2"), user("And now?")]},
     "reasoning of the last turn stays": {
-        "messages": [user("1 + 1 = ?"), assistant("2", reasoning_content=" 1 + 1 = 2 ")], "add_generation_prompt": False},
+        "messages": [user("1 + 1 = ?"), assistant("2", reasoning_content=" 1 + 1 = 2 ")],
+        "add_generation_prompt": False},
     "reasoning inside content": {
         "messages": [user("1 + 1 = ?"), assistant("<think>\none and one\n</think>\n\n2")],
         "add_generation_prompt": False},

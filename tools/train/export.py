@@ -80,7 +80,7 @@ def compare_answers(model, folder, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=pathlib.Path, required=True, help="folder of the training")
-    parser.add_argument("--folder", type=pathlib.Path, default=text.FOLDER, help="published folder, with its text files")
+    parser.add_argument("--folder", type=pathlib.Path, default=text.FOLDER, help="with its text files")
     parser.add_argument("--questions", type=int, default=10, help="a task that both answer")
     args = parser.parse_args()
     model = load_run(args.run)

@@ -69,8 +69,8 @@ class Prepare(torch.autograd.Function):
         batch, length, stride = proj.shape
         d_proj, d_conv = torch.empty_like(proj), torch.zeros_like(conv)
         d_proj[..., 4 * ctx.heads * ctx.dim:] = d_gates
-        call("PrepareBackward", proj, conv, d_q.contiguous(), d_k.contiguous(), d_v.contiguous(), d_z.contiguous(), batch, length, ctx.heads,
-             ctx.dim, stride, d_proj, d_conv)
+        call("PrepareBackward", proj, conv, d_q.contiguous(), d_k.contiguous(), d_v.contiguous(), d_z.contiguous(),
+             batch, length, ctx.heads, ctx.dim, stride, d_proj, d_conv)
         return d_proj, d_conv, None, None
 
 

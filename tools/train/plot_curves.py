@@ -29,7 +29,8 @@ class Panel:
             self.parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="#ddd"/>'
                               f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
         for million in range(0, int(most_x) + 1):
-            self.parts.append(f'<text x="{self.x(million):.1f}" y="{bottom + 16}" text-anchor="middle">{million}</text>')
+            x = self.x(million)
+            self.parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{million}</text>')
         self.parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">million tokens</text>')
 
     def x(self, value):

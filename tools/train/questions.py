@@ -1,4 +1,4 @@
-"""Writes questions of one split as JSON lines: {"id", "task", "messages", "answer"}, and "tools", "thinking" where used.
+"""Writes questions of one split as JSON lines: "id", "task", "messages", "answer", and "tools", "thinking" where used.
 
     questions.py --split heldout --seed S --per-task N [--out FILE]
 

@@ -171,7 +171,7 @@ def draw_yes_no(rng, most_facts=6, most_questions=1):
     questions = []
     for index in rng.sample(range(len(names)), min(len(names), most_questions)):
         name, value = names[index], values[index]
-        asked = value if rng.random() < 0.5 else rng.choice(values if rng.random() < 0.5 else words)
+        asked = value if rng.random() < 0.4 else rng.choice(values if rng.random() < 0.8 else words)
         verdict = "yes" if asked == value else "no"
         questions.append((f"Does {name} {asks} {asked}?", f"{name} {verb} {value}: {verdict}"))
     return Drawn([text], ask_about(text, questions))

@@ -4,12 +4,14 @@
 
 The learning rate warms up, stays, and falls over the last fifth of the minutes, so that the time may be chosen freely.
 DIR gets checkpoint.pt every few minutes and log.jsonl; with --resume the run goes on from there, its minutes counted
-from its first start. --start-from begins with the weights of a published folder and a fresh optimizer.
+from its first start. SIGTERM saves and ends. --start-from begins with the weights of a published folder and a fresh
+optimizer.
 """
 
 import argparse
 import json
 import pathlib
+import signal
 import sys
 import time
 
@@ -119,7 +121,8 @@ class Run:
     """One process of the training. Process 0 evaluates, saves and prints."""
 
     def __init__(self, args, rank):
-        self.args, self.rank = args, rank
+        self.args, self.rank, self.stopped = args, rank, False
+        signal.signal(signal.SIGTERM, self.stop)
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.threads)
         if args.device == "cpu":
@@ -141,6 +144,9 @@ class Run:
             offset += parameter.numel()
         self.stream = batches.Stream(self.conversations, f"{args.seed} {rank} {self.step}", args.tokens, args.device)
         self.stream.follow(self.accuracies)
+
+    def stop(self, *_):
+        self.stopped = True
 
     def load(self):
         saved = torch.load(self.args.out / "checkpoint.pt", map_location=self.args.device, weights_only=True)
@@ -226,13 +232,14 @@ class Run:
         end = 60 * self.args.minutes
         last = time.monotonic()
         saved = evaluated = self.elapsed
+        stopped = 0.0
         line_at, main_sum, mtp_sum, count, line_tokens = self.elapsed, 0.0, 0.0, 0, 0
         while self.elapsed < end:
             share = self.elapsed / end
             rate = rate_at(self.step, share, self.args.rate)
             main, mtp, tokens = self.one_step(share >= self.args.mtp_from, rate)
             now = time.monotonic()
-            seconds, main, mtp, tokens = self.shared([now - last, main, mtp, tokens])
+            seconds, main, mtp, tokens, stopped = self.shared([now - last, main, mtp, tokens, self.stopped])
             last = now
             self.elapsed += seconds / self.args.processes  # the same in all processes
             self.tokens += int(tokens)
@@ -249,7 +256,10 @@ class Run:
                 if self.rank == 0:
                     self.save()
                 saved = self.elapsed
-        self.measure(fixed)
+            if stopped:
+                break
+        if not stopped:
+            self.measure(fixed)
         if self.rank == 0:
             self.save()
 
@@ -276,6 +286,7 @@ def main():
     if args.processes == 1:
         start(0, args)
     else:
+        signal.signal(signal.SIGTERM, lambda *_: None)  # a group's signal is for the processes that compute
         torch.multiprocessing.spawn(start, (args,), nprocs=args.processes)
 
 
