@@ -10,7 +10,7 @@ drafts.json, and drafts.f32 with raw little-endian rows of logits:
           "top_ids": [[4] * n], "top_logits": [[4] * n],   n = p + a - 1: row t is the draft of token t + 2, made from
                                                            the final hidden state of t and token t + 1
           "row_positions": [r], "rows_offset": o,          full rows: row j at o + j * V in drafts.f32
-          "chain": [3 ids], "chain_logits": [3] } ] }      drafts in a row behind the prompt and answer[0]: each takes the
+          "chain": [3 ids], "chain_logits": [3] } ] }      drafts in a row behind prompt and answer[0]: each takes the
                                                            hidden state and the token of the one before
 """
 

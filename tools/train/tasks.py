@@ -111,8 +111,8 @@ def draw_spell(rng):
 
 def draw_weekday(rng):
     count, day, after = rng.randint(1, 99), rng.randrange(7), rng.random() < 0.5
-    answer = DAYS[(day + count if after else day - count) % 7]
     weeks, rest = divmod(count, 7)
+    answer = f"{DAYS[day]} {'+' if after else '-'} {rest} = {DAYS[(day + count if after else day - count) % 7]}"
     return single(
         f"{count} {day} {after}",
         f"Which day is {count} days {'after' if after else 'before'} {DAYS[day]}?",
@@ -173,7 +173,7 @@ def draw_yes_no(rng, most_facts=6, most_questions=1):
         name, value = names[index], values[index]
         asked = value if rng.random() < 0.4 else rng.choice(values if rng.random() < 0.8 else words)
         verdict = "yes" if asked == value else "no"
-        questions.append((f"Does {name} {asks} {asked}?", f"{name} {verb} {value}: {verdict}"))
+        questions.append((f"Does {name} {asks} {asked}?", f"{name} {verb} {value}. {asked}? {verdict}"))
     return Drawn([text], ask_about(text, questions))
 
 
