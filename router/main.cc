@@ -38,19 +38,17 @@ struct RouterFlags {
 
 void AddFlags(CommandLine& line, RouterFlags* flags) {
   flags->server.listen = "127.0.0.1:50051";
-  CLI::App& app = line.app();
-  app.add_option("--world", flags->world, "HOST:PORT of rank 0 of the world")->required();
-  app.add_option("--listen", flags->server.listen,
-                 "HOST:PORT for clients; port 0 takes a free one");
-  app.add_option("--address-file", flags->address_file,
-                 "file that gets HOST:PORT once a world is ready");
-  app.add_option("--default-max-tokens", flags->server.default_max_tokens,
-                 "longest answer where a request says none")
-      ->check(CLI::Range(1u, 1u << 24));
-  app.add_option("--drain-timeout", flags->drain_timeout_s,
-                 "seconds that answers may take after SIGTERM")
-      ->check(CLI::Range(0.0, 86400.0));
-  app.add_option("--log-level", flags->log_level, "debug, info, warn, error or off");
+  line.Add("--world", &flags->world, "HOST:PORT of rank 0 of the world").Required();
+  line.Add("--listen", &flags->server.listen, "HOST:PORT for clients; port 0 takes a free one");
+  line.Add("--address-file", &flags->address_file,
+           "file that gets HOST:PORT once a world is ready");
+  line.Add("--default-max-tokens", &flags->server.default_max_tokens,
+           "longest answer where a request says none")
+      .In(1, 1 << 24);
+  line.Add("--drain-timeout", &flags->drain_timeout_s,
+           "seconds that answers may take after SIGTERM")
+      .In(0, 86400);
+  line.Add("--log-level", &flags->log_level, "debug, info, warn, error or off");
 }
 
 absl::Status CheckAddress(const std::string& flag, const std::string& address, int least_port) {

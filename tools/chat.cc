@@ -6,22 +6,25 @@
 
 #include <atomic>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "deltaserve/v1/inference.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "kernels/base/flags.h"
-#include "proto/error.h"
+#include "kernels/base/status_macros.h"
+#include "nlohmann/json.hpp"
 #include "proto/grpc_server.h"
 #include "proto/grpc_status.h"
+#include "tools/chat_answer_view.h"
 
 namespace deltaserve {
 namespace {
@@ -31,7 +34,11 @@ constexpr int kExitInterrupted = 130;  // as shells say of SIGINT
 
 struct ChatFlags {
   std::string router = "127.0.0.1:50051";
-  std::string prompt;
+  std::optional<std::string> prompt;
+  std::optional<std::string> system;
+  std::string tools;
+  std::optional<std::string> thinking;
+  std::optional<uint32_t> thinking_budget;
   std::optional<uint32_t> max_tokens;
   std::optional<float> temperature;
   std::optional<int32_t> top_k;
@@ -84,118 +91,143 @@ class Interrupts {
   std::thread thread_;
 };
 
-void Show(const absl::Status& status) {
-  const v1::ErrorDetail detail = DetailOf(status);
-  std::fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
-  if (!detail.field().empty()) std::fprintf(stderr, "  field:  %s\n", detail.field().c_str());
-  if (!detail.remedy().empty()) std::fprintf(stderr, "  remedy: %s\n", detail.remedy().c_str());
-}
-
-v1::GenerateRequest MakeRequest(const ChatFlags& flags, const std::string& prompt) {
-  v1::GenerateRequest request;
-  request.set_text(prompt);
-  v1::CallOptions* options = request.mutable_options();
-  options->set_skip_special_tokens(!flags.raw);
+void SetOptions(const ChatFlags& flags, v1::CallOptions* options) {
   v1::SamplingParams* sampling = options->mutable_sampling();
   if (flags.max_tokens) options->mutable_stop()->set_max_tokens(*flags.max_tokens);
   if (flags.temperature) sampling->set_temperature(*flags.temperature);
   if (flags.top_k) sampling->set_top_k(*flags.top_k);
   if (flags.top_p) sampling->set_top_p(*flags.top_p);
   if (flags.seed) sampling->set_seed(*flags.seed);
+}
+
+// The tools of a file: one JSON object, or a list of them.
+absl::Status ReadTools(const std::string& path, v1::ChatRequest* request) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  auto tools = nlohmann::ordered_json::parse(text.str(), nullptr, false);
+  if (tools.is_object()) tools = nlohmann::ordered_json::array({tools});
+  if (!file || !tools.is_array()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tools is ", path,
+                     ": name a file with a JSON list of tools, each {\"type\": "
+                     "\"function\", \"function\": {\"name\": ..., ...}}"));
+  }
+  for (const auto& tool : tools) request->add_tools_json(tool.dump());
+  return absl::OkStatus();
+}
+
+// What every turn begins with.
+absl::StatusOr<v1::ChatRequest> FirstRequest(const ChatFlags& flags) {
+  v1::ChatRequest request;
+  SetOptions(flags, request.mutable_options());
+  if (flags.thinking) {
+    request.set_template_args_json(
+        absl::StrCat("{\"enable_thinking\": ", *flags.thinking == "on" ? "true" : "false", "}"));
+  }
+  if (flags.thinking_budget) request.set_thinking_budget(*flags.thinking_budget);
+  if (!flags.tools.empty()) DS_RETURN_IF_ERROR(ReadTools(flags.tools, &request));
+  if (flags.system) {
+    v1::Message* message = request.add_messages();
+    message->set_role("system");
+    message->add_content()->set_text(*flags.system);
+  }
   return request;
 }
 
-const char* ReasonName(const v1::Finished& finished) {
-  switch (finished.reason()) {
-    case v1::FINISH_REASON_STOP:
-      return finished.match().has_eos_token_id() ? "end of answer" : "stop token";
-    case v1::FINISH_REASON_LENGTH:
-      return "longest answer reached";
-    case v1::FINISH_REASON_CANCELLED:
-      return "aborted";
-    default:
-      return "ended";
-  }
-}
-
-void ShowSummary(const v1::Finished& finished,
-                 absl::Time began,
-                 absl::Time first,
-                 absl::Time last) {
-  const uint32_t tokens = finished.usage().completion_tokens();
-  const double seconds = absl::ToDoubleSeconds(last - first);
-  // The first token's time is the prompt's; the rate is that of the others.
-  const double rate = tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0;
-  std::fprintf(stderr, "[%u tokens, %.1f tokens/s, first after %.2f s; prompt %u tokens; %s]\n",
-               tokens, rate, absl::ToDoubleSeconds(first - began), finished.usage().prompt_tokens(),
-               ReasonName(finished));
-}
-
-void EndLine(const std::string& answer) {
-  if (answer.empty()) return;
-  std::fputs("\n", stdout);
-  std::fflush(stdout);
-}
-
-// Streams the answer to stdout and appends it to `answer`.
-absl::Status Ask(v1::Inference::Stub& stub,
-                 const v1::GenerateRequest& request,
-                 Interrupts& interrupts,
-                 std::string* answer) {
-  grpc::ClientContext context;
-  interrupts.Watch(&context);
-  const absl::Time began = absl::Now();
-  std::optional<absl::Time> first;
-  const auto reader = stub.Generate(&context, request);
-  v1::GenerateEvent event;
-  while (reader->Read(&event)) {
-    if (event.has_delta()) {
-      if (!first) first = absl::Now();
-      std::fputs(event.delta().text().c_str(), stdout);
-      std::fflush(stdout);
-      answer->append(event.delta().text());
-    } else if (event.has_finished()) {
-      const absl::Time last = absl::Now();
-      EndLine(*answer);
-      ShowSummary(event.finished(), began, first.value_or(last), last);
+// Reads one answer into `view`, until its end or Ctrl-C.
+template <typename Event, typename AddDelta>
+absl::Status Read(grpc::ClientReader<Event>& reader, AnswerView& view, const AddDelta& add) {
+  Event event;
+  bool ended = false;
+  while (reader.Read(&event)) {
+    if (event.has_delta()) add(event.delta());
+    if (event.has_finished()) {
+      ended = true;
+      view.End(event.finished());
     }
   }
-  const grpc::Status status = reader->Finish();
+  if (!ended) view.Break();
+  return FromGrpcStatus(reader.Finish());
+}
+
+// One turn: appends the answer to the conversation in `request`, as far as it came.
+absl::Status Ask(v1::Inference::Stub& stub, Interrupts& interrupts, v1::ChatRequest* request) {
+  grpc::ClientContext context;
+  interrupts.Watch(&context);
+  AnswerView view(isatty(STDOUT_FILENO) != 0);
+  const auto reader = stub.Chat(&context, *request);
+  const absl::Status status =
+      Read(*reader, view, [&view](const v1::ChatDelta& delta) { view.Add(delta); });
   interrupts.Watch(nullptr);
-  if (!status.ok()) EndLine(*answer);
-  return FromGrpcStatus(status);
+  *request->add_messages() = view.message();
+  return status;
 }
 
-// What the model's template makes of one turn; the answer follows.
-std::string Turn(const std::string& text) {
-  return absl::StrCat("<|im_start|>user\n", text, "<|im_end|>\n<|im_start|>assistant\n");
+absl::Status AskRaw(v1::Inference::Stub& stub,
+                    Interrupts& interrupts,
+                    const ChatFlags& flags,
+                    const std::string& prompt) {
+  v1::GenerateRequest request;
+  request.set_text(prompt);
+  SetOptions(flags, request.mutable_options());
+  request.mutable_options()->set_skip_special_tokens(false);
+  grpc::ClientContext context;
+  interrupts.Watch(&context);
+  AnswerView view(isatty(STDOUT_FILENO) != 0);
+  const auto reader = stub.Generate(&context, request);
+  const absl::Status status =
+      Read(*reader, view, [&view](const v1::TextDelta& delta) { view.Add(delta.text()); });
+  interrupts.Watch(nullptr);
+  return status;
 }
 
-int AskOnce(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& interrupts) {
-  std::string answer;
-  const std::string prompt = flags.raw ? flags.prompt : Turn(flags.prompt);
-  const absl::Status status = Ask(stub, MakeRequest(flags, prompt), interrupts, &answer);
+void AddUser(const std::string& text, v1::ChatRequest* request) {
+  v1::Message* message = request->add_messages();
+  message->set_role("user");
+  message->add_content()->set_text(text);
+}
+
+int AskOnce(v1::Inference::Stub& stub,
+            const ChatFlags& flags,
+            v1::ChatRequest request,
+            Interrupts& interrupts) {
+  AddUser(*flags.prompt, &request);
+  const absl::Status status =
+      flags.raw ? AskRaw(stub, interrupts, flags, *flags.prompt) : Ask(stub, interrupts, &request);
   if (status.ok()) return kExitOk;
   if (status.code() == absl::StatusCode::kCancelled) return kExitInterrupted;
-  Show(status);
+  ShowError(status);
   return kExitFailed;
 }
 
-int Converse(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& interrupts) {
+int Converse(v1::Inference::Stub& stub,
+             const ChatFlags& flags,
+             const v1::ChatRequest& first,
+             Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) != 0;
-  std::string history;
+  if (terminal) std::fputs("(/new forgets the conversation, Ctrl-D ends)\n", stderr);
+  v1::ChatRequest request = first;
   std::string line;
   while (true) {
     if (terminal) std::fputs("> ", stderr);
     if (!std::getline(std::cin, line)) break;
     if (line.empty()) continue;
-    const std::string prompt = flags.raw ? line : history + Turn(line);
-    std::string answer;
-    const absl::Status status = Ask(stub, MakeRequest(flags, prompt), interrupts, &answer);
-    if (status.ok() || status.code() == absl::StatusCode::kCancelled) {
-      history = absl::StrCat(prompt, answer, "<|im_end|>\n");
-    } else {
-      Show(status);
+    if (line == "/new") {
+      request = first;
+      continue;
+    }
+    if (flags.raw) {
+      const absl::Status status = AskRaw(stub, interrupts, flags, line);
+      if (!status.ok() && status.code() != absl::StatusCode::kCancelled) ShowError(status);
+      continue;
+    }
+    const v1::ChatRequest before = request;
+    AddUser(line, &request);
+    const absl::Status status = Ask(stub, interrupts, &request);
+    if (!status.ok() && status.code() != absl::StatusCode::kCancelled) {
+      ShowError(status);
+      request = before;
     }
   }
   return kExitOk;
@@ -203,25 +235,32 @@ int Converse(v1::Inference::Stub& stub, const ChatFlags& flags, Interrupts& inte
 
 int Main(int argc, char** argv) {
   CommandLine line("chat",
-                   "Sends prompts to a router and streams the answers. Without --prompt each line "
-                   "of input is a turn of one conversation; Ctrl-C cancels an answer.");
+                   "Talks to a model through a router and streams its answers. Without --prompt "
+                   "each line of input is a turn of one conversation; Ctrl-C cancels an answer, "
+                   "and what came of it stays part of the conversation.");
   ChatFlags flags;
-  CLI::App& app = line.app();
-  app.add_option("--router", flags.router, "HOST:PORT of the router");
-  CLI::Option* prompt = app.add_option("--prompt", flags.prompt, "one prompt to answer");
-  app.add_option("--max-tokens", flags.max_tokens, "longest answer, in tokens");
-  app.add_option("--temperature", flags.temperature, "0 is greedy; the model's default if absent");
-  app.add_option("--top-k", flags.top_k, "0 is off; the model's default if absent");
-  app.add_option("--top-p", flags.top_p, "1 is off; the model's default if absent");
-  app.add_option("--seed", flags.seed, "the same seed gives the same answer");
-  app.add_flag("--raw", flags.raw,
-               "send prompts as they are, not as turns of a conversation, and show special tokens");
+  line.Add("--router", &flags.router, "HOST:PORT of the router");
+  line.Add("--prompt", &flags.prompt, "one prompt to answer");
+  line.Add("--system", &flags.system, "what the conversation begins with");
+  line.Add("--tools", &flags.tools, "file of tools that the model may call: a JSON list");
+  line.Add("--thinking", &flags.thinking, "on or off; the template's default if absent")
+      .OneOf({"on", "off"});
+  line.Add("--thinking-budget", &flags.thinking_budget, "most tokens of reasoning");
+  line.Add("--max-tokens", &flags.max_tokens, "longest answer, in tokens");
+  line.Add("--temperature", &flags.temperature, "0 is greedy; the model's default if absent");
+  line.Add("--top-k", &flags.top_k, "0 is off; the model's default if absent");
+  line.Add("--top-p", &flags.top_p, "1 is off; the model's default if absent");
+  line.Add("--seed", &flags.seed, "the same seed gives the same answer");
+  line.Add("--raw", &flags.raw,
+           "send prompts as they are, not as turns of a conversation, and show special tokens");
   if (const auto code = line.Parse(argc, argv)) return *code;
+  const auto first = FirstRequest(flags);
+  if (!first.ok()) return line.Refuse(first.status());
   Interrupts interrupts;
   const auto stub = v1::Inference::NewStub(grpc::CreateCustomChannel(
       flags.router, grpc::InsecureChannelCredentials(), ClientChannelArguments()));
-  return prompt->count() > 0 ? AskOnce(*stub, flags, interrupts)
-                             : Converse(*stub, flags, interrupts);
+  return flags.prompt.has_value() ? AskOnce(*stub, flags, *first, interrupts)
+                                  : Converse(*stub, flags, *first, interrupts);
 }
 
 }  // namespace

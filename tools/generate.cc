@@ -16,6 +16,7 @@
 #include "kernels/base/log.h"
 #include "proto/error.h"
 #include "tools/generate_lines.h"
+#include "tools/json_lines.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/rank.h"
 
@@ -30,20 +31,18 @@ struct GenerateOptions {
   uint64_t seed = 0;
 };
 
-void AddFlags(CLI::App& app, GenerateOptions* options) {
-  AddRankFlags(app, &options->rank);
-  app.add_option("--prompts", options->prompts,
-                 "JSON lines: id, ids or text, max_tokens, logits_at, logprobs, and sampling "
-                 "fields named as in params.proto")
-      ->required();
-  app.add_option("--output", options->output, "File that gets a JSON line a prompt, in order")
-      ->required();
-  app.add_option("--default-max-tokens", options->default_max_tokens,
-                 "Tokens of an answer where a line says none")
-      ->check(CLI::Range(1U, 1U << 30U))
-      ->capture_default_str();
-  app.add_option("--seed", options->seed, "Where a line has no seed, it gets this plus its number")
-      ->capture_default_str();
+void AddFlags(CommandLine& line, GenerateOptions* options) {
+  AddRankFlags(line, &options->rank);
+  line.Add("--prompts", &options->prompts,
+           "JSON lines: id, ids or text, max_tokens, logits_at, logprobs, and sampling "
+           "fields named as in params.proto")
+      .Required();
+  line.Add("--output", &options->output, "File that gets a JSON line a prompt, in order")
+      .Required();
+  line.Add("--default-max-tokens", &options->default_max_tokens,
+           "Tokens of an answer where a line says none")
+      .In(1, 1 << 30);
+  line.Add("--seed", &options->seed, "Where a line has no seed, it gets this plus its number");
 }
 
 class Batch;
@@ -261,7 +260,7 @@ int Main(int argc, char** argv) {
       "generate",
       "Generates for prompts from a file, offline, alone or under mpirun.\n"
       "Example: deltaserve-generate --model DIR --prompts in.jsonl --output out.jsonl");
-  AddFlags(flags.app(), &options);
+  AddFlags(flags, &options);
   const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
   if (const auto code = flags.Parse(argc, argv, number == nullptr || std::string(number) == "0")) {
     return *code;

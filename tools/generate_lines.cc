@@ -8,26 +8,18 @@
 #include "kernels/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "proto/error.h"
-#include "router/service/answer_text.h"
+#include "router/service/answer_parts.h"
 #include "router/service/request_resolver.h"
+#include "tools/json_lines.h"
 #include "worker/service/request_reader.h"
 
 namespace deltaserve {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr char kFields[] =
     "use id, ids or text, max_tokens, logits_at, logprobs, and sampling fields as in params.proto";
-
-absl::StatusOr<json> ParseObject(const std::string& line) {
-  json object = json::parse(line, nullptr, false);
-  if (object.is_discarded() || !object.is_object()) {
-    return InvalidField("line", line.substr(0, 40), "it is not a JSON object",
-                        "write one JSON object a line");
-  }
-  return object;
-}
 
 // One field of the line into the part of CallOptions that has it.
 absl::Status SetField(const std::string& name, const json& value, v1::CallOptions* options) {
@@ -121,34 +113,17 @@ json LogProbJson(const TokenLogProb& logprob) {
           {"top", std::move(top)}};
 }
 
-std::string AnswerString(const ParsedLine& line,
-                         const LineResult& result,
-                         const Tokenizer& tokenizer) {
-  AnswerText answer(tokenizer, line.resolved, true, false);
-  v1::TokenEvent::Tokens tokens;
-  tokens.set_first_index(answer.num_tokens());
-  for (const int32_t id : result.tokens) tokens.add_ids(static_cast<uint32_t>(id));
-  std::string text;
-  if (const auto delta = answer.Add(tokens); delta.ok() && delta->has_value()) {
-    text = (*delta)->text();
-  }
-  if (const auto rest = answer.Finish()) text += rest->text();
-  return text;
-}
-
 }  // namespace
-
-std::string LineId(const std::string& line) {
-  const json object = json::parse(line, nullptr, false);
-  if (object.is_discarded() || !object.is_object() || !object.contains("id")) return "null";
-  return object["id"].dump();
-}
 
 absl::StatusOr<ParsedLine> ReadLine(const std::string& line,
                                     int64_t number,
                                     const LineReader& reader) {
-  DS_ASSIGN_OR_RETURN(const json object, ParseObject(line));
+  DS_ASSIGN_OR_RETURN(const json object, ParseLine(line));
   v1::CallOptions options;
+  if (reader.facts.text->tokenizer == nullptr && object.contains("stop_strings")) {
+    return InvalidField("stop_strings", "given", "the model folder has no tokenizer.json",
+                        "use stop_token_ids");
+  }
   for (const auto& [name, value] : object.items()) {
     if (name == "id" || name == "ids" || name == "text" || name == "logits_at") continue;
     DS_RETURN_IF_ERROR(SetField(name, value, &options));
@@ -159,6 +134,7 @@ absl::StatusOr<ParsedLine> ReadLine(const std::string& line,
                                   .seed = reader.default_seed + static_cast<uint64_t>(number),
                                   .request_id = absl::StrCat("line-", number)};
   ParsedLine parsed;
+  parsed.text = TextOptions(options);
   DS_ASSIGN_OR_RETURN(parsed.resolved, Resolve(options, prompt, reader.facts, defaults));
   DS_ASSIGN_OR_RETURN(parsed.request, ReadRequest(parsed.resolved, reader.info, reader.capacity));
   if (object.contains("logits_at")) {
@@ -172,16 +148,32 @@ std::string WriteLine(const std::string& id,
                       const ParsedLine& line,
                       const LineResult& result,
                       const LineReader& reader) {
-  std::string out = absl::StrCat("{\"id\": ", id, ", \"tokens\": ", json(result.tokens).dump());
-  if (reader.facts.text->tokenizer != nullptr) {
-    const std::string text = AnswerString(line, result, *reader.facts.text->tokenizer);
-    absl::StrAppend(&out, ", \"text\": ", json(text).dump());
+  size_t num_tokens = result.tokens.size();
+  std::string text;
+  bool stopped = result.ended.reason != FinishReason::kLength;
+  const Tokenizer* tokenizer = reader.facts.text->tokenizer.get();
+  if (tokenizer != nullptr) {
+    AnswerText answer(*tokenizer, line.resolved, line.text);
+    answer.Resume(line.resolved);
+    v1::TokenEvent::Tokens tokens;
+    tokens.set_first_index(answer.num_tokens());
+    for (const int32_t one : result.tokens) tokens.add_ids(static_cast<uint32_t>(one));
+    if (const auto part = answer.Add(tokens); part.ok()) {
+      num_tokens = static_cast<size_t>(part->num_tokens);
+      text = part->text + answer.Finish().text;
+    }
+    stopped |= answer.stop_string().has_value();
   }
-  absl::StrAppend(&out, ", \"finish_reason\": ",
-                  result.ended.reason == FinishReason::kLength ? "\"length\"" : "\"stop\"");
+  const std::vector<int32_t> tokens(result.tokens.begin(),
+                                    result.tokens.begin() + static_cast<ptrdiff_t>(num_tokens));
+  std::string out = absl::StrCat("{\"id\": ", id, ", \"tokens\": ", json(tokens).dump());
+  if (tokenizer != nullptr) absl::StrAppend(&out, ", \"text\": ", json(text).dump());
+  absl::StrAppend(&out, ", \"finish_reason\": ", stopped ? "\"stop\"" : "\"length\"");
   if (line.request.logprobs.has_value()) {
     json logprobs = json::array();
-    for (const TokenLogProb& logprob : result.logprobs) logprobs.push_back(LogProbJson(logprob));
+    for (size_t i = 0; i < std::min(num_tokens, result.logprobs.size()); ++i) {
+      logprobs.push_back(LogProbJson(result.logprobs[i]));
+    }
     absl::StrAppend(&out, ", \"logprobs\": ", logprobs.dump());
   }
   if (!line.request.logits_at.empty()) {
@@ -197,16 +189,6 @@ std::string WriteLine(const std::string& id,
     out += "]";
   }
   return out + "}";
-}
-
-std::string WriteErrorLine(const std::string& id, const absl::Status& status) {
-  const v1::ErrorDetail detail = DetailOf(status);
-  const json error = {{"code", v1::ErrorCode_Name(detail.code())},
-                      {"field", detail.field()},
-                      {"message", std::string(status.message())}};
-  return absl::StrCat("{\"id\": ", id,
-                      ", \"error\": ", error.dump(-1, ' ', false, json::error_handler_t::replace),
-                      "}");
 }
 
 }  // namespace deltaserve

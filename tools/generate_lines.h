@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "router/service/answer_text.h"
 #include "router/worlds/world_view.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/request.h"
@@ -30,11 +31,8 @@ struct LineReader {
 struct ParsedLine {
   Request request;
   v1::TokenRequest resolved;
+  AnswerTextOptions text;  // a stop string cuts the answer after the engine has made it
 };
-
-// The "id" of a line, for the line that answers it, also where the rest is bad: as JSON, "null"
-// where there is none.
-std::string LineId(const std::string& line);
 
 // Errors, as proto/error.h makes them: INVALID_FIELD (not JSON, unknown or bad field, as in the
 // router), UNSUPPORTED, CONTEXT_TOO_LONG. `number` counts lines from 1 and names the request.
@@ -55,8 +53,5 @@ std::string WriteLine(const std::string& id,
                       const ParsedLine& line,
                       const LineResult& result,
                       const LineReader& reader);
-
-// {"id", "error": {"code", "field", "message"}}
-std::string WriteErrorLine(const std::string& id, const absl::Status& status);
 
 }  // namespace deltaserve

@@ -13,6 +13,8 @@
 namespace deltaserve {
 namespace {
 
+constexpr char kChatTemplate[] = "chat_template.jinja";
+
 struct Options {
   std::string shape;
   std::string golden;
@@ -24,22 +26,22 @@ struct Options {
   bool list = false;
 };
 
-void AddFlags(CLI::App& app, Options& options) {
+void AddFlags(CommandLine& line, Options& options) {
   std::string names;
   for (const CheckpointShape& shape : AllCheckpointShapes()) {
     if (!shape.golden) absl::StrAppend(&names, names.empty() ? "" : ", ", shape.name);
   }
-  app.add_option("--shape", options.shape, "model to write: " + names);
-  app.add_option("--seed", options.seed, "of the weights of --shape");
-  app.add_option("--golden", options.golden, "golden model to write; --list names them");
-  app.add_option("--output", options.output, "folder to make");
-  app.add_option("--tokenizer", options.tokenizer,
-                 "folder whose tokenizer files are copied; default: the 1,000 token fixture that "
-                 "is built in");
-  app.add_flag("--force", options.force, "replace the checkpoint files of an existing folder");
-  app.add_flag("--list", options.list, "print the names of the golden models");
-  app.add_option("--digest", options.digest,
-                 "print the SHA-256 of this folder: that of `sha256sum *` run in it");
+  line.Add("--shape", &options.shape, "model to write: " + names);
+  line.Add("--seed", &options.seed, "of the weights of --shape");
+  line.Add("--golden", &options.golden, "golden model to write; --list names them");
+  line.Add("--output", &options.output, "folder to make");
+  line.Add("--tokenizer", &options.tokenizer,
+           "folder whose tokenizer files are copied; default: the 1,000 token fixture that "
+           "is built in");
+  line.Add("--force", &options.force, "replace the checkpoint files of an existing folder");
+  line.Add("--list", &options.list, "print the names of the golden models");
+  line.Add("--digest", &options.digest,
+           "print the SHA-256 of this folder: that of `sha256sum *` run in it");
 }
 
 absl::StatusOr<CheckpointShape> ChosenShape(const Options& options) {
@@ -67,6 +69,9 @@ absl::Status Make(const Options& options) {
   std::vector<EmbeddedFile> tokenizer = FixtureTokenizer();
   if (!options.tokenizer.empty()) {
     DS_ASSIGN_OR_RETURN(tokenizer, ReadTokenizerFiles(options.tokenizer));
+  } else if (shape.golden) {
+    // Goldens are compared byte for byte and hold no conversations.
+    std::erase_if(tokenizer, [](const EmbeddedFile& file) { return file.name == kChatTemplate; });
   }
   ThreadPool pool(std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 16));
   return MakeCheckpoint(shape, tokenizer, options.output, options.force, pool);
@@ -94,7 +99,7 @@ int main(int argc, char** argv) {
   deltaserve::Options options;
   deltaserve::CommandLine flags("make_checkpoint",
                                 "Writes a model folder with random weights of a named shape.");
-  deltaserve::AddFlags(flags.app(), options);
+  deltaserve::AddFlags(flags, options);
   if (const auto code = flags.Parse(argc, argv)) return *code;
   const absl::Status status = deltaserve::Run(options);
   return status.ok() ? deltaserve::kExitOk : flags.Refuse(status);

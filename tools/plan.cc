@@ -23,21 +23,19 @@ struct Options {
   bool fingerprint = false;
 };
 
-void AddFlags(CLI::App& app, Options& options) {
-  app.add_option("model", options.model, "model folder, or a config.json")->required();
-  app.add_option("--ranks", options.report.parallel.ranks, "ranks of the world");
-  app.add_option("--moe", options.moe, "how ranks share experts: tp or ep")
-      ->check(CLI::IsMember({"tp", "ep"}));
-  app.add_option("--linear-attention", options.linear_attention,
-                 "Gated DeltaNet heads: sharded or replicated")
-      ->check(CLI::IsMember({"sharded", "replicated"}));
-  AddBytesOption(app, "--kv-memory", &options.report.kv_memory,
-                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
-  app.add_option("--slots", options.report.slots, "sequences that run at once")
-      ->check(CLI::Range(1, 4096));
-  app.add_flag("--json", options.json, "print JSON");
-  app.add_flag("--fingerprint", options.fingerprint,
-               "print only the weights fingerprint of a model folder");
+void AddFlags(CommandLine& line, Options& options) {
+  line.Add("model", &options.model, "model folder, or a config.json").Required();
+  line.Add("--ranks", &options.report.parallel.ranks, "ranks of the world");
+  line.Add("--moe", &options.moe, "how ranks share experts: tp or ep").OneOf({"tp", "ep"});
+  line.Add("--linear-attention", &options.linear_attention,
+           "Gated DeltaNet heads: sharded or replicated")
+      .OneOf({"sharded", "replicated"});
+  line.AddBytes("--kv-memory", &options.report.kv_memory,
+                "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
+  line.Add("--slots", &options.report.slots, "sequences that run at once").In(1, 4096);
+  line.Add("--json", &options.json, "print JSON");
+  line.Add("--fingerprint", &options.fingerprint,
+           "print only the weights fingerprint of a model folder");
 }
 
 absl::StatusOr<std::string> Fingerprint(const Options& options, const ModelConfig& config) {
@@ -69,7 +67,7 @@ int main(int argc, char** argv) {
   deltaserve::CommandLine flags("plan",
                                 "Prints how N ranks would share a model, what each would hold and "
                                 "what a step exchanges, without loading a weight.");
-  deltaserve::AddFlags(flags.app(), options);
+  deltaserve::AddFlags(flags, options);
   if (const auto code = flags.Parse(argc, argv)) return *code;
   deltaserve::InitLogging("warn", "plan");
   const auto answer = deltaserve::Answer(options);

@@ -30,20 +30,18 @@ struct WorkerOptions {
   double drain_timeout_s = 30;
 };
 
-void AddWorkerFlags(CLI::App& app, WorkerOptions* options) {
-  AddRankFlags(app, &options->rank);
-  app.add_option("--listen", options->listen,
-                 "HOST:PORT where rank 0 serves routers; port 0 takes a free one. There is no "
-                 "TLS: an address that others reach is for a closed network")
-      ->capture_default_str();
-  app.add_option("--address-file", options->address_file,
-                 "File that gets HOST:PORT once the world is ready");
-  app.add_option("--model-name", options->model_name,
-                 "What clients name in `model`; default: the folder's name");
-  app.add_option("--drain-timeout", options->drain_timeout_s,
-                 "Seconds that running requests get after SIGTERM to rank 0 or SIGUSR1 to mpirun")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+void AddWorkerFlags(CommandLine& line, WorkerOptions* options) {
+  AddRankFlags(line, &options->rank);
+  line.Add("--listen", &options->listen,
+           "HOST:PORT where rank 0 serves routers; port 0 takes a free one. There is no "
+           "TLS: an address that others reach is for a closed network");
+  line.Add("--address-file", &options->address_file,
+           "File that gets HOST:PORT once the world is ready");
+  line.Add("--model-name", &options->model_name,
+           "What clients name in `model`; default: the folder's name");
+  line.Add("--drain-timeout", &options->drain_timeout_s,
+           "Seconds that running requests get after SIGTERM to rank 0 or SIGUSR1 to mpirun")
+      .In(0);
 }
 
 // This rank's number before MPI is up, so that a bad flag is told once.
@@ -189,7 +187,7 @@ int Main(int argc, char** argv) {
   CommandLine flags("worker",
                     "One rank of a world: start it under mpirun, one process a GPU or NUMA node.\n"
                     "Example: mpirun -n 2 deltaserve-worker --model DIR --listen 127.0.0.1:50052");
-  AddWorkerFlags(flags.app(), &options);
+  AddWorkerFlags(flags, &options);
   if (const auto code = flags.Parse(argc, argv, IsRankZero())) return *code;
   InitLogging(options.rank.log_level, "");
   auto world = MpiWorld::Create(&argc, &argv);

@@ -32,55 +32,40 @@ absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
       absl::StrCat("--load is ", load, "; use checkpoint, or random:SEED with a whole number"));
 }
 
-void AddRankFlags(CLI::App& app, RankOptions* options) {
-  app.add_option("--model", options->model,
-                 "Model folder: config.json, *.safetensors and tokenizer files as published")
-      ->required();
-  app.add_option("--device", options->device, "Where ranks compute: cpu or cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->capture_default_str();
-  app.add_option(
-         "--load", options->load,
-         "checkpoint: read the folder's weights; random:SEED: draw them (needs config.json only)")
-      ->capture_default_str();
-  app.add_option("--moe", options->moe,
-                 "How ranks share experts: tp splits each expert's width, ep whole experts")
-      ->check(CLI::IsMember({"tp", "ep"}))
-      ->capture_default_str();
-  app.add_option("--linear-attention", options->linear_attention,
-                 "Gated DeltaNet heads: sharded over ranks, or replicated on each")
-      ->check(CLI::IsMember({"sharded", "replicated"}))
-      ->capture_default_str();
-  AddBytesOption(app, "--kv-memory", &options->kv_memory,
-                 "Memory of a rank for keys and values, e.g. 512M or 8G (default 1G)");
-  app.add_option("--slots", options->slots, "Sequences that run at once (each holds a state)")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  app.add_option(
-         "--token-budget", options->token_budget,
-         "Most prompt tokens a step (prompts are cut at multiples of 64); 0: from measured speed")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--max-queue", options->max_queue, "Requests that may wait; more are refused")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--max-context", options->max_context,
-                 "Most tokens of prompt and answer together; 0: what model and KV memory allow")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--threads", options->threads,
-                 "Compute threads of a rank; 0: cores divided by the ranks on this host")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  app.add_option("--readers", options->readers, "Threads that read weights")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  app.add_option(
-      "--control-network", options->control_network,
-      "Address or network (10.0.0.0/24) of rank 0's control link; empty: found by itself");
-  app.add_option("--log-level", options->log_level, "debug, info, warn, error or off")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
-      ->capture_default_str();
+void AddRankFlags(CommandLine& line, RankOptions* options) {
+  line.Add("--model", &options->model,
+           "Model folder: config.json, *.safetensors and tokenizer files as published")
+      .Required();
+  line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
+  line.Add(
+      "--load", &options->load,
+      "checkpoint: read the folder's weights; random:SEED: draw them (needs config.json only)");
+  line.Add("--moe", &options->moe,
+           "How ranks share experts: tp splits each expert's width, ep whole experts")
+      .OneOf({"tp", "ep"});
+  line.Add("--linear-attention", &options->linear_attention,
+           "Gated DeltaNet heads: sharded over ranks, or replicated on each")
+      .OneOf({"sharded", "replicated"});
+  line.AddBytes("--kv-memory", &options->kv_memory,
+                "Memory of a rank for keys and values, e.g. 512M or 8G (default 1G)");
+  line.Add("--slots", &options->slots, "Sequences that run at once (each holds a state)")
+      .In(1, 4096);
+  line.Add("--token-budget", &options->token_budget,
+           "Most prompt tokens a step (prompts are cut at multiples of 64); 0: from measured speed")
+      .In(0, 1 << 20);
+  line.Add("--max-queue", &options->max_queue, "Requests that may wait; more are refused")
+      .In(1, 1 << 20);
+  line.Add("--max-context", &options->max_context,
+           "Most tokens of prompt and answer together; 0: what model and KV memory allow")
+      .In(0);
+  line.Add("--threads", &options->threads,
+           "Compute threads of a rank; 0: cores divided by the ranks on this host")
+      .In(0, 1024);
+  line.Add("--readers", &options->readers, "Threads that read weights").In(1, 64);
+  line.Add("--control-network", &options->control_network,
+           "Address or network (10.0.0.0/24) of rank 0's control link; empty: found by itself");
+  line.Add("--log-level", &options->log_level, "debug, info, warn, error or off")
+      .OneOf({"debug", "info", "warn", "error", "off"});
 }
 
 }  // namespace deltaserve

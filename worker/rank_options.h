@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+#include "kernels/base/flags.h"
 #include "worker/checkpoint/shard_plan.h"
 
 namespace deltaserve {
@@ -36,6 +36,6 @@ struct RankOptions {
 };
 
 // Adds the flags above; their help says what each is for.
-void AddRankFlags(CLI::App& app, RankOptions* options);
+void AddRankFlags(CommandLine& line, RankOptions* options);
 
 }  // namespace deltaserve

@@ -1,8 +1,12 @@
 #include "kernels/base/flags.h"
 
+#include <cctype>
 #include <cstdio>
 #include <limits>
+#include <type_traits>
 
+#include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/build_info.h"
 
@@ -31,28 +35,86 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
 
 }  // namespace
 
+Flag& Flag::Required() {
+  option_->required();
+  return *this;
+}
+
+Flag& Flag::In(int64_t low, int64_t high) {
+  const std::string range = high == std::numeric_limits<int64_t>::max()
+                                ? absl::StrCat("at least ", low)
+                                : absl::StrCat("in range ", low, " to ", high);
+  option_->check(
+      [low, high, range](const std::string& text) -> std::string {
+        double value = 0;
+        // What is no number is refused where it is converted.
+        if (!absl::SimpleAtod(text, &value) ||
+            (value >= static_cast<double>(low) && value <= static_cast<double>(high))) {
+          return "";
+        }
+        return absl::StrCat("Value ", text, " not ", range);
+      },
+      range);
+  return *this;
+}
+
+Flag& Flag::OneOf(const std::vector<std::string>& values) {
+  option_->check(CLI::IsMember(values));
+  return *this;
+}
+
 std::string VersionText(const std::string& name) {
   const BuildInfo& info = GetBuildInfo();
   return absl::StrCat("deltaserve-", name, " ", info.version, " (build ", info.build_id, ")");
 }
 
 CommandLine::CommandLine(const std::string& name, const std::string& description)
-    : program_("deltaserve-" + name), app_(description, "deltaserve-" + name) {
-  app_.set_version_flag("--version", VersionText(name));
-  app_.get_formatter()->column_width(36);
-  app_.option_defaults()->always_capture_default();
+    : program_("deltaserve-" + name),
+      app_(std::make_unique<CLI::App>(description, "deltaserve-" + name)) {
+  app_->set_version_flag("--version", VersionText(name));
+  app_->get_formatter()->column_width(36);
+  app_->option_defaults()->always_capture_default();
 }
+
+CommandLine::~CommandLine() = default;
+
+template <typename T>
+Flag CommandLine::Add(const std::string& name, T* value, const std::string& description) {
+  if constexpr (std::is_same_v<T, bool>) {
+    return Flag(app_->add_flag(name, *value, description));
+  } else {
+    return Flag(app_->add_option(name, *value, description));
+  }
+}
+
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type.
+#define DS_INSTANTIATE_ADD(T) \
+  template Flag CommandLine::Add(const std::string&, T*, const std::string&)
+#define DS_INSTANTIATE_ADD_WITH_OPTIONAL(T) \
+  DS_INSTANTIATE_ADD(T);                    \
+  DS_INSTANTIATE_ADD(std::optional<T>)
+DS_INSTANTIATE_ADD(bool);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(std::string);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(int32_t);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(int64_t);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(uint32_t);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(uint64_t);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(float);
+DS_INSTANTIATE_ADD_WITH_OPTIONAL(double);
+#undef DS_INSTANTIATE_ADD_WITH_OPTIONAL
+#undef DS_INSTANTIATE_ADD
+// NOLINTEND(bugprone-macro-parentheses)
 
 std::optional<CommandLine::Ending> CommandLine::Read(int argc, const char* const* argv) {
   try {
-    app_.parse(argc, argv);
+    app_->parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::CallForVersion& version) {
     return Ending{.code = kExitOk, .output = absl::StrCat(version.what(), "\n"), .error = ""};
   } catch (const CLI::Success&) {  // --help, --help-all
-    return Ending{.code = kExitOk, .output = app_.help(), .error = ""};
+    return Ending{.code = kExitOk, .output = app_->help(), .error = ""};
   } catch (const CLI::ParseError& error) {
-    return Ending{.code = kExitUsage, .output = "", .error = Refusal(Describe(app_, error))};
+    return Ending{.code = kExitUsage, .output = "", .error = Refusal(Describe(*app_, error))};
   }
 }
 
@@ -107,22 +169,21 @@ absl::StatusOr<int64_t> ParseBytes(const std::string& text) {
   return value << shift;
 }
 
-CLI::Option* AddBytesOption(CLI::App& app,
-                            const std::string& name,
-                            int64_t* bytes,
-                            const std::string& description) {
-  return app
-      .add_option_function<std::string>(
-          name,
-          [name, bytes](const std::string& text) {
-            const absl::StatusOr<int64_t> parsed = ParseBytes(text);
-            if (!parsed.ok()) {
-              throw CLI::ValidationError(name, std::string(parsed.status().message()));
-            }
-            *bytes = *parsed;
-          },
-          description)
-      ->type_name("BYTES");
+Flag CommandLine::AddBytes(const std::string& name,
+                           int64_t* bytes,
+                           const std::string& description) {
+  CLI::Option* option = app_->add_option_function<std::string>(
+      name,
+      [name, bytes](const std::string& text) {
+        const absl::StatusOr<int64_t> parsed = ParseBytes(text);
+        if (!parsed.ok()) {
+          throw CLI::ValidationError(name, std::string(parsed.status().message()));
+        }
+        *bytes = *parsed;
+      },
+      description);
+  option->type_name("BYTES");
+  return Flag(option);
 }
 
 }  // namespace deltaserve

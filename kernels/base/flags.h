@@ -4,15 +4,23 @@
 // bad flag in one form and end with the same codes.
 //
 //   CommandLine flags("plan", "Prints the partition of a model.");
-//   flags.app().add_option("--ranks", options.ranks, "ranks of the world")->required();
+//   flags.Add("--ranks", &options.ranks, "ranks of the world").Required();
 //   if (const auto code = flags.Parse(argc, argv)) return *code;
 
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
+
+// NOLINTNEXTLINE(readability-identifier-naming): CLI11's own.
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace deltaserve {
 
@@ -20,7 +28,22 @@ namespace deltaserve {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitUsage = 64;  // a flag is wrong
 
-// One binary's command line. Threads: main only. Owner: main.
+// What a flag that was just added takes. Lives as long as its CommandLine.
+class Flag {
+ public:
+  explicit Flag(CLI::Option* option) : option_(option) {}
+
+  Flag& Required();
+  // A number from `low` to `high`.
+  Flag& In(int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
+  Flag& OneOf(const std::vector<std::string>& values);
+
+ private:
+  CLI::Option* option_;
+};
+
+// One binary's command line. Threads: main only. Owner: main. CLI11 does the work; it is kept out
+// of this header because it is slow to compile.
 class CommandLine {
  public:
   // What a command line that ends the program says and with which code.
@@ -33,8 +56,19 @@ class CommandLine {
   // `name` without "deltaserve-"; `description`: what --help says first.
   CommandLine(const std::string& name, const std::string& description);
 
-  // Where the binary adds its flags.
-  CLI::App& app() { return app_; }
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  // Binds `name`, "--flag" or "argument", to `*value`, which must outlive Parse, keeps what it has
+  // where the flag is not given, and is shown as the default by --help. T: bool (a flag without a
+  // value), std::string, int32_t, int64_t, uint32_t, uint64_t, float, double; or std::optional of
+  // one of these except bool.
+  template <typename T>
+  Flag Add(const std::string& name, T* value, const std::string& description);
+
+  // Binds a flag of a number of bytes (ParseBytes).
+  Flag AddBytes(const std::string& name, int64_t* bytes, const std::string& description);
 
   // Fills the variables bound to the flags. nullopt: go on. Otherwise what is said was printed and
   // the value is the exit code: 0 after --help and --version, kExitUsage after a refused flag.
@@ -54,7 +88,7 @@ class CommandLine {
 
  private:
   const std::string program_;
-  CLI::App app_;
+  const std::unique_ptr<CLI::App> app_;
 };
 
 // "deltaserve-NAME 0.1.0 (build ID)"
@@ -63,12 +97,5 @@ std::string VersionText(const std::string& name);
 // A number of bytes: digits, then nothing or one of K, M, G, T (powers of 1024), as in "512M".
 // kInvalidArgument, naming the text, for anything else, for 0 and for what int64 cannot hold.
 absl::StatusOr<int64_t> ParseBytes(const std::string& text);
-
-// Adds a flag of a number of bytes (ParseBytes) to `app`; `*bytes` keeps its value where the flag
-// is not given.
-CLI::Option* AddBytesOption(CLI::App& app,
-                            const std::string& name,
-                            int64_t* bytes,
-                            const std::string& description);
 
 }  // namespace deltaserve

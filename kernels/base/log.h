@@ -6,9 +6,8 @@
 //   LogInfo("loaded {} bytes", n);
 
 #include <string>
-#include <utility>
 
-#include "spdlog/spdlog.h"
+#include "fmt/core.h"
 
 namespace deltaserve {
 
@@ -19,17 +18,23 @@ void InitLogging(const std::string& level, const std::string& prefix);
 // True where `level` is one that InitLogging takes.
 bool IsLogLevel(const std::string& level);
 
+enum class LogLevel { kInfo, kWarning, kError };
+
+// Formats and writes one line. spdlog does the work; it and fmt's formatting are kept out of this
+// header because they are slow to compile.
+void Log(LogLevel level, fmt::string_view format, fmt::format_args arguments);
+
 template <typename... Args>
-void LogInfo(spdlog::format_string_t<Args...> format, Args&&... args) {
-  spdlog::info(format, std::forward<Args>(args)...);
+void LogInfo(fmt::format_string<Args...> format, Args&&... args) {
+  Log(LogLevel::kInfo, format, fmt::make_format_args(args...));
 }
 template <typename... Args>
-void LogWarning(spdlog::format_string_t<Args...> format, Args&&... args) {
-  spdlog::warn(format, std::forward<Args>(args)...);
+void LogWarning(fmt::format_string<Args...> format, Args&&... args) {
+  Log(LogLevel::kWarning, format, fmt::make_format_args(args...));
 }
 template <typename... Args>
-void LogError(spdlog::format_string_t<Args...> format, Args&&... args) {
-  spdlog::error(format, std::forward<Args>(args)...);
+void LogError(fmt::format_string<Args...> format, Args&&... args) {
+  Log(LogLevel::kError, format, fmt::make_format_args(args...));
 }
 
 }  // namespace deltaserve

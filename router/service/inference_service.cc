@@ -10,6 +10,10 @@
 #include "proto/error.h"
 #include "proto/grpc_status.h"
 #include "proto/params_check.h"
+#include "router/service/answer_parts.h"
+#include "router/service/chat_answer.h"
+#include "router/service/chat_request.h"
+#include "router/service/generate_answer.h"
 #include "router/service/request_resolver.h"
 #include "router/text/detokenizer.h"
 
@@ -61,9 +65,9 @@ InferenceService::InferenceService(const RouterServerOptions& options, const Wor
 
 InferenceService::~InferenceService() = default;
 
-std::vector<std::shared_ptr<GenerateStream>> InferenceService::Streams() const {
+std::vector<std::shared_ptr<AnswerStream>> InferenceService::Streams() const {
   absl::MutexLock lock(&mutex_);
-  std::vector<std::shared_ptr<GenerateStream>> streams;
+  std::vector<std::shared_ptr<AnswerStream>> streams;
   for (const auto& [unused, weak] : streams_) {
     if (auto stream = weak.lock()) streams.push_back(std::move(stream));
   }
@@ -93,12 +97,25 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   if (const absl::Status status = Read(*bytes, &request); !status.ok()) {
     return new RefusedStream<grpc::ByteBuffer>(ToGrpcStatus(status, ""));
   }
-  const uint64_t drawn = Draw64();
+  return Stream(context, "gen", std::make_unique<GenerateAnswer>(std::move(request)));
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Chat(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes) {
+  v1::ChatRequest request;
+  if (const absl::Status status = Read(*bytes, &request); !status.ok()) {
+    return new RefusedStream<grpc::ByteBuffer>(ToGrpcStatus(status, ""));
+  }
+  return Stream(context, "chat", std::make_unique<ChatAnswer>(std::move(request)));
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Stream(
+    grpc::CallbackServerContext* context, const char* id_prefix, std::unique_ptr<Answer> answer) {
   ResolverDefaults defaults{.max_tokens = options_.default_max_tokens,
                             .seed = Draw64(),
-                            .request_id = absl::StrFormat("gen-%016x", drawn)};
-  const auto stream = std::make_shared<GenerateStream>(
-      context, std::move(request), std::move(defaults), [this](GenerateStream* over) {
+                            .request_id = absl::StrFormat("%s-%016x", id_prefix, Draw64())};
+  const auto stream = std::make_shared<AnswerStream>(
+      context, std::move(answer), std::move(defaults), [this](AnswerStream* over) {
         absl::MutexLock lock(&mutex_);
         streams_.erase(over);
       });
@@ -115,17 +132,8 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
   return stream.get();
 }
 
-grpc::ServerWriteReactor<v1::ChatEvent>* InferenceService::Chat(
-    grpc::CallbackServerContext* /*context*/, const v1::ChatRequest* request) {
-  return new RefusedStream<v1::ChatEvent>(ToGrpcStatus(
-      UnsupportedField("Chat", "",
-                       "chat templates are not part of this build; render the prompt yourself and "
-                       "call Generate"),
-      request->options().request_id()));
-}
-
-grpc::ServerUnaryReactor* InferenceService::Answer(grpc::CallbackServerContext* context,
-                                                   std::function<absl::Status()> work) {
+grpc::ServerUnaryReactor* InferenceService::Reply(grpc::CallbackServerContext* context,
+                                                  std::function<absl::Status()> work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const bool posted =
       queue_.Post([reactor, work = std::move(work)] { reactor->Finish(ToGrpcStatus(work(), "")); });
@@ -136,7 +144,7 @@ grpc::ServerUnaryReactor* InferenceService::Answer(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const grpc::ByteBuffer* bytes,
                                                      grpc::ByteBuffer* response) {
-  return Answer(context, [this, bytes, response]() -> absl::Status {
+  return Reply(context, [this, bytes, response]() -> absl::Status {
     v1::TokenizeRequest request;
     DS_RETURN_IF_ERROR(Read(*bytes, &request));
     v1::TokenizeResponse tokens;
@@ -148,22 +156,22 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 
 absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
                                            v1::TokenizeResponse* response) const {
-  if (request.has_chat()) {
-    return UnsupportedField("chat", "set", "chat templates are not part of this build; send text");
-  }
   if (request.input_case() == v1::TokenizeRequest::INPUT_NOT_SET) {
-    return InvalidField("input", "absent", "there is nothing to tokenise", "set text");
+    return InvalidField("input", "absent", "there is nothing to tokenise", "set text or chat");
   }
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<const WorldFacts> facts,
                       worlds_->Facts(request.model()));
   const Tokenizer& tokenizer = *facts->text->tokenizer;
-  const absl::StatusOr<std::vector<int32_t>> ids = tokenizer.Encode(request.text());
-  if (!ids.ok()) {
-    return InvalidField("text", absl::StrCat(request.text().size(), " bytes"),
-                        std::string(ids.status().message()), "send text as UTF-8");
+  std::string text = request.text();
+  if (request.has_chat()) {
+    DS_ASSIGN_OR_RETURN(const ChatCall call, ReadChatRequest(request.chat()));
+    DS_ASSIGN_OR_RETURN(text, RenderChat(call, *facts));
+    response->set_rendered(text);
   }
+  DS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                      EncodeField(tokenizer, text, request.has_chat() ? "chat" : "text"));
   response->mutable_tokens();
-  for (const int32_t id : *ids) {
+  for (const int32_t id : ids) {
     response->mutable_tokens()->add_ids(static_cast<uint32_t>(id));
     response->add_pieces(std::string(tokenizer.TokenBytes(id)));
   }
@@ -174,7 +182,7 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  return Answer(context, [this, request, response] { return DetokenizeNow(*request, response); });
+  return Reply(context, [this, request, response] { return DetokenizeNow(*request, response); });
 }
 
 absl::Status InferenceService::DetokenizeNow(const v1::DetokenizeRequest& request,

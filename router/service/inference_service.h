@@ -17,7 +17,7 @@
 #include "absl/time/time.h"
 #include "deltaserve/v1/inference.grpc.pb.h"
 #include "proto/grpc_server.h"
-#include "router/service/generate_stream.h"
+#include "router/service/answer_stream.h"
 #include "router/service/router_server.h"
 #include "router/service/work_queue.h"
 #include "router/worlds/world_registry.h"
@@ -27,7 +27,7 @@ namespace deltaserve {
 // The methods whose requests hold text are raw: what is not UTF-8, gRPC would refuse without saying
 // why.
 using InferenceMethods = v1::Inference::WithRawCallbackMethod_Generate<
-    v1::Inference::WithCallbackMethod_Chat<v1::Inference::WithRawCallbackMethod_Tokenize<
+    v1::Inference::WithRawCallbackMethod_Chat<v1::Inference::WithRawCallbackMethod_Tokenize<
         v1::Inference::WithCallbackMethod_Detokenize<v1::Inference::WithCallbackMethod_ListModels<
             v1::Inference::WithCallbackMethod_Abort<v1::Inference::Service>>>>>>;
 
@@ -44,13 +44,13 @@ class InferenceService final : public InferenceMethods {
 
   // Refuses new requests with DRAINING from now on.
   void BeginDrain();
-  // Waits until no Generate call is left; false where `deadline` came first.
+  // Waits until no answer is under way; false where `deadline` came first.
   bool AwaitIdle(absl::Time deadline);
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request) override;
-  grpc::ServerWriteReactor<v1::ChatEvent>* Chat(grpc::CallbackServerContext* context,
-                                                const v1::ChatRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Chat(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
@@ -65,21 +65,24 @@ class InferenceService final : public InferenceMethods {
                                   v1::AbortResponse* response) override;
 
  private:
+  // Starts `answer`'s stream on a thread of the queue.
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Stream(grpc::CallbackServerContext* context,
+                                                     const char* id_prefix,
+                                                     std::unique_ptr<Answer> answer);
   // Answers a unary call with what `work` returns, on a thread of the queue.
-  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
-                                   std::function<absl::Status()> work);
+  grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context,
+                                  std::function<absl::Status()> work);
   absl::Status TokenizeNow(const v1::TokenizeRequest& request,
                            v1::TokenizeResponse* response) const;
   absl::Status DetokenizeNow(const v1::DetokenizeRequest& request,
                              v1::DetokenizeResponse* response) const;
-  std::vector<std::shared_ptr<GenerateStream>> Streams() const;
+  std::vector<std::shared_ptr<AnswerStream>> Streams() const;
 
   const RouterServerOptions options_;
   const WorldRegistry* const worlds_;
   std::atomic<bool> draining_{false};
   mutable absl::Mutex mutex_;
-  std::unordered_map<GenerateStream*, std::weak_ptr<GenerateStream>> streams_
-      ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<AnswerStream*, std::weak_ptr<AnswerStream>> streams_ ABSL_GUARDED_BY(mutex_);
   WorkQueue queue_;  // ends first: its tasks use all of the above
 };
 

@@ -8,6 +8,7 @@
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
 #include "proto/params_check.h"
+#include "router/text/stop_matcher.h"
 
 namespace deltaserve {
 namespace {
@@ -15,27 +16,12 @@ namespace {
 constexpr size_t kMaxRequestIdBytes = 256;
 constexpr uint32_t kMaxSamples = 16384;
 
-absl::Status CheckStopStrings(const v1::CallOptions& options) {
-  for (int i = 0; i < options.stop_strings_size(); ++i) {
-    if (options.stop_strings(i).empty()) {
-      return OutOfRange(absl::StrCat("stop_strings[", i, "]"), "1 character or more",
-                        "an empty string", "leave it out");
-    }
-  }
-  if (options.stop_strings_size() > 0) {
-    return UnsupportedField("stop_strings", absl::StrCat(options.stop_strings_size(), " strings"),
-                            "stop strings are not part of this version; use stop.stop_token_ids");
-  }
-  if (options.stop_in_reasoning()) {
-    return UnsupportedField("stop_in_reasoning", "true",
-                            "stop strings are not part of this version; leave it out");
-  }
-  if (options.include_stop()) {
-    return UnsupportedField("include_stop", "true",
-                            "the text of what stopped is never part of the answer in this version; "
-                            "leave it out, or set return_token_ids to see its id");
-  }
-  return absl::OkStatus();
+absl::Status CheckStops(const v1::CallOptions& options) {
+  const std::vector<std::string> stop_strings(options.stop_strings().begin(),
+                                              options.stop_strings().end());
+  const auto fault = CheckStopStrings(stop_strings);
+  if (!fault.has_value()) return absl::OkStatus();
+  return OutOfRange(fault->field, fault->range, fault->value, fault->remedy);
 }
 
 absl::Status CheckSamples(const v1::CallOptions& options) {
@@ -124,7 +110,7 @@ absl::Status CheckOptions(const v1::CallOptions& options, int64_t num_tokens) {
   DS_RETURN_IF_ERROR(CheckSampling(options.sampling(), num_tokens));
   DS_RETURN_IF_ERROR(CheckStop(options.stop(), num_tokens));
   DS_RETURN_IF_ERROR(CheckOutput(options.output(), num_tokens));
-  DS_RETURN_IF_ERROR(CheckStopStrings(options));
+  DS_RETURN_IF_ERROR(CheckStops(options));
   DS_RETURN_IF_ERROR(CheckSamples(options));
   DS_RETURN_IF_ERROR(CheckConstraint(options.constraint()));
   DS_RETURN_IF_ERROR(CheckSpeculation(options.speculation()));

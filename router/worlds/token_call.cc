@@ -12,18 +12,29 @@ TokenCall::TokenCall(std::shared_ptr<v1::World::Stub> stub,
                      std::string world,
                      v1::TokenRequest request,
                      absl::Time deadline,
-                     std::shared_ptr<TokenObserver> observer,
-                     std::shared_ptr<std::atomic<uint32_t>> in_flight)
+                     std::shared_ptr<TokenObserver> observer)
     : stub_(std::move(stub)),
       world_(std::move(world)),
       request_(std::move(request)),
-      in_flight_(std::move(in_flight)),
       observer_(std::move(observer)) {
   if (deadline != absl::InfiniteFuture()) context_.set_deadline(absl::ToChronoTime(deadline));
-  in_flight_->fetch_add(1);
 }
 
-TokenCall::~TokenCall() { in_flight_->fetch_sub(1); }
+std::shared_ptr<TokenCall> TokenCall::Make(std::shared_ptr<v1::World::Stub> stub,
+                                           std::string world,
+                                           v1::TokenRequest request,
+                                           absl::Time deadline,
+                                           std::shared_ptr<TokenObserver> observer,
+                                           std::shared_ptr<CallCount> count) {
+  count->Change(1);
+  return std::shared_ptr<TokenCall>(
+      new TokenCall(std::move(stub), std::move(world), std::move(request), deadline,
+                    std::move(observer)),
+      [count = std::move(count)](TokenCall* call) {
+        delete call;
+        count->Change(-1);
+      });
+}
 
 void TokenCall::Start(std::shared_ptr<TokenCall> self) {
   self_ = std::move(self);

@@ -2,7 +2,6 @@
 
 // TokenCall: one Generate stream of a world, read on demand.
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -27,18 +26,43 @@ class TokenObserver {
   virtual void OnEnd(const absl::Status& status) = 0;
 };
 
+// How many TokenCalls there are. Threads: any. Owner: WorldClient and the calls.
+class CallCount {
+ public:
+  uint32_t value() const {
+    absl::MutexLock lock(&mutex_);
+    return value_;
+  }
+  // False where `deadline` came first.
+  bool AwaitNone(absl::Time deadline) const {
+    absl::MutexLock lock(&mutex_);
+    const auto none = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return value_ == 0; };
+    return mutex_.AwaitWithDeadline(absl::Condition(&none), deadline);
+  }
+
+ private:
+  friend class TokenCall;
+  void Change(int by) {
+    absl::MutexLock lock(&mutex_);
+    value_ += static_cast<uint32_t>(by);
+  }
+
+  mutable absl::Mutex mutex_;
+  uint32_t value_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
 // Threads: any; Next and Cancel may come in every state. Owner: itself from Start() to the end,
 // besides whoever holds the shared_ptr.
 class TokenCall : public grpc::ClientReadReactor<v1::TokenEvent> {
  public:
-  // `world`: its address, for messages. `in_flight` counts this call from here until its end.
-  TokenCall(std::shared_ptr<v1::World::Stub> stub,
-            std::string world,
-            v1::TokenRequest request,
-            absl::Time deadline,
-            std::shared_ptr<TokenObserver> observer,
-            std::shared_ptr<std::atomic<uint32_t>> in_flight);
-  ~TokenCall() override;
+  // `world`: its address, for messages. `count` counts this call from here until it is gone, and
+  // with it its hold on the channel.
+  static std::shared_ptr<TokenCall> Make(std::shared_ptr<v1::World::Stub> stub,
+                                         std::string world,
+                                         v1::TokenRequest request,
+                                         absl::Time deadline,
+                                         std::shared_ptr<TokenObserver> observer,
+                                         std::shared_ptr<CallCount> count);
 
   // Sends the request and reads the first event. Once; `self` is this.
   void Start(std::shared_ptr<TokenCall> self);
@@ -50,6 +74,12 @@ class TokenCall : public grpc::ClientReadReactor<v1::TokenEvent> {
   void Cancel();
 
  private:
+  TokenCall(std::shared_ptr<v1::World::Stub> stub,
+            std::string world,
+            v1::TokenRequest request,
+            absl::Time deadline,
+            std::shared_ptr<TokenObserver> observer);
+
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
   absl::Status ToError(const grpc::Status& status) const;
@@ -57,7 +87,6 @@ class TokenCall : public grpc::ClientReadReactor<v1::TokenEvent> {
   const std::shared_ptr<v1::World::Stub> stub_;
   const std::string world_;
   const v1::TokenRequest request_;
-  const std::shared_ptr<std::atomic<uint32_t>> in_flight_;
   std::shared_ptr<TokenObserver> observer_;  // until OnDone
   std::shared_ptr<TokenCall> self_;          // from Start to OnDone
   grpc::ClientContext context_;

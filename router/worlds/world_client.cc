@@ -15,6 +15,8 @@
 namespace deltaserve {
 namespace {
 
+constexpr absl::Duration kCallsPatience = absl::Seconds(5);
+
 std::shared_ptr<v1::World::Stub> MakeStub(const std::string& address) {
   return v1::World::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
                                                       ClientChannelArguments()));
@@ -36,9 +38,7 @@ WorldState ToState(v1::WorldReport::State state) {
 }  // namespace
 
 WorldClient::WorldClient(const WorldClientOptions& options)
-    : options_(options),
-      stub_(MakeStub(options.address)),
-      in_flight_(std::make_shared<std::atomic<uint32_t>>(0)) {
+    : options_(options), stub_(MakeStub(options.address)), calls_(std::make_shared<CallCount>()) {
   {
     absl::MutexLock lock(&mutex_);
     view_.address = options_.address;
@@ -54,12 +54,16 @@ WorldClient::~WorldClient() {
     if (context_ != nullptr) context_->TryCancel();
   }
   thread_.join();
+  if (!calls_->AwaitNone(absl::Now() + kCallsPatience)) {
+    LogError("world {}: {} calls have not ended after {}", options_.address, calls_->value(),
+             absl::FormatDuration(kCallsPatience));
+  }
 }
 
 WorldView WorldClient::View() const {
   absl::MutexLock lock(&mutex_);
   WorldView view = view_;
-  view.in_flight = in_flight_->load();
+  view.in_flight = calls_->value();
   if (view.state == WorldState::kReady && absl::Now() - last_report_ > options_.report_timeout) {
     view.state = WorldState::kLost;
     view.cause = absl::StrCat("no report for ", absl::FormatDuration(options_.report_timeout));
@@ -70,8 +74,8 @@ WorldView WorldClient::View() const {
 std::shared_ptr<TokenCall> WorldClient::NewCall(v1::TokenRequest request,
                                                 absl::Time deadline,
                                                 std::shared_ptr<TokenObserver> observer) {
-  return std::make_shared<TokenCall>(stub_, options_.address, std::move(request), deadline,
-                                     std::move(observer), in_flight_);
+  return TokenCall::Make(stub_, options_.address, std::move(request), deadline, std::move(observer),
+                         calls_);
 }
 
 bool WorldClient::Await(WorldState state, absl::Time deadline) const {

@@ -37,6 +37,8 @@ class WorldClient {
  public:
   // Connects in the background, for as long as it lives.
   explicit WorldClient(const WorldClientOptions& options);
+  // Waits for the calls that are under way, which their owners have cancelled: the last hold on a
+  // channel must not be let go of by one of gRPC's own threads, which would then wait for itself.
   ~WorldClient();
   WorldClient(const WorldClient&) = delete;
   WorldClient& operator=(const WorldClient&) = delete;
@@ -69,7 +71,7 @@ class WorldClient {
 
   const WorldClientOptions options_;
   const std::shared_ptr<v1::World::Stub> stub_;
-  const std::shared_ptr<std::atomic<uint32_t>> in_flight_;
+  const std::shared_ptr<CallCount> calls_;
   mutable absl::Mutex mutex_;
   WorldView view_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_report_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();

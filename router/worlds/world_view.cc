@@ -23,6 +23,7 @@ absl::StatusOr<std::shared_ptr<const ModelText>> ModelText::Make(
   DS_ASSIGN_OR_RETURN(text->defaults,
                       GenerationDefaults::Parse(assets.Bytes(kGenerationConfigFile)));
   DS_ASSIGN_OR_RETURN(text->eos_token_ids, EosTokenIds(*text->tokenizer, text->defaults));
+  text->chat_template = ChatTemplate::Create(assets);
   return text;
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "deltaserve/v1/world.pb.h"
+#include "router/text/chat_template.h"
 #include "router/text/text_assets.h"
 #include "router/text/tokenizer.h"
 
@@ -21,6 +22,9 @@ struct ModelText {
   std::unique_ptr<const Tokenizer> tokenizer;
   GenerationDefaults defaults;
   std::vector<int32_t> eos_token_ids;
+  // A model without a template that works is still served: without conversations.
+  absl::StatusOr<std::unique_ptr<const ChatTemplate>> chat_template =
+      absl::UnknownError("not read");
 
   // `files` as a world served them under `digest`. Errors: DataLoss where their digest is another,
   // else those of the tokenizer and of generation_config.json.

@@ -40,7 +40,8 @@ FOLDERS = {
     "worker/engine": MODELS + ["proto"],
     "worker/service": ENGINE + PROTO,
     "worker": ENGINE + PROTO + DEVICES + ["worker/service"],
-    "router/text": BASE + ["proto"],
+    "router/text/template": BASE,
+    "router/text": BASE + ["proto", "router/text/template"],
     "router/worlds": BASE + PROTO + ["router/text"],
     "router/service": BASE + PROTO + ["router/text", "router/worlds"],
     "router/http": BASE + PROTO + ["router/text", "router/worlds", "router/service"],
@@ -53,7 +54,7 @@ FOLDERS = {
 
 # What tests may use beside the folder they test and what that one may use.
 TEST_EXTRA = ["kernels/reference"]
-TEST_ANY = ["tests/system", "tests/tools"]  # run whole programs, so any folder
+TEST_ANY = ["tests/fuzz", "tests/system", "tests/tools"]  # of any part or of whole programs, so any folder
 
 GRPC_HEADER = re.compile(r"\.grpc\.pb\.h$|^proto/grpc_")
 

@@ -50,6 +50,8 @@ function(deltaserve_test_target target)
     ${target} PRIVATE DELTASERVE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
                       DELTASERVE_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  target_compile_options(${target} PRIVATE ${DELTASERVE_TEST_OPTIONS})
+  target_precompile_headers(${target} REUSE_FROM deltaserve_test_headers)
   if(DELTASERVE_SANITIZE MATCHES thread)
     target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tools/cmake/tsan_abseil.cc)
     target_link_libraries(${target} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})

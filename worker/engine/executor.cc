@@ -198,11 +198,16 @@ absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
   ExecContext context{
       .device = device_, .comm = comm_, .kv = kv_, .state = state_, .arena = arena_};
   model_.Forward(views.batch, context, logits);
+  std::vector<int32_t> forced;
+  for (const ScorePlan::Sampled& sampled : score.sampled) {
+    forced.push_back(slots_->slot(sampled.slot).forced_id());
+  }
   return sampler_->Run({.score = &score,
                         .logits = logits,
                         .params = views.sampled,
                         .sampled_scored = views.sampled_scored,
-                        .logits_scored = views.logits_scored},
+                        .logits_scored = views.logits_scored,
+                        .forced = std::move(forced)},
                        arena_);
 }
 

@@ -24,6 +24,22 @@ struct SamplingSettings {
   uint64_t seed = 0;
 };
 
+// A thinking budget. Where watch_id is not among the first after_tokens generated tokens, the
+// tokens after those are force_ids, whatever the model would choose; then it chooses again. Depends
+// on the tokens alone, so resumed ones count.
+struct ForcedExit {
+  int32_t watch_id = -1;
+  uint32_t after_tokens = 0;
+  std::vector<int32_t> force_ids = {};
+  bool operator==(const ForcedExit&) const = default;
+
+  // The token that must have `index`, or -1. `seen`: watch_id is among the first after_tokens.
+  int32_t IdAt(uint32_t index, bool seen) const {
+    if (seen || index < after_tokens || index - after_tokens >= force_ids.size()) return -1;
+    return force_ids[index - after_tokens];
+  }
+};
+
 struct Request {
   std::string id;
   std::vector<int32_t> prompt;
@@ -34,6 +50,7 @@ struct Request {
   std::vector<int32_t> stop_token_ids;
   std::vector<int32_t> eos_token_ids;
   bool ignore_eos = false;
+  std::optional<ForcedExit> forced_exit;
   std::optional<uint32_t> logprobs;  // alternatives a token, 0..20; absent = none
   // Positions of the prompt whose raw logits are wanted (offline tool only; rank 0 gets whole
   // rows).

@@ -12,6 +12,7 @@ namespace deltaserve {
 namespace {
 
 constexpr uint32_t kMaxLogProbs = 20;
+constexpr size_t kMaxForcedIds = 1024;
 constexpr float kMaxTemperature = 2;
 // Below it logits divided by it may leave the range of f32.
 constexpr float kMinTemperature = 1e-5f;
@@ -24,6 +25,15 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const char* field, int64_
                         absl::StrCat("use ids from 0 to ", num_tokens - 1));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckForcedExit(const ForcedExit& exit, int64_t num_tokens) {
+  DS_RETURN_IF_ERROR(CheckIds({exit.watch_id}, "forced_exit.watch_token_id", num_tokens));
+  if (exit.force_ids.empty() || exit.force_ids.size() > kMaxForcedIds) {
+    return InvalidField("forced_exit.force_token_ids", absl::StrCat(exit.force_ids.size(), " ids"),
+                        "out of range", absl::StrCat("send 1 to ", kMaxForcedIds));
+  }
+  return CheckIds(exit.force_ids, "forced_exit.force_token_ids", num_tokens);
 }
 
 absl::Status CheckSampling(const SamplingSettings& sampling) {
@@ -112,6 +122,9 @@ absl::Status CheckRequest(const Request& request,
   if (request.logprobs.has_value() && *request.logprobs > kMaxLogProbs) {
     return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
                         absl::StrCat("use 0 to ", kMaxLogProbs));
+  }
+  if (request.forced_exit.has_value()) {
+    DS_RETURN_IF_ERROR(CheckForcedExit(*request.forced_exit, capacity.num_tokens));
   }
   DS_RETURN_IF_ERROR(CheckLength(request, capacity));
   return CheckLogits(request, prompt_logits);

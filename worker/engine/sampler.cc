@@ -43,7 +43,12 @@ absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
   return result;
 }
 
-absl::Status Sampler::StoreId(int32_t id, int32_t sampled, StepResult* result) const {
+absl::Status Sampler::StoreId(const Inputs& inputs,
+                              int32_t id,
+                              int32_t sampled,
+                              StepResult* result) const {
+  const int32_t forced = inputs.forced[static_cast<size_t>(sampled)];
+  if (forced >= 0) id = forced;
   if (id < 0 || id >= sizes_.num_tokens) {
     return absl::InternalError(
         absl::StrCat("sampling gave token ", id, " of ", sizes_.num_tokens,
@@ -104,8 +109,8 @@ absl::Status Sampler::RunMerged(const Inputs& inputs, Arena& arena, StepResult* 
   DS_RETURN_IF_ERROR(device_.Synchronize());
   const std::vector<int32_t> ids = Merge(host, rows);
   for (int64_t row = 0; row < rows; ++row) {
-    DS_RETURN_IF_ERROR(
-        StoreId(ids[static_cast<size_t>(row)], score.order[static_cast<size_t>(row)], result));
+    DS_RETURN_IF_ERROR(StoreId(inputs, ids[static_cast<size_t>(row)],
+                               score.order[static_cast<size_t>(row)], result));
   }
   return absl::OkStatus();
 }
@@ -146,7 +151,12 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
   const SampleParams params = Slice(inputs.params, begin, count);
   device_.ops().Sample(
       {.logits = whole, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
-
+  // Log-probabilities are those of the forced ids.
+  for (int64_t row = 0; row < count; ++row) {
+    const int32_t& forced =
+        inputs.forced[static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin + row)])];
+    if (forced >= 0) device_.CopyToDevice(ids.Rows(row, 1), &forced);
+  }
   return TakeLogProbs(inputs, begin, whole, ids, arena, result);
 }
 
@@ -219,7 +229,7 @@ absl::Status Sampler::RunGathered(const Inputs& inputs, Arena& arena, StepResult
   device_.CopyToHost(host.data(), ids);
   DS_RETURN_IF_ERROR(device_.Synchronize());
   for (int64_t row = 0; row < rows; ++row) {
-    DS_RETURN_IF_ERROR(StoreId(host[static_cast<size_t>(row)],
+    DS_RETURN_IF_ERROR(StoreId(inputs, host[static_cast<size_t>(row)],
                                score.order[static_cast<size_t>(first + row)], result));
   }
   return absl::OkStatus();

@@ -37,6 +37,8 @@ class Sampler {
     SampleParams params;        // one entry a sampled row, as ScorePlan::order has them
     TensorView sampled_scored;  // i32 [sampled] in that order: index into the rows of logits
     TensorView logits_scored;   // i32 [logits], the same
+    // The id of each row of ScorePlan::sampled where it is not to be chosen, else -1.
+    std::vector<int32_t> forced;
   };
 
   // Rows that travel together to rank 0.
@@ -69,7 +71,7 @@ class Sampler {
                             TensorView ids,
                             Arena& arena,
                             StepResult* result);
-  absl::Status StoreId(int32_t id, int32_t sampled, StepResult* result) const;
+  absl::Status StoreId(const Inputs& inputs, int32_t id, int32_t sampled, StepResult* result) const;
 
   Device& device_;
   Communicator& comm_;

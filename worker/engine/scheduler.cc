@@ -39,6 +39,15 @@ Scoring ScoringOf(const Request& request) {
   return ScoringOf(request.sampling, request.logprobs.has_value());
 }
 
+// True where the tokens that a resumed request brings rule its forced exit out.
+bool ExitSeen(const Request& request) {
+  if (!request.forced_exit.has_value()) return false;
+  const size_t counted =
+      std::min<size_t>(request.generated.size(), request.forced_exit->after_tokens);
+  const auto end = request.generated.begin() + static_cast<std::ptrdiff_t>(counted);
+  return std::find(request.generated.begin(), end, request.forced_exit->watch_id) != end;
+}
+
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options) : blocks_(options.kv_blocks) {
@@ -176,6 +185,8 @@ void Scheduler::Admit(StepPlan* plan) {
                            .sampling = sequence.request.sampling,
                            .sample_index = sequence.request.sample_index,
                            .num_generated = sequence.num_generated,
+                           .forced_exit = sequence.request.forced_exit.value_or(ForcedExit()),
+                           .exit_seen = ExitSeen(sequence.request),
                            .blocks = sequence.blocks});
     plan->state_ops.push_back({.action = StateAction::kZero, .state = sequence.slot});
     events_.push_back({sequence.ticket, SchedulerEvent::Admitted{}});

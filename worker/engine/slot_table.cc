@@ -80,7 +80,14 @@ absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
               .num_generated = open.num_generated,
               .state = open.state,
               .sample_index = open.sample_index,
-              .sampling = open.sampling};
+              .sampling = open.sampling,
+              .forced_exit = open.forced_exit,
+              .exit_seen = open.exit_seen};
+  for (const int32_t id : open.forced_exit.force_ids) {
+    if (id < 0 || id >= limits_.vocab_rows) {
+      return Misfit(absl::StrCat("forced token ", id, " of ", limits_.vocab_rows));
+    }
+  }
   return Append(open.slot, open.blocks);
 }
 
@@ -168,6 +175,10 @@ void SlotTable::Advance(const StepPlan& plan, std::span<const int32_t> ids) {
   const auto take = [&](Slot& slot) {
     DS_CHECK_LT(next, ids.size());
     slot.last_token = ids[next++];
+    if (slot.num_generated < slot.forced_exit.after_tokens &&
+        slot.last_token == slot.forced_exit.watch_id) {
+      slot.exit_seen = true;
+    }
     ++slot.num_generated;
     history.Add(slot.last_token);
   };
@@ -207,6 +218,10 @@ uint32_t SlotTable::Digest() const {
     crc.Add(slot.sampling.min_p);
     crc.Add(static_cast<uint32_t>(slot.sampling.seed));
     crc.Add(static_cast<uint32_t>(slot.sampling.seed >> 32));
+    crc.Add(slot.forced_exit.watch_id);
+    crc.Add(slot.forced_exit.after_tokens);
+    for (const int32_t id : slot.forced_exit.force_ids) crc.Add(id);
+    crc.Add(slot.exit_seen ? 1u : 0u);
     crc.Add(static_cast<uint32_t>(slot.blocks.size()));
     for (const int32_t block : slot.blocks) crc.Add(block);
   }

@@ -30,7 +30,12 @@ struct Slot {
   int32_t state = 0;
   uint32_t sample_index = 0;
   SamplingSettings sampling = {};
+  ForcedExit forced_exit = {};
+  bool exit_seen = false;
   std::vector<int32_t> blocks = {};
+
+  // The token to be sampled next where a thinking budget fixes it, else -1.
+  int32_t forced_id() const { return forced_exit.IdAt(num_generated, exit_seen); }
 };
 
 // Engine thread. Owner: Executor.

@@ -18,7 +18,8 @@ int64_t StepPlan::num_chunk_rows() const {
 
 bool operator==(const OpenSlot& a, const OpenSlot& b) {
   return a.slot == b.slot && a.state == b.state && a.sample_index == b.sample_index &&
-         a.num_generated == b.num_generated && a.blocks == b.blocks &&
+         a.num_generated == b.num_generated && a.forced_exit == b.forced_exit &&
+         a.exit_seen == b.exit_seen && a.blocks == b.blocks &&
          a.sampling.temperature == b.sampling.temperature && a.sampling.top_p == b.sampling.top_p &&
          a.sampling.top_k == b.sampling.top_k && a.sampling.min_p == b.sampling.min_p &&
          a.sampling.seed == b.sampling.seed;

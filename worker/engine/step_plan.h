@@ -36,6 +36,8 @@ struct OpenSlot {
   SamplingSettings sampling = {};
   uint32_t sample_index = 0;
   uint32_t num_generated = 0;        // of a resumed request, counted by the random counter
+  ForcedExit forced_exit = {};       // no force_ids: none
+  bool exit_seen = false;            // its watch_id is among the resumed tokens that count
   std::vector<int32_t> blocks = {};  // KV block of each 64 positions
 };
 

@@ -10,7 +10,7 @@
 namespace deltaserve {
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 
 class Writer {
  public:
@@ -105,6 +105,10 @@ void Write(const OpenSlot& open, Writer& out) {
   out.U64(open.sampling.seed);
   out.U32(open.sample_index);
   out.U32(open.num_generated);
+  out.I32(open.forced_exit.watch_id);
+  out.U32(open.forced_exit.after_tokens);
+  out.Ints(open.forced_exit.force_ids);
+  out.U8(open.exit_seen ? 1 : 0);
   out.Ints(open.blocks);
 }
 
@@ -119,6 +123,10 @@ OpenSlot ReadOpen(Reader& in) {
   open.sampling.seed = in.U64();
   open.sample_index = in.U32();
   open.num_generated = in.U32();
+  open.forced_exit.watch_id = in.I32();
+  open.forced_exit.after_tokens = in.U32();
+  open.forced_exit.force_ids = in.Ints();
+  open.exit_seen = in.Kind<uint8_t>(0, 1) == 1;
   open.blocks = in.Ints();
   return open;
 }
@@ -197,7 +205,7 @@ absl::StatusOr<StepPlan> ParsePlan(std::span<const uint8_t> bytes) {
   plan.kind = in.Kind(PlanKind::kStep, PlanKind::kStop);
   plan.predicted_ms = in.U32();
   plan.closes = in.Ints();
-  plan.opens.resize(in.Count(44));
+  plan.opens.resize(in.Count(57));
   for (OpenSlot& open : plan.opens) open = ReadOpen(in);
   plan.state_ops.resize(in.Count(5));
   for (StateOp& op : plan.state_ops) {

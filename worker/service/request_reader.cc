@@ -60,11 +60,18 @@ absl::Status CheckFeatures(const v1::TokenRequest& message) {
   DS_RETURN_IF_ERROR(CheckConstraint(message.constraint()));
   DS_RETURN_IF_ERROR(CheckSpeculation(message.speculation()));
   DS_RETURN_IF_ERROR(CheckAdapter(message.adapter()));
-  if (message.has_forced_exit()) {
-    return UnsupportedField("forced_exit", "set",
-                            "thinking budgets are not part of this version; leave it out");
-  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<ForcedExit> ReadForcedExit(const v1::ForcedExit& message, int64_t num_tokens) {
+  google::protobuf::RepeatedField<uint32_t> watched;
+  watched.Add(message.watch_token_id());
+  DS_RETURN_IF_ERROR(CheckTokenIds(watched, "forced_exit.watch_token_id", num_tokens));
+  DS_RETURN_IF_ERROR(
+      CheckTokenIds(message.force_token_ids(), "forced_exit.force_token_ids", num_tokens));
+  return ForcedExit{.watch_id = static_cast<int32_t>(message.watch_token_id()),
+                    .after_tokens = message.after_tokens(),
+                    .force_ids = ToIds(message.force_token_ids())};
 }
 
 absl::StatusOr<SamplingSettings> ReadSampling(const v1::SamplingParams& message,
@@ -116,6 +123,9 @@ absl::StatusOr<Request> ReadRequest(const v1::TokenRequest& message,
   request.eos_token_ids = ToIds(message.eos_token_ids());
   request.ignore_eos = message.stop().ignore_eos();
   if (message.output().has_logprobs()) request.logprobs = message.output().logprobs();
+  if (message.has_forced_exit()) {
+    DS_ASSIGN_OR_RETURN(request.forced_exit, ReadForcedExit(message.forced_exit(), num_tokens));
+  }
   request.priority = message.priority();
   return request;
 }

@@ -20,11 +20,9 @@ using testing::StartsWith;
 class FlagsTest : public testing::Test {
  protected:
   FlagsTest() : flags_("plan", "Prints the partition of a model.") {
-    flags_.app().add_option("--ranks", ranks_, "ranks of the world")->check(CLI::Range(1, 64));
-    flags_.app()
-        .add_option("--moe", moe_, "how experts are cut")
-        ->check(CLI::IsMember({"tp", "ep"}));
-    AddBytesOption(flags_.app(), "--kv-memory", &kv_memory_, "bytes of the KV pool");
+    flags_.Add("--ranks", &ranks_, "ranks of the world").In(1, 64);
+    flags_.Add("--moe", &moe_, "how experts are cut").OneOf({"tp", "ep"});
+    flags_.AddBytes("--kv-memory", &kv_memory_, "bytes of the KV pool");
   }
 
   std::optional<CommandLine::Ending> Read(std::vector<const char*> arguments) {
@@ -95,7 +93,7 @@ TEST_F(FlagsTest, RefusesWithFlagValueAndRemedy) {
 
 TEST_F(FlagsTest, RefusesAMissingRequiredFlagByName) {
   std::string model;
-  flags_.app().add_option("--model", model, "folder of the checkpoint")->required();
+  flags_.Add("--model", &model, "folder of the checkpoint").Required();
   const auto ending = Read({});
   ASSERT_TRUE(ending.has_value());
   EXPECT_EQ(

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -12,8 +13,9 @@
 namespace deltaserve {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+constexpr char kLlama[] = "\xf0\x9f\xa6\x99";
 
 class AnswerTextTest : public testing::Test {
  protected:
@@ -25,68 +27,91 @@ class AnswerTextTest : public testing::Test {
   }
   int32_t End() const { return *tokenizer_->TokenId("<|im_end|>"); }
 
+  AnswerText Make(const AnswerTextOptions& options = {}) {
+    return AnswerText(*tokenizer_, request_, options);
+  }
+  AnswerText::Part Add(AnswerText& answer, const std::vector<int32_t>& ids) {
+    const auto part = answer.Add(Step(answer.num_tokens(), ids));
+    EXPECT_TRUE(part.ok()) << part.status();
+    return part.value_or(AnswerText::Part());
+  }
+  std::vector<int32_t> Ids(const std::string& text) const { return *tokenizer_->Encode(text); }
+
+  // Everything that `text`, a token a step, becomes.
+  struct Whole {
+    std::string reasoning, text;
+    uint32_t num_tokens = 0, num_reasoning = 0;
+    std::optional<std::string> stop_string;
+  };
+  Whole All(const std::string& text, const AnswerTextOptions& options) {
+    AnswerText answer = Make(options);
+    Whole whole;
+    const auto take = [&whole](const AnswerText::Part& part) {
+      whole.reasoning += part.reasoning;
+      whole.text += part.text;
+    };
+    for (const int32_t id : Ids(text)) {
+      take(Add(answer, {id}));
+      if (answer.stop_string().has_value()) break;
+    }
+    take(answer.Finish());
+    whole.num_tokens = answer.num_tokens();
+    whole.num_reasoning = answer.num_reasoning_tokens();
+    whole.stop_string = answer.stop_string();
+    return whole;
+  }
+
   const std::unique_ptr<Tokenizer> tokenizer_ = FixtureTokenizer();
   v1::TokenRequest request_;
 };
 
 TEST_F(AnswerTextTest, ACharacterOfSeveralTokensComesWhole) {
-  const std::string text = "a\xf0\x9f\xa6\x99z";  // a llama between letters
-  const std::vector<int32_t> ids = *tokenizer_->Encode(text);
+  const std::vector<int32_t> ids = Ids(std::string("a") + kLlama + "z");
   ASSERT_GE(ids.size(), 5u);
-  AnswerText answer(*tokenizer_, request_, true, false);
+  AnswerText answer = Make();
   std::string joined;
   for (size_t i = 0; i < ids.size(); ++i) {
-    const auto delta = answer.Add(Step(static_cast<uint32_t>(i), {ids[i]}));
-    ASSERT_TRUE(delta.ok());
-    if (!delta->has_value()) continue;  // bytes of a character that is not whole yet
-    EXPECT_EQ((*delta)->first_index(), i);
-    EXPECT_TRUE((*delta)->text() == "a" || (*delta)->text() == "\xf0\x9f\xa6\x99" ||
-                (*delta)->text() == "z");
-    joined += (*delta)->text();
+    const AnswerText::Part part = Add(answer, {ids[i]});
+    EXPECT_EQ(part.first_index, i);
+    EXPECT_EQ(part.num_tokens, 1);
+    EXPECT_TRUE(part.text.empty() || part.text == "a" || part.text == kLlama || part.text == "z");
+    joined += part.text;
   }
-  EXPECT_EQ(joined, text);
-  EXPECT_FALSE(answer.Finish().has_value());
+  EXPECT_EQ(joined, std::string("a") + kLlama + "z");
+  EXPECT_EQ(answer.Finish().text, "");
 }
 
 TEST_F(AnswerTextTest, AnUnfinishedCharacterEndsAsAReplacement) {
-  const std::vector<int32_t> ids = *tokenizer_->Encode("\xf0\x9f\xa6\x99");
-  AnswerText answer(*tokenizer_, request_, true, false);
-  const auto delta = answer.Add(Step(0, {ids[0]}));
-  ASSERT_TRUE(delta.ok());
-  EXPECT_FALSE(delta->has_value());
-  const auto rest = answer.Finish();
-  ASSERT_TRUE(rest.has_value());
-  EXPECT_EQ(rest->text(), "\xef\xbf\xbd");
-  EXPECT_EQ(rest->first_index(), 1u);
+  AnswerText answer = Make();
+  EXPECT_EQ(Add(answer, {Ids(kLlama)[0]}).text, "");
+  const AnswerText::Part rest = answer.Finish();
+  EXPECT_EQ(rest.text, "\xef\xbf\xbd");
+  EXPECT_EQ(rest.first_index, 1u);
 }
 
-TEST_F(AnswerTextTest, WhatEndsTheAnswerHasNoTextEvenWhereSpecialTokensAreShown) {
-  const std::vector<int32_t> ids = *tokenizer_->Encode("ab");
+TEST_F(AnswerTextTest, WhatEndsTheAnswerHasTextOnlyWhereIncludeStopAsksForIt) {
+  const std::vector<int32_t> ids = Ids("ab");
   request_.add_eos_token_ids(static_cast<uint32_t>(End()));
   request_.mutable_stop()->add_stop_token_ids(static_cast<uint32_t>(ids.back()));
-  AnswerText answer(*tokenizer_, request_, /*skip_special_tokens=*/false, true);
-  const auto eos = answer.Add(Step(0, {End()}));
-  ASSERT_TRUE(eos.ok() && eos->has_value());
-  EXPECT_EQ((*eos)->text(), "");
-  EXPECT_THAT((*eos)->tokens().ids(), ElementsAre(End()));  // its id is there for who asked
-  const auto stop = answer.Add(Step(1, {ids.back()}));
-  ASSERT_TRUE(stop.ok() && stop->has_value());
-  EXPECT_EQ((*stop)->text(), "");
+  AnswerText answer = Make({.skip_special_tokens = false});
+  EXPECT_EQ(Add(answer, {End()}).text, "");
+  EXPECT_EQ(Add(answer, {ids.back()}).text, "");
+  AnswerText including = Make({.skip_special_tokens = false, .include_stop = true});
+  EXPECT_EQ(Add(including, {End()}).text, "<|im_end|>");
+  EXPECT_NE(Add(including, {ids.back()}).text, "");
 }
 
 TEST_F(AnswerTextTest, AnIgnoredEosIsATokenLikeOthers) {
   request_.add_eos_token_ids(static_cast<uint32_t>(End()));
   request_.mutable_stop()->set_ignore_eos(true);
-  AnswerText answer(*tokenizer_, request_, /*skip_special_tokens=*/false, false);
-  const auto delta = answer.Add(Step(0, {End()}));
-  ASSERT_TRUE(delta.ok() && delta->has_value());
-  EXPECT_EQ((*delta)->text(), "<|im_end|>");
-  AnswerText skipping(*tokenizer_, request_, /*skip_special_tokens=*/true, false);
-  EXPECT_FALSE(skipping.Add(Step(0, {End()}))->has_value());
+  AnswerText answer = Make({.skip_special_tokens = false});
+  EXPECT_EQ(Add(answer, {End()}).text, "<|im_end|>");
+  AnswerText skipping = Make();
+  EXPECT_EQ(Add(skipping, {End()}).text, "");
 }
 
 TEST_F(AnswerTextTest, TokensThatAreMissingOrComeTwiceAreAnError) {
-  AnswerText answer(*tokenizer_, request_, true, true);
+  AnswerText answer = Make();
   ASSERT_TRUE(answer.Add(Step(0, {1, 2})).ok());
   const absl::Status gap = answer.Add(Step(3, {1})).status();
   EXPECT_EQ(DetailOf(gap).code(), v1::ERROR_CODE_INTERNAL);
@@ -95,27 +120,70 @@ TEST_F(AnswerTextTest, TokensThatAreMissingOrComeTwiceAreAnError) {
 }
 
 TEST_F(AnswerTextTest, AContinuationGoesOnWithinACharacterAndSendsNothingTwice) {
-  const std::vector<int32_t> ids = *tokenizer_->Encode("a\xf0\x9f\xa6\x99");
+  const std::vector<int32_t> ids = Ids(std::string("a") + kLlama);
   for (size_t i = 0; i + 1 < ids.size(); ++i) {
     request_.add_generated_ids(static_cast<uint32_t>(ids[i]));
   }
-  AnswerText answer(*tokenizer_, request_, true, true);
+  AnswerText answer = Make();
+  EXPECT_EQ(answer.Resume(request_).text, "a");
   EXPECT_EQ(answer.num_tokens(), ids.size() - 1);
-  const auto delta = answer.Add(Step(static_cast<uint32_t>(ids.size() - 1), {ids.back()}));
-  ASSERT_TRUE(delta.ok() && delta->has_value());
-  EXPECT_EQ((*delta)->text(), "\xf0\x9f\xa6\x99");
-  EXPECT_EQ((*delta)->first_index(), ids.size() - 1);
+  const AnswerText::Part part = Add(answer, {ids.back()});
+  EXPECT_EQ(part.text, kLlama);
+  EXPECT_EQ(part.first_index, ids.size() - 1);
 }
 
-TEST_F(AnswerTextTest, ScoresTravelWithTheirTokens) {
-  AnswerText answer(*tokenizer_, request_, true, false);
-  v1::TokenEvent::Tokens step = Step(0, {End()});
-  step.add_logprobs()->set_logprob(-1.5F);
-  const auto delta = answer.Add(step);
-  ASSERT_TRUE(delta.ok() && delta->has_value());
-  ASSERT_EQ((*delta)->logprobs_size(), 1);
-  EXPECT_EQ((*delta)->logprobs(0).logprob(), -1.5F);
-  EXPECT_FALSE((*delta)->has_tokens());
+TEST_F(AnswerTextTest, AStopStringEndsTheTextWhereverTokensMeet) {
+  const AnswerTextOptions options{.stop_strings = {"never", "wor"}};
+  const Whole whole = All("hello world and more", options);
+  EXPECT_EQ(whole.text, "hello ");
+  EXPECT_EQ(whole.stop_string, "wor");
+  EXPECT_LT(whole.num_tokens, Ids("hello world and more").size());
+  AnswerTextOptions including = options;
+  including.include_stop = true;
+  EXPECT_EQ(All("hello world and more", including).text, "hello wor");
+  EXPECT_EQ(All("hello wo", options).text, "hello wo");  // held back, then let go
+  EXPECT_EQ(All("hello wo", options).stop_string, std::nullopt);
+}
+
+// Speculation and chunks bring many tokens a step: those after the stop string do not count.
+TEST_F(AnswerTextTest, TokensOfTheStepAfterAStopStringAreDropped) {
+  const std::vector<int32_t> ids = Ids("hello world and more");
+  AnswerText answer = Make({.stop_strings = {"world"}});
+  const AnswerText::Part part = Add(answer, ids);
+  EXPECT_EQ(part.text, "hello ");
+  EXPECT_LT(part.num_tokens, static_cast<int>(ids.size()));
+  EXPECT_EQ(answer.num_tokens(), static_cast<uint32_t>(part.num_tokens));
+  EXPECT_EQ(Add(answer, {1}).num_tokens, 0);
+  EXPECT_EQ(answer.Finish().text, "");
+}
+
+TEST_F(AnswerTextTest, ReasoningIsToldApartAndItsTokensCounted) {
+  const std::string text = "I see END\n</think>\n\nhello";
+  const Whole whole = All(text, {.splits_reasoning = true, .starts_in_reasoning = true});
+  EXPECT_EQ(whole.reasoning, "I see END");
+  EXPECT_EQ(whole.text, "hello");
+  EXPECT_EQ(whole.num_reasoning, Ids("I see END\n</think>").size());
+  EXPECT_EQ(All("hello", {.splits_reasoning = true}).num_reasoning, 0u);
+}
+
+// lm-eval and others send stop strings that stand in every chain of thought.
+TEST_F(AnswerTextTest, StopStringsSleepInsideOfReasoningUnlessAsked) {
+  const std::string text = "I see END\n</think>\n\nhello END more";
+  for (const bool splits : {true, false}) {
+    AnswerTextOptions options{
+        .stop_strings = {"END"}, .splits_reasoning = splits, .starts_in_reasoning = true};
+    Whole whole = All(text, options);
+    EXPECT_EQ(whole.text, splits ? "hello " : "I see END\n</think>\n\nhello ");
+    EXPECT_EQ(whole.stop_string, "END");
+    options.stop_in_reasoning = true;
+    whole = All(text, options);
+    EXPECT_EQ(splits ? whole.reasoning : whole.text, "I see ");
+    EXPECT_EQ(splits ? whole.text : whole.reasoning, "");
+    EXPECT_EQ(whole.stop_string, "END");
+  }
+  // Without a tag that opens it in the prompt, generated text opens it itself.
+  EXPECT_EQ(All("<think>END</think>so END", {.stop_strings = {"END"}}).text,
+            "<think>END</think>so ");
 }
 
 }  // namespace

@@ -200,9 +200,15 @@ std::vector<Refusal> Refusals() {
          for (int i = 0; i < 129; ++i) o.mutable_output()->add_logprob_token_ids(1);
        }},
       {"stop_strings[0]", "got an empty string", bad, [](O& o) { o.add_stop_strings(""); }},
-      {"stop_strings", "use stop.stop_token_ids", none, [](O& o) { o.add_stop_strings("END"); }},
-      {"stop_in_reasoning", "leave it out", none, [](O& o) { o.set_stop_in_reasoning(true); }},
-      {"include_stop", "return_token_ids", none, [](O& o) { o.set_include_stop(true); }},
+      {"stop_strings", "got 17", bad,
+       [](O& o) {
+         for (int i = 0; i < 17; ++i) o.add_stop_strings("x");
+       }},
+      {"stop_strings[1]", "1024", bad,
+       [](O& o) {
+         o.add_stop_strings("x");
+         o.add_stop_strings(std::string(1025, 'x'));
+       }},
       {"n", "n must be in [1, 16384], got 0", bad, [](O& o) { o.set_n(0); }},
       {"n", "n is not supported", none, [](O& o) { o.set_n(2); }},
       {"constraint.json_schema", "leave constraint out", none,
@@ -232,8 +238,6 @@ TEST(RequestResolverTest, RefusesEachBadFieldByItsName) {
 TEST(RequestResolverTest, NeutralValuesOfFeaturesThatAreNotThereAreTaken) {
   v1::CallOptions options;
   options.set_n(1);
-  options.set_stop_in_reasoning(false);
-  options.set_include_stop(false);
   options.mutable_stop()->set_min_tokens(0);
   options.mutable_speculation()->set_max_draft_tokens(0);
   options.mutable_constraint();

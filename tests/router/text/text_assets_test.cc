@@ -18,9 +18,9 @@ TEST(TextAssetsTest, ReadsTheFilesThatAFolderHas) {
   const auto assets =
       TextAssets::Read(std::string(DELTASERVE_SOURCE_DIR) + "/tests/data/tokenizer");
   ASSERT_TRUE(assets.ok()) << assets.status();
-  EXPECT_EQ(assets->files.size(), 3u);
+  EXPECT_EQ(assets->files.size(), 4u);
   EXPECT_EQ(assets->Bytes(kGenerationConfigFile), FixtureBytes("generation_config.json"));
-  EXPECT_EQ(assets->Bytes(kChatTemplateFile), "");
+  EXPECT_EQ(assets->Bytes(kChatTemplateFile), FixtureBytes("chat_template.jinja"));
   const auto tokenizer = assets->MakeTokenizer();
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ((*tokenizer)->eos_token_id(), 969);

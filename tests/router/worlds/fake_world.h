@@ -109,7 +109,8 @@ class WorldAnswer {
 class FakeWorld final : public v1::World::Service {
  public:
   FakeWorld() {
-    for (const char* name : {kTokenizerFile, kTokenizerConfigFile, kGenerationConfigFile}) {
+    for (const char* name :
+         {kTokenizerFile, kTokenizerConfigFile, kChatTemplateFile, kGenerationConfigFile}) {
       files_[name] = FixtureBytes(name);
     }
     description_.set_protocol_revision(kProtocolRevision);

@@ -240,6 +240,61 @@ TEST(EngineTest, ResumesWithTheTokensThatWouldHaveCome) {
   }
 }
 
+// A thinking budget: the tokens before it are the model's, those that it forces follow, then the
+// model goes on from them; sampled and scored rows alike, on every number of ranks.
+TEST_P(EngineRanksTest, AForcedExitTakesItsPlace) {
+  auto world = Start(GetParam(), SmallEngine());
+  for (uint32_t i = 0; i < 10; ++i) {
+    Request request = Mixed(i);
+    request.max_tokens = 30;
+    const std::vector<int32_t> free = Submit(world->engine(), request)->Wait().tokens;
+    const std::vector<int32_t> forced = {3, 5, 3};
+    request.forced_exit = ForcedExit{.watch_id = 5, .after_tokens = 9, .force_ids = forced};
+    const bool closes_by_itself = std::find(free.begin(), free.begin() + 9, 5) != free.begin() + 9;
+    const auto received = Submit(world->engine(), request)->Wait();
+    ASSERT_EQ(received.tokens.size(), 30u);
+    if (closes_by_itself) {
+      EXPECT_EQ(received.tokens, free);
+      continue;
+    }
+    EXPECT_TRUE(std::equal(free.begin(), free.begin() + 9, received.tokens.begin()));
+    EXPECT_TRUE(std::equal(forced.begin(), forced.end(), received.tokens.begin() + 9));
+    for (size_t at = 0; at < received.logprobs.size(); ++at) {
+      EXPECT_EQ(received.logprobs[at].id, received.tokens[at]);
+    }
+    // What comes after is what the model says to a prompt that ends so.
+    for (const size_t cut : {4u, 9u, 10u, 12u, 20u}) {
+      Request rest = request;
+      rest.generated.assign(received.tokens.begin(),
+                            received.tokens.begin() + static_cast<ptrdiff_t>(cut));
+      if (cut >= 12) rest.forced_exit.reset();
+      EXPECT_EQ(Submit(world->engine(), rest)->Wait().tokens,
+                std::vector<int32_t>(received.tokens.begin() + static_cast<ptrdiff_t>(cut),
+                                     received.tokens.end()))
+          << cut;
+    }
+  }
+}
+
+TEST(EngineTest, AnExitThatTheModelTookIsNotForced) {
+  auto world = Start(1, SmallEngine());
+  Request request = Ask(1, 20, 30);
+  const std::vector<int32_t> free = FakeGreedy(request.prompt, 30, kModel.vocab_size);
+  for (const uint32_t after : {5u, 6u}) {  // just too late, just in time
+    request.forced_exit = ForcedExit{.watch_id = free[5], .after_tokens = after, .force_ids = {1}};
+    if (std::find(free.begin(), free.begin() + 5, free[5]) != free.begin() + 5) FAIL() << "prompt";
+    const std::vector<int32_t> tokens = Submit(world->engine(), request)->Wait().tokens;
+    EXPECT_EQ(tokens == free, after == 6) << after;
+    if (after == 5) {
+      EXPECT_EQ(tokens[5], 1);
+    }
+    Request resumed = request;
+    resumed.generated.assign(tokens.begin(), tokens.begin() + 10);
+    EXPECT_EQ(Submit(world->engine(), resumed)->Wait().tokens,
+              std::vector<int32_t>(tokens.begin() + 10, tokens.end()));
+  }
+}
+
 TEST(EngineTest, ResumeOfACompleteAnswerEndsAtOnce) {
   auto world = Start(1, SmallEngine());
   Request request = Ask(1, 10, 3);

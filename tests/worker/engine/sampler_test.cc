@@ -113,7 +113,8 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
                   .token_index = TensorView(token_index.data(), DType::kU32, {sampled})},
        .sampled_scored = TensorView(sampled_scored.data(), DType::kI32, {sampled}),
        .logits_scored = TensorView(logits_scored.data(), DType::kI32,
-                                   {static_cast<int64_t>(logits_scored.size())})},
+                                   {static_cast<int64_t>(logits_scored.size())}),
+       .forced = std::vector<int32_t>(test.score.sampled.size(), -1)},
       arena);
 }
 

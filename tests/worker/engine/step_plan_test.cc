@@ -24,6 +24,8 @@ StepPlan FullPlan() {
                                   .seed = 0xFEDCBA9876543210u},
                      .sample_index = 0x89ABCDEF,
                      .num_generated = 17,
+                     .forced_exit = {.watch_id = 7, .after_tokens = 300, .force_ids = {8, 7, 9}},
+                     .exit_seen = true,
                      .blocks = {70000, 1, 0}},
                     {.slot = 4, .blocks = {}}},
           .state_ops = {{.state = 5}, {.state = 6}},
@@ -69,7 +71,7 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
 TEST(StepPlanTest, IsLittleEndian) {
   const std::vector<uint8_t> bytes = Bytes(FullPlan());
   const std::vector<uint8_t> head(bytes.begin(), bytes.begin() + 10);
-  EXPECT_THAT(head, ElementsAre(1, 3, 4, 3, 2, 1, 2, 0, 0, 0));
+  EXPECT_THAT(head, ElementsAre(2, 3, 4, 3, 2, 1, 2, 0, 0, 0));
 }
 
 TEST(StepPlanTest, EveryTruncationIsDataLoss) {

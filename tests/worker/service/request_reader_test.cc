@@ -173,8 +173,13 @@ std::vector<Refusal> Refusals() {
        [](R& r) { r.mutable_constraint()->set_regex("a+"); }},
       {"constraint.json_object", "leave constraint out", none,
        [](R& r) { r.mutable_constraint()->set_json_object(true); }},
-      {"forced_exit", "thinking budgets are not part", none,
-       [](R& r) { r.mutable_forced_exit()->set_after_tokens(5); }},
+      {"forced_exit.watch_token_id[0]", "must be below 1000, got 1000", bad,
+       [](R& r) { r.mutable_forced_exit()->set_watch_token_id(1000); }},
+      {"forced_exit.force_token_ids[1]", "must be below 1000, got 5000", bad,
+       [](R& r) {
+         r.mutable_forced_exit()->add_force_token_ids(1);
+         r.mutable_forced_exit()->add_force_token_ids(5000);
+       }},
       {"speculation.max_draft_tokens", "set it to 0", none,
        [](R& r) { r.mutable_speculation()->set_max_draft_tokens(3); }},
       {"adapter", "adapters are not part", none, [](R& r) { r.set_adapter("lora"); }},

@@ -1,6 +1,6 @@
 #pragma once
 
-// GenerateStream: one Generate call of a client, and the world's stream that answers it.
+// AnswerStream: one Generate or Chat call of a client, and the world's stream that answers it.
 
 #include <atomic>
 #include <cstdint>
@@ -16,7 +16,7 @@
 #include "absl/time/time.h"
 #include "deltaserve/v1/inference.pb.h"
 #include "proto/grpc_stream.h"
-#include "router/service/answer_text.h"
+#include "router/service/answer.h"
 #include "router/service/request_resolver.h"
 #include "router/worlds/token_call.h"
 #include "router/worlds/world_registry.h"
@@ -27,18 +27,17 @@ namespace deltaserve {
 // slows its own stream at the world and nothing piles up here.
 // Threads: Run once, on a thread that may work for long; Abort any; the rest is gRPC's. Owner:
 // itself while the call lives (EventStream), the world's stream while that does.
-class GenerateStream : public EventStream<v1::GenerateEvent, grpc::ByteBuffer>,
-                       public TokenObserver {
+class AnswerStream : public EventStream<AnswerEvent, grpc::ByteBuffer>, public TokenObserver {
  public:
   // `on_over` is called once, when gRPC is done with the client's call.
-  GenerateStream(grpc::CallbackServerContext* context,
-                 v1::GenerateRequest request,
-                 ResolverDefaults defaults,
-                 std::function<void(GenerateStream*)> on_over);
+  AnswerStream(grpc::CallbackServerContext* context,
+               std::unique_ptr<Answer> answer,
+               ResolverDefaults defaults,
+               std::function<void(AnswerStream*)> on_over);
 
-  // Chooses a world, makes ids of the prompt, checks and fills the request and starts the world's
-  // stream; an error ends the call. `self` is this.
-  void Run(const WorldRegistry& worlds, const std::shared_ptr<GenerateStream>& self);
+  // Chooses a world, has the answer make its request and starts the world's stream; an error ends
+  // the call. `self` is this.
+  void Run(const WorldRegistry& worlds, const std::shared_ptr<AnswerStream>& self);
 
   // Ends the answer with FINISH_REASON_CANCELLED. Idempotent.
   void Abort();
@@ -47,7 +46,7 @@ class GenerateStream : public EventStream<v1::GenerateEvent, grpc::ByteBuffer>,
 
  private:
   // EventStream
-  bool Join(v1::GenerateEvent* last, const v1::GenerateEvent& next) override;
+  bool Join(AnswerEvent* last, const AnswerEvent& next) override;
   void OnGone() override;
   void OnWritten() override;
   void OnOver() override;
@@ -56,24 +55,24 @@ class GenerateStream : public EventStream<v1::GenerateEvent, grpc::ByteBuffer>,
   void OnEvent(const v1::TokenEvent& event) override;
   void OnEnd(const absl::Status& status) override;
 
-  absl::StatusOr<v1::TokenRequest> MakeRequest(const WorldFacts& facts) const;
   void SendStarted();
   absl::Status SendTokens(const v1::TokenEvent::Tokens& tokens);
-  void SendFinished(const v1::TokenEvent::Ended& ended);
-  void SendAborted();
+  void SendEnded(const v1::TokenEvent::Ended& ended);
+  void SendOwnEnd(v1::FinishReason reason);
+  void SendFinished(v1::Finished finished, bool counts);
+  void SendAll(AnswerEvents events);
   void Fail(const absl::Status& status);
   void ReadNext();
 
-  const v1::GenerateRequest request_;
+  const std::unique_ptr<Answer> answer_;
   const ResolverDefaults defaults_;
   const std::string request_id_;
   const absl::Time deadline_;
-  const std::function<void(GenerateStream*)> on_over_;
+  const std::function<void(AnswerStream*)> on_over_;
 
   // Set by Run before the world's stream starts, then used by one of its events at a time.
   std::shared_ptr<const WorldFacts> facts_;
   v1::TokenRequest token_request_;
-  std::optional<AnswerText> text_;
 
   std::atomic<bool> wants_next_{false};  // an event is dealt with and the next one not asked for
   absl::Mutex mutex_;

@@ -1,0 +1,169 @@
+#include "router/service/chat_answer.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "kernels/base/status_macros.h"
+#include "proto/error.h"
+#include "proto/grpc_stream.h"
+#include "router/service/answer_parts.h"
+#include "router/text/reasoning_splitter.h"
+
+namespace deltaserve {
+namespace {
+
+// What a spent thinking budget appends: the end of reasoning, in the form of Qwen's template.
+constexpr char kForcedExit[] = "\n</think>\n\n";
+
+void Append(const v1::ChatEvent& event, AnswerEvents* events) {
+  events->push_back({Serialised(event)});
+}
+
+bool IsEmpty(const v1::ChatDelta& delta) {
+  return delta.content().empty() && delta.reasoning().empty() && delta.tool_calls().empty() &&
+         !delta.has_tokens() && delta.logprobs().empty();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> RenderChat(const ChatCall& call, const WorldFacts& facts) {
+  const auto& chat_template = facts.text->chat_template;
+  if (!chat_template.ok()) {
+    return UnsupportedField(
+        "messages", "a conversation",
+        absl::StrCat("the model's chat template cannot be used: ", chat_template.status().message(),
+                     "; render the prompt yourself and call Generate"));
+  }
+  return (*chat_template)->Render(call.conversation, absl::Now(), absl::LocalTimeZone());
+}
+
+absl::StatusOr<v1::TokenRequest> ChatAnswer::Prepare(std::shared_ptr<const WorldFacts> facts,
+                                                     const ResolverDefaults& defaults) {
+  facts_ = std::move(facts);
+  DS_RETURN_IF_ERROR(CheckOptions(options(), facts_->model().num_tokens()));
+  DS_ASSIGN_OR_RETURN(call_, ReadChatRequest(request_));
+  DS_ASSIGN_OR_RETURN(const std::string rendered, RenderChat(call_, *facts_));
+  const Tokenizer& tokenizer = *facts_->text->tokenizer;
+  DS_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt,
+                      EncodeField(tokenizer, rendered, "messages"));
+  DS_ASSIGN_OR_RETURN(v1::TokenRequest made, Resolve(options(), prompt, *facts_, defaults));
+
+  AnswerTextOptions text = TextOptions(options());
+  text.splits_reasoning = true;
+  text.starts_in_reasoning = EndsInsideReasoning(rendered);
+  DS_ASSIGN_OR_RETURN(const std::optional<v1::ForcedExit> forced_exit,
+                      ThinkingBudget(text.starts_in_reasoning));
+  if (forced_exit.has_value()) *made.mutable_forced_exit() = *forced_exit;
+
+  call_id_prefix_ = absl::StrCat("call-", defaults.request_id, "-");
+  if (call_.parses_tool_calls) parser_.emplace(call_.tools);
+  text_.emplace(tokenizer, made, text);
+  v1::ChatDelta sent_before;
+  AddText(text_->Resume(made).text, &sent_before);
+  return made;
+}
+
+absl::StatusOr<std::optional<v1::ForcedExit>> ChatAnswer::ThinkingBudget(
+    bool starts_in_reasoning) const {
+  if (!request_.has_thinking_budget()) return std::optional<v1::ForcedExit>();
+  const std::string value = absl::StrCat(request_.thinking_budget());
+  const Tokenizer& tokenizer = *facts_->text->tokenizer;
+  const std::optional<int32_t> end_think = tokenizer.TokenId("</think>");
+  if (!end_think.has_value()) {
+    return UnsupportedField("thinking_budget", value,
+                            "the model has no </think> token; leave it out");
+  }
+  if (!starts_in_reasoning) {
+    return InvalidField("thinking_budget", value, "the prompt does not open a block of reasoning",
+                        "leave it out, or turn thinking on in template_args_json");
+  }
+  v1::ForcedExit exit;
+  exit.set_watch_token_id(static_cast<uint32_t>(*end_think));
+  exit.set_after_tokens(request_.thinking_budget());
+  DS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, tokenizer.Encode(kForcedExit));
+  for (const int32_t id : ids) exit.add_force_token_ids(static_cast<uint32_t>(id));
+  return std::optional<v1::ForcedExit>(std::move(exit));
+}
+
+void ChatAnswer::Start(const v1::Started& started, AnswerEvents* events) {
+  v1::ChatEvent event;
+  *event.mutable_started() = started;
+  Append(event, events);
+}
+
+void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found, v1::ChatDelta* delta) {
+  for (const ToolCallEvent& event : found) {
+    if (is_one_call_over_) return;
+    const auto index = static_cast<uint32_t>(event.index);
+    switch (event.kind) {
+      case ToolCallEvent::Kind::kContent:
+        delta->mutable_content()->append(event.text);
+        break;
+      case ToolCallEvent::Kind::kCallStart: {
+        v1::ToolCallDelta* call = delta->add_tool_calls();
+        call->set_index(index);
+        call->set_id(absl::StrCat(call_id_prefix_, index));
+        call->set_name(event.text);
+        break;
+      }
+      case ToolCallEvent::Kind::kArguments: {
+        v1::ToolCallDelta* last =
+            delta->tool_calls().empty() ? nullptr : &*delta->mutable_tool_calls()->rbegin();
+        if (last == nullptr || last->index() != index) {
+          last = delta->add_tool_calls();
+          last->set_index(index);
+        }
+        last->mutable_arguments_fragment()->append(event.text);
+        break;
+      }
+      case ToolCallEvent::Kind::kCallEnd:
+        is_one_call_over_ = !call_.parallel_tool_calls;
+        break;
+    }
+  }
+}
+
+void ChatAnswer::AddText(std::string text, v1::ChatDelta* delta) {
+  if (!parser_.has_value()) {
+    delta->mutable_content()->append(text);
+    return;
+  }
+  AddCallEvents(parser_->Add(text), delta);
+}
+
+absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
+  DS_ASSIGN_OR_RETURN(AnswerText::Part part, text_->Add(tokens));
+  v1::ChatEvent event;
+  v1::ChatDelta* delta = event.mutable_delta();
+  delta->set_first_index(part.first_index);
+  delta->set_reasoning(std::move(part.reasoning));
+  AddText(std::move(part.text), delta);
+  SetTokens(tokens, part.num_tokens, options().return_token_ids(), delta);
+  if (!IsEmpty(*delta)) Append(event, events);
+  return absl::OkStatus();
+}
+
+bool ChatAnswer::IsOver() const { return text_->stop_string().has_value() || is_one_call_over_; }
+
+void ChatAnswer::Finish(v1::Finished finished, bool counts, AnswerEvents* events) {
+  AnswerText::Part rest = text_->Finish();
+  v1::ChatEvent event;
+  v1::ChatDelta* delta = event.mutable_delta();
+  delta->set_first_index(rest.first_index);
+  delta->set_reasoning(std::move(rest.reasoning));
+  AddText(std::move(rest.text), delta);
+  if (parser_.has_value()) AddCallEvents(parser_->Finish(), delta);
+  if (!IsEmpty(*delta)) Append(event, events);
+
+  CompleteFinished(*text_, counts, &finished);
+  if (finished.reason() == v1::FINISH_REASON_STOP && parser_.has_value() &&
+      parser_->num_calls() > 0) {
+    finished.set_reason(v1::FINISH_REASON_TOOL_CALLS);
+  }
+  v1::ChatEvent last;
+  *last.mutable_finished() = std::move(finished);
+  Append(last, events);
+}
+
+}  // namespace deltaserve

@@ -1,0 +1,47 @@
+#pragma once
+
+// ChatAnswer: the answer to a conversation: content, reasoning and tool calls.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/service/answer.h"
+#include "router/service/answer_text.h"
+#include "router/service/chat_request.h"
+#include "router/text/tool_call_parser.h"
+
+namespace deltaserve {
+
+// The prompt of a conversation. Errors: those of ReadChatRequest and of ChatTemplate::Render.
+absl::StatusOr<std::string> RenderChat(const ChatCall& call, const WorldFacts& facts);
+
+class ChatAnswer final : public Answer {
+ public:
+  explicit ChatAnswer(v1::ChatRequest request) : request_(std::move(request)) {}
+
+  const v1::CallOptions& options() const override { return request_.options(); }
+  absl::StatusOr<v1::TokenRequest> Prepare(std::shared_ptr<const WorldFacts> facts,
+                                           const ResolverDefaults& defaults) override;
+  void Start(const v1::Started& started, AnswerEvents* events) override;
+  absl::Status Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) override;
+  void Finish(v1::Finished finished, bool counts, AnswerEvents* events) override;
+  bool IsOver() const override;
+
+ private:
+  absl::StatusOr<std::optional<v1::ForcedExit>> ThinkingBudget(bool starts_in_reasoning) const;
+  // Content and tool calls of the answer's text.
+  void AddText(std::string text, v1::ChatDelta* delta);
+  void AddCallEvents(const std::vector<ToolCallEvent>& found, v1::ChatDelta* delta);
+
+  const v1::ChatRequest request_;
+  std::shared_ptr<const WorldFacts> facts_;
+  ChatCall call_;
+  std::string call_id_prefix_;
+  std::optional<AnswerText> text_;
+  std::optional<ToolCallParser> parser_;  // where tools may be called
+  bool is_one_call_over_ = false;         // and the client wants no second
+};
+
+}  // namespace deltaserve
