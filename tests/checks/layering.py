@@ -49,6 +49,7 @@ FOLDERS = {
     "tools": ENGINE + PROTO + DEVICES + [
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
+    "tools/eval": BASE + PROTO + ["tools"],
     "tools/train": [],
 }
 

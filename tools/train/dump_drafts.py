@@ -71,7 +71,7 @@ def one_question(drafter, conversations, task, rng, stops):
     """A golden question and its rows; draws until nothing in it is close."""
     while True:
         prompt = conversations.prompt_ids(tasks.draw(task, "heldout", rng))
-        answer = export.reference_answer(drafter.reference, prompt, stops)
+        answer = transformers_model.greedy(drafter.reference, prompt, stops, export.MOST_TOKENS)
         ids = prompt + answer
         hidden = drafter.hidden(ids)
         best = drafter.reference.lm_head(hidden[0, len(prompt) - 1:-1]).topk(2).values

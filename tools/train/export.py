@@ -46,16 +46,6 @@ def trainer_answer(model, ids, stops):
     return answer
 
 
-@torch.no_grad()
-def reference_answer(reference, ids, stops):
-    """Greedy tokens of transformers, with its cache."""
-    logits, cache = transformers_model.prompt_logits(reference, ids)
-    answer = [int(logits[-1].argmax())]
-    while len(answer) < MOST_TOKENS and answer[-1] not in stops:
-        answer.append(int(transformers_model.next_logits(reference, answer[-1], cache).argmax()))
-    return answer
-
-
 def compare_answers(model, folder, count):
     """Both answer; returns {task: share of right answers}."""
     conversations = text.Conversations(folder)
@@ -67,7 +57,8 @@ def compare_answers(model, folder, count):
         for _ in range(count):
             drawn = tasks.draw(task, "heldout", rng)
             ids = conversations.prompt_ids(drawn)
-            ours, theirs = trainer_answer(model, ids, stops), reference_answer(reference, ids, stops)
+            ours = trainer_answer(model, ids, stops)
+            theirs = transformers_model.greedy(reference, ids, stops, MOST_TOKENS)
             differ += ours != theirs
             right += (ids + ours) == conversations.encode(drawn)[0]
         scores[task] = right / count
