@@ -15,10 +15,11 @@ step() {
   echo "   done in $((SECONDS - start)) s"
 }
 
-# Installs what of tools/debian_packages.txt is missing; needs root (or sudo without a password) only then.
+# install_packages [FILE]: what of tools/debian_packages.txt and of FILE, another such list, is missing;
+# needs root (or sudo without a password) only then.
 install_packages() {
   local wanted missing=() package root=()
-  mapfile -t wanted < <(grep -v '^#' tools/debian_packages.txt)
+  mapfile -t wanted < <(grep -hv '^#' tools/debian_packages.txt "$@")
   for package in "${wanted[@]}"; do
     if [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]]; then
       missing+=("$package")

@@ -157,7 +157,7 @@ absl::Status Ask(v1::Inference::Stub& stub, Interrupts& interrupts, v1::ChatRequ
   interrupts.Watch(&context);
   AnswerView view(isatty(STDOUT_FILENO) != 0);
   const auto reader = stub.Chat(&context, *request);
-  const absl::Status status =
+  absl::Status status =
       Read(*reader, view, [&view](const v1::ChatDelta& delta) { view.Add(delta); });
   interrupts.Watch(nullptr);
   *request->add_messages() = view.message();
@@ -176,7 +176,7 @@ absl::Status AskRaw(v1::Inference::Stub& stub,
   interrupts.Watch(&context);
   AnswerView view(isatty(STDOUT_FILENO) != 0);
   const auto reader = stub.Generate(&context, request);
-  const absl::Status status =
+  absl::Status status =
       Read(*reader, view, [&view](const v1::TextDelta& delta) { view.Add(delta.text()); });
   interrupts.Watch(nullptr);
   return status;

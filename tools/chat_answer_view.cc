@@ -28,6 +28,17 @@ const char* ReasonName(const v1::Finished& finished) {
   }
 }
 
+// A model's control characters must not steer a terminal: ^[ in place of an escape.
+std::string Visible(const std::string& text) {
+  std::string shown;
+  for (const char c : text) {
+    const bool is_control = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == '\x7f';
+    if (is_control) shown += '^';
+    shown += is_control ? static_cast<char>(c ^ 0x40) : c;
+  }
+  return shown;
+}
+
 }  // namespace
 
 AnswerView::AnswerView(bool colours) : colours_(colours), began_(absl::Now()) {}
@@ -53,7 +64,7 @@ void AnswerView::Write(Style style, const std::string& text) {
   if (text.empty()) return;
   if (!first_) first_ = absl::Now();
   SetStyle(style);
-  std::fputs(text.c_str(), stdout);
+  std::fputs((colours_ ? Visible(text) : text).c_str(), stdout);
   std::fflush(stdout);
   at_line_start_ = text.back() == '\n';
 }
@@ -80,14 +91,19 @@ void AnswerView::Add(const v1::ChatDelta& delta) {
   }
 }
 
-void AnswerView::Break() {
+void AnswerView::Close() {
   SetStyle(Style::kNone);
   std::fflush(stdout);
 }
 
+void AnswerView::Break() {
+  Close();
+  std::fputs("[no whole answer: what came of it stays part of the conversation]\n", stderr);
+}
+
 void AnswerView::End(const v1::Finished& finished) {
   const absl::Time last = absl::Now();
-  Break();
+  Close();
   const uint32_t tokens = finished.usage().completion_tokens();
   const absl::Time first = first_.value_or(last);
   const double seconds = absl::ToDoubleSeconds(last - first);

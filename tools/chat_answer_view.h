@@ -31,6 +31,7 @@ class AnswerView {
   enum class Style { kNone, kContent, kReasoning, kCall };
   void Write(Style style, const std::string& text);
   void SetStyle(Style style);
+  void Close();
 
   const bool colours_;
   const absl::Time began_;

@@ -124,7 +124,7 @@ void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found, v1::Chat
   }
 }
 
-void ChatAnswer::AddText(std::string text, v1::ChatDelta* delta) {
+void ChatAnswer::AddText(const std::string& text, v1::ChatDelta* delta) {
   if (!parser_.has_value()) {
     delta->mutable_content()->append(text);
     return;
@@ -138,7 +138,7 @@ absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents*
   v1::ChatDelta* delta = event.mutable_delta();
   delta->set_first_index(part.first_index);
   delta->set_reasoning(std::move(part.reasoning));
-  AddText(std::move(part.text), delta);
+  AddText(part.text, delta);
   SetTokens(tokens, part.num_tokens, options().return_token_ids(), delta);
   if (!IsEmpty(*delta)) Append(event, events);
   return absl::OkStatus();
@@ -152,7 +152,7 @@ void ChatAnswer::Finish(v1::Finished finished, bool counts, AnswerEvents* events
   v1::ChatDelta* delta = event.mutable_delta();
   delta->set_first_index(rest.first_index);
   delta->set_reasoning(std::move(rest.reasoning));
-  AddText(std::move(rest.text), delta);
+  AddText(rest.text, delta);
   if (parser_.has_value()) AddCallEvents(parser_->Finish(), delta);
   if (!IsEmpty(*delta)) Append(event, events);
 

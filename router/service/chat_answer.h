@@ -32,7 +32,7 @@ class ChatAnswer final : public Answer {
  private:
   absl::StatusOr<std::optional<v1::ForcedExit>> ThinkingBudget(bool starts_in_reasoning) const;
   // Content and tool calls of the answer's text.
-  void AddText(std::string text, v1::ChatDelta* delta);
+  void AddText(const std::string& text, v1::ChatDelta* delta);
   void AddCallEvents(const std::vector<ToolCallEvent>& found, v1::ChatDelta* delta);
 
   const v1::ChatRequest request_;

@@ -98,6 +98,14 @@ absl::Status FromTemplate(const absl::Status& status) {
                       "send a conversation that the model's chat template takes");
 }
 
+absl::StatusOr<std::string> RenderBounded(const jinja::Template& compiled,
+                                          Json variables,
+                                          absl::Time now,
+                                          absl::TimeZone zone) {
+  return compiled.Render({.variables = std::move(variables), .now = now, .zone = zone},
+                         jinja::Limits());
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::Create(const TextAssets& assets) {
@@ -135,10 +143,10 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::WithSource(
 absl::StatusOr<std::string> ChatTemplate::RenderVariables(Json variables,
                                                           absl::Time now,
                                                           absl::TimeZone zone) const {
-  absl::StatusOr<std::string> text = compiled_->Render(
-      {.variables = std::move(variables), .now = now, .zone = zone}, jinja::Limits());
-  if (!text.ok()) return FromTemplate(text.status());
-  return text;
+  absl::StatusOr<std::string> text = RenderBounded(*compiled_, std::move(variables), now, zone);
+  if (text.ok()) return text;
+  return InvalidField("template", "this template", std::string(text.status().message()),
+                      "send a template that renders these arguments");
 }
 
 absl::StatusOr<std::string> ChatTemplate::Render(const Conversation& conversation,
@@ -165,9 +173,10 @@ absl::StatusOr<std::string> ChatTemplate::Render(const Conversation& conversatio
   variables["tools"] = conversation.tools;
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = conversation.add_generation_prompt;
-  DS_ASSIGN_OR_RETURN(std::string rendered, RenderVariables(std::move(variables), now, zone));
+  absl::StatusOr<std::string> rendered = RenderBounded(*compiled_, std::move(variables), now, zone);
+  if (!rendered.ok()) return FromTemplate(rendered.status());
   if (!conversation.continue_final_message) return rendered;
-  return CutAtMarker(std::move(rendered), final_text);
+  return CutAtMarker(*std::move(rendered), final_text);
 }
 
 }  // namespace deltaserve

@@ -44,7 +44,8 @@ class ChatTemplate {
                                      absl::Time now,
                                      absl::TimeZone zone) const;
 
-  // The template over `variables` alone: no messages, no special tokens.
+  // The template over `variables` alone: no messages, no special tokens. Errors: INVALID_FIELD
+  // naming "template".
   absl::StatusOr<std::string> RenderVariables(nlohmann::ordered_json variables,
                                               absl::Time now,
                                               absl::TimeZone zone) const;

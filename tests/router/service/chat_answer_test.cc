@@ -17,7 +17,6 @@
 namespace deltaserve {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kAdd[] =

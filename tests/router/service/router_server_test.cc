@@ -20,6 +20,7 @@
 #include "proto/grpc_status.h"
 #include "router/worlds/routing_policy.h"
 #include "router/worlds/world_registry.h"
+#include "tests/router/service/router_fixture.h"
 #include "tests/router/worlds/fake_world.h"
 #include "tests/worker/service/raw_client.h"
 
@@ -30,103 +31,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kLlama[] = "\xf0\x9f\xa6\x99";
-
-v1::GenerateRequest Prompt(const std::string& text) {
-  v1::GenerateRequest request;
-  request.set_text(text);
-  return request;
-}
-
-// One Generate call of a client.
-class Asked {
- public:
-  Asked(v1::Inference::Stub& stub,
-        const v1::GenerateRequest& request,
-        absl::Duration patience = kPatience) {
-    context_.set_deadline(absl::ToChronoTime(absl::Now() + patience));
-    reader_ = stub.Generate(&context_, request);
-  }
-  // Ends what a failed test left open.
-  ~Asked() { Cancel(); }
-
-  // The next event; an empty one at the end.
-  v1::GenerateEvent Read() {
-    v1::GenerateEvent event;
-    if (!reader_->Read(&event)) event.Clear();
-    return event;
-  }
-  absl::Status Finish() {
-    v1::GenerateEvent event;
-    while (reader_->Read(&event)) {
-    }
-    finished_ = true;
-    return FromGrpcStatus(reader_->Finish());
-  }
-  void Cancel() {
-    context_.TryCancel();
-    if (!finished_) static_cast<void>(Finish());
-  }
-  void TryCancel() { context_.TryCancel(); }
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateEvent>> reader_;
-  bool finished_ = false;
-};
-
-class RouterServerTest : public testing::Test {
- protected:
-  void SetUp() override {
-    world_.Start();
-    world_.Report(v1::WorldReport::STATE_READY, "");
-    Restart({.tick = absl::Milliseconds(5)});
-    RawCall watch(server_->address(), "/grpc.health.v1.Health/Watch", HealthRequest("ready"));
-    ASSERT_TRUE(AwaitServing(watch, true));
-  }
-
-  void Restart(const RouterServerOptions& options) {
-    server_.reset();
-    auto worlds = std::make_unique<WorldRegistry>(std::vector<WorldClientOptions>{{
-                                                      .address = world_.address(),
-                                                      .least_backoff = absl::Milliseconds(10),
-                                                      .most_backoff = absl::Milliseconds(50),
-                                                  }},
-                                                  std::make_unique<FewestStreams>());
-    auto server = RouterServer::Start(options, std::move(worlds));
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    stub_ = v1::Inference::NewStub(grpc::CreateCustomChannel(
-        server_->address(), grpc::InsecureChannelCredentials(), ClientChannelArguments()));
-    ASSERT_TRUE(Eventually([this] { return server_->IsReady(); }));
-  }
-
-  static std::unique_ptr<grpc::ClientContext> Context() {
-    auto context = std::make_unique<grpc::ClientContext>();
-    context->set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
-    return context;
-  }
-
-  // A whole answer, to see that the server is up and well.
-  void ExpectServes() {
-    Asked asked(*stub_, Prompt("well"));
-    const auto answer = world_.Next();
-    ASSERT_NE(answer, nullptr);
-    answer->Admit();
-    answer->Tokens(0, Ids("ok"));
-    answer->End(v1::FINISH_REASON_LENGTH, 1);
-    EXPECT_TRUE(asked.Read().has_started());
-    EXPECT_EQ(asked.Read().delta().text(), "ok");
-    EXPECT_TRUE(asked.Read().has_finished());
-    EXPECT_TRUE(asked.Finish().ok());
-  }
-
-  std::vector<int32_t> Ids(const std::string& text) const { return *tokenizer_->Encode(text); }
-
-  const std::unique_ptr<Tokenizer> tokenizer_ = FixtureTokenizer();
-  FakeWorld world_;
-  std::unique_ptr<RouterServer> server_;
-  std::unique_ptr<v1::Inference::Stub> stub_;
-};
 
 TEST_F(RouterServerTest, StreamsAnAnswerInOrder) {
   v1::GenerateRequest request = Prompt("hello world");
@@ -543,62 +447,6 @@ TEST_F(RouterServerTest, TokenizeGivesIdsAndTheirBytes) {
   EXPECT_EQ(DetailOf(refused).field(), "tokens[1]");
 }
 
-v1::ChatRequest Question(const std::string& text) {
-  v1::ChatRequest request;
-  v1::Message* message = request.add_messages();
-  message->set_role("user");
-  message->add_content()->set_text(text);
-  return request;
-}
-
-TEST_F(RouterServerTest, TokenizesAConversationAndShowsItsPrompt) {
-  v1::TokenizeRequest request;
-  *request.mutable_chat() = Question(" hi ");
-  v1::TokenizeResponse response;
-  ASSERT_TRUE(stub_->Tokenize(Context().get(), request, &response).ok());
-  EXPECT_EQ(response.rendered(),
-            "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n");
-  EXPECT_EQ(response.tokens().ids_size(), static_cast<int>(Ids(response.rendered()).size()));
-  request.mutable_chat()->mutable_messages(0)->set_role("wizard");
-  const absl::Status bad = FromGrpcStatus(stub_->Tokenize(Context().get(), request, &response));
-  EXPECT_EQ(DetailOf(bad).field(), "messages[0].role");
-  request.clear_chat();
-  EXPECT_EQ(DetailOf(FromGrpcStatus(stub_->Tokenize(Context().get(), request, &response))).field(),
-            "input");
-}
-
-TEST_F(RouterServerTest, ChatsWithReasoningAndContentApart) {
-  v1::ChatRequest request = Question("hi");
-  request.mutable_options()->set_request_id("c1");
-  const auto context = Context();
-  const auto reader = stub_->Chat(context.get(), request);
-  const auto answer = world_.Next();
-  const std::vector<int32_t> prompt =
-      Ids("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n");
-  EXPECT_EQ(std::vector<int32_t>(answer->request.prompt_ids().begin(),
-                                 answer->request.prompt_ids().end()),
-            prompt);
-  answer->Admit();
-  const std::vector<int32_t> ids = Ids("so\n</think>\n\nhello");
-  answer->Tokens(0, ids);
-  answer->End(v1::FINISH_REASON_LENGTH, static_cast<uint32_t>(ids.size()));
-  v1::ChatEvent event;
-  ASSERT_TRUE(reader->Read(&event));
-  EXPECT_EQ(event.started().request_id(), "c1");
-  EXPECT_EQ(event.started().prompt_tokens(), prompt.size());
-  std::string reasoning, content;
-  while (reader->Read(&event) && event.has_delta()) {
-    reasoning += event.delta().reasoning();
-    content += event.delta().content();
-  }
-  EXPECT_EQ(reasoning, "so");
-  EXPECT_EQ(content, "hello");
-  EXPECT_EQ(event.finished().reason(), v1::FINISH_REASON_LENGTH);
-  EXPECT_EQ(event.finished().usage().reasoning_tokens(), Ids("so\n</think>").size());
-  EXPECT_FALSE(reader->Read(&event));
-  EXPECT_TRUE(reader->Finish().ok());
-}
-
 // The world is told at once, so that its slot is free for others.
 TEST_F(RouterServerTest, AStopStringEndsTheAnswerAndCancelsTheWorldsStream) {
   v1::GenerateRequest request = Prompt("x");
@@ -618,31 +466,6 @@ TEST_F(RouterServerTest, AStopStringEndsTheAnswerAndCancelsTheWorldsStream) {
   EXPECT_TRUE(asked.Finish().ok());
   EXPECT_TRUE(answer->AwaitCancelled());
   ExpectServes();
-}
-
-TEST_F(RouterServerTest, AModelWithoutATemplateRefusesConversationsAndServesPrompts) {
-  world_.Stop();
-  FakeWorld bare;
-  bare.files().erase(kChatTemplateFile);
-  bare.description().mutable_models(0)->set_text_digest(TextDigest(bare.files()));
-  bare.Start();
-  bare.Report(v1::WorldReport::STATE_READY, "");
-  auto worlds =
-      std::make_unique<WorldRegistry>(std::vector<WorldClientOptions>{{.address = bare.address()}},
-                                      std::make_unique<FewestStreams>());
-  server_ = *RouterServer::Start({.tick = absl::Milliseconds(5)}, std::move(worlds));
-  ASSERT_TRUE(Eventually([this] { return server_->IsReady(); }));
-  const auto stub = v1::Inference::NewStub(
-      grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
-  const auto context = Context();
-  const auto reader = stub->Chat(context.get(), Question("hi"));
-  v1::ChatEvent event;
-  EXPECT_FALSE(reader->Read(&event));
-  const absl::Status status = FromGrpcStatus(reader->Finish());
-  EXPECT_EQ(DetailOf(status).code(), v1::ERROR_CODE_UNSUPPORTED);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("no chat_template.jinja"));
-  Asked asked(*stub, Prompt("x"));
-  EXPECT_NE(bare.Next(), nullptr);
 }
 
 TEST_F(RouterServerTest, ListsWhatTheWorldServes) {
