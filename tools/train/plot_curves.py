@@ -10,7 +10,12 @@ COLOURS = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a
 
 
 def read(run):
-    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    """(losses, validations) over million tokens, without what a resumed run did over again."""
+    entries, first = [], float("inf")
+    for entry in map(json.loads, reversed((run / "log.jsonl").read_text().splitlines())):
+        if entry["step"] <= first:
+            first = entry["step"]
+            entries.insert(0, entry)
     losses = [(entry["tokens"] / 1e6, entry["loss"]) for entry in entries if "loss" in entry]
     valid = [(entry["tokens"] / 1e6, entry["valid"], entry["draft"]) for entry in entries if "valid" in entry]
     return losses, valid
