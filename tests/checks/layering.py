@@ -50,6 +50,7 @@ FOLDERS = {
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
     "tools/eval": BASE + PROTO + ["tools"],
+    "tools/bench_serve": BASE + PROTO + ["tools"],
     "tools/train": [],
 }
 

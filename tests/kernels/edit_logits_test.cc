@@ -25,8 +25,7 @@ std::vector<float> Penalize(Device& device,
                             const std::vector<float>& frequency,
                             const std::vector<float>& presence) {
   Session s(device);
-  const TensorView on_device =
-      s.Put(logits, {rows, static_cast<int64_t>(logits.size()) / rows});
+  const TensorView on_device = s.Put(logits, {rows, static_cast<int64_t>(logits.size()) / rows});
   s.ops().Penalize({.logits = on_device,
                     .row = s.Put(entries.row),
                     .id = s.Put(entries.id),

@@ -40,8 +40,9 @@ void LogitHistory::AppendEntries(int32_t row, PenaltyEntries* entries) const {
   }
   if (!rules_.penalizes()) return;
   const auto has_bias = [&](int32_t id) {
-    const auto at = std::lower_bound(rules_.bias.begin(), rules_.bias.end(), id,
-                                     [](const auto& entry, int32_t key) { return entry.first < key; });
+    const auto at =
+        std::lower_bound(rules_.bias.begin(), rules_.bias.end(), id,
+                         [](const auto& entry, int32_t key) { return entry.first < key; });
     return at != rules_.bias.end() && at->first == id;
   };
   for (const auto& [id, count] : counts_) {

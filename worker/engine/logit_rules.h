@@ -13,9 +13,9 @@
 namespace deltaserve {
 
 struct LogitRules {
-  float presence_penalty = 0;    // generated tokens
-  float frequency_penalty = 0;   // generated tokens
-  float repetition_penalty = 1;  // prompt and generated tokens
+  float presence_penalty = 0;                        // generated tokens
+  float frequency_penalty = 0;                       // generated tokens
+  float repetition_penalty = 1;                      // prompt and generated tokens
   std::vector<std::pair<int32_t, float>> bias = {};  // ids ascend
   bool allows_some = false;                          // only `allowed` may be chosen
   std::vector<int32_t> allowed = {};

@@ -34,8 +34,9 @@ std::vector<int32_t> Left(const LogitHistory& history, int64_t num_tokens = kTok
 }
 
 TEST(LogitHistoryTest, CountsTheAnswerAndRemembersThePrompt) {
-  LogitHistory history({.presence_penalty = 1, .repetition_penalty = 2, .bias = {{3, 0.5f}, {4, 1}}},
-                       /*num_prompt=*/3);
+  LogitHistory history(
+      {.presence_penalty = 1, .repetition_penalty = 2, .bias = {{3, 0.5f}, {4, 1}}},
+      /*num_prompt=*/3);
   for (const int32_t id : {1, 1, 3, 2, 2, 3}) history.Add(id);
   PenaltyEntries entries;
   history.AppendEntries(7, &entries);
@@ -43,10 +44,9 @@ TEST(LogitHistoryTest, CountsTheAnswerAndRemembersThePrompt) {
   for (size_t i = 0; i < entries.id.size(); ++i) {
     EXPECT_EQ(entries.row[i], 7);
     EXPECT_TRUE(by_id
-                    .emplace(entries.id[i],
-                             std::vector<float>{static_cast<float>(entries.seen[i]),
-                                                static_cast<float>(entries.count[i]),
-                                                entries.bias[i]})
+                    .emplace(entries.id[i], std::vector<float>{static_cast<float>(entries.seen[i]),
+                                                               static_cast<float>(entries.count[i]),
+                                                               entries.bias[i]})
                     .second)
         << entries.id[i];
   }
@@ -90,9 +90,9 @@ TEST(LogitHistoryTest, EndsMayComeOnceThereAreEnoughTokens) {
 }
 
 TEST(LogitHistoryTest, BansThatLeaveNothingDoNotHold) {
-  LogitHistory history({.allows_some = true, .allowed = {2, 33}, .banned = {{1, 2}}, .min_tokens = 9,
-                        .ends = {33}},
-                       /*num_prompt=*/0);
+  LogitHistory history(
+      {.allows_some = true, .allowed = {2, 33}, .banned = {{1, 2}}, .min_tokens = 9, .ends = {33}},
+      /*num_prompt=*/0);
   EXPECT_THAT(Left(history, 40), ElementsAre(2));
   history.Add(1);
   EXPECT_THAT(Left(history, 40), ElementsAre(2, 33));
@@ -113,13 +113,19 @@ std::vector<Parameter> Parameters() {
   return {{"presence", [](LogitRules& r) { r.presence_penalty = 1.5f; }},
           {"frequency", [](LogitRules& r) { r.frequency_penalty = -0.75f; }},
           {"repetition", [](LogitRules& r) { r.repetition_penalty = 1.6f; }},
-          {"bias", [](LogitRules& r) { r.bias = {{1, -1.0f}, {2, 1.25f}}; }},
+          {"bias",
+           [](LogitRules& r) {
+             r.bias = {{1, -1.0f}, {2, 1.25f}};
+           }},
           {"allowed",
            [](LogitRules& r) {
              r.allows_some = true;
              r.allowed = {1, 2, 4, 5};
            }},
-          {"banned", [](LogitRules& r) { r.banned = {{1, 4, 2}, {4, 5}, {1, 3}}; }},
+          {"banned",
+           [](LogitRules& r) {
+             r.banned = {{1, 4, 2}, {4, 5}, {1, 3}};
+           }},
           {"min_tokens", [](LogitRules& r) {
              r.min_tokens = 4;
              r.ends = {4};
@@ -143,8 +149,8 @@ std::vector<double> Expected(const LogitRules& rules, const std::vector<float>& 
   double total = 0;
   for (size_t id = 0; id < x.size(); ++id) {
     const auto token = static_cast<int32_t>(id);
-    bool out = rules.allows_some &&
-               std::count(rules.allowed.begin(), rules.allowed.end(), token) == 0;
+    bool out =
+        rules.allows_some && std::count(rules.allowed.begin(), rules.allowed.end(), token) == 0;
     // Of the banned sequences only 1 4 2 and 4 5 have been begun.
     if (!rules.banned.empty()) out |= token == 2 || token == 5;
     if (rules.min_tokens > kAnswer.size()) out |= token == 4;

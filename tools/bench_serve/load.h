@@ -1,0 +1,43 @@
+#pragma once
+
+// Runs a load against a router and measures every request as its client sees it.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "deltaserve/v1/inference.grpc.pb.h"
+#include "tools/bench_serve/workload.h"
+
+namespace deltaserve::bench {
+
+// One request, in seconds. Of an open loop times count from the arrival that was planned, so that a
+// request that waits for its turn here is not told as a quick one.
+struct Outcome {
+  std::string error = {};  // empty: it was answered; else the ErrorCode or the gRPC status
+  double first = 0;        // to the first token
+  double total = 0;        // to the end
+  double begin = 0, end = 0;        // after the load's start
+  std::vector<double> gaps = {};    // between tokens: of a step that made k, k times a k-th
+  uint32_t prompt_tokens = 0, output_tokens = 0;
+};
+
+struct LoadOptions {
+  uint32_t concurrency = 0;       // closed loop: so many at once; 0: open loop, by arrivals
+  uint32_t max_in_flight = 1024;  // open loop: a request beyond waits for a place
+  double timeout_seconds = 600;   // of one request
+  double temperature = 0;
+};
+
+// Done and running requests and failures so far; called about twice a second.
+using Progress = std::function<void(size_t done, size_t running, size_t failed)>;
+
+// Every request, in the order of `arrivals`. A thread a running request.
+std::vector<Outcome> RunLoad(v1::Inference::Stub& stub,
+                             const std::vector<Arrival>& arrivals,
+                             const Prompts& prompts,
+                             const LoadOptions& options,
+                             const Progress& progress);
+
+}  // namespace deltaserve::bench
