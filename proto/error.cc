@@ -92,8 +92,7 @@ absl::Status UnsupportedField(const std::string& field,
   detail.set_field(ErrorText(field, kMostErrorValueBytes));
   detail.set_value(value);
   detail.set_remedy(ErrorText(remedy, kMostErrorTextBytes));
-  const std::string message =
-      absl::StrCat(detail.field(), " is not supported: ", detail.remedy());
+  const std::string message = absl::StrCat(detail.field(), " is not supported: ", detail.remedy());
   return MakeError(std::move(detail), message);
 }
 

@@ -11,8 +11,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, const std::string& request
   if (detail.request_id().empty()) {
     detail.set_request_id(ErrorText(request_id, kMostErrorValueBytes));
   }
-  const std::string message = 
-      ErrorText(std::string(status.message()), kMostErrorMessageBytes);
+  const std::string message = ErrorText(std::string(status.message()), kMostErrorMessageBytes);
   v1::RpcStatus rpc;
   rpc.set_code(static_cast<int32_t>(status.code()));
   rpc.set_message(message);

@@ -111,9 +111,9 @@ absl::Status ReadTools(const std::string& path, v1::ChatRequest* request) {
       "name a file with a JSON list of tools, each {\"type\": \"function\", \"function\": "
       "{\"name\": ..., ...}}";
   if (!file) return InvalidField("--tools", path, "it cannot be read", kRemedy);
-  DS_ASSIGN_OR_RETURN(auto tools,
-                      ReadClientJson(text.str(), {.field = absl::StrCat("--tools ", path),
-                                                  .remedy = kRemedy}));
+  DS_ASSIGN_OR_RETURN(
+      auto tools,
+      ReadClientJson(text.str(), {.field = absl::StrCat("--tools ", path), .remedy = kRemedy}));
   if (tools.is_object()) tools = nlohmann::ordered_json::array({tools});
   if (!tools.is_array()) return InvalidField("--tools", path, "it holds no list", kRemedy);
   for (const auto& tool : tools) request->add_tools_json(DumpJson(tool));

@@ -32,11 +32,10 @@ std::string LineId(const std::string& line) {
 }
 
 absl::StatusOr<Json> ParseLine(const std::string& line) {
-  DS_ASSIGN_OR_RETURN(Json object,
-                      ReadClientObject(line, {.field = "line",
-                                              .remedy = "write one JSON object a line",
-                                              .members_are_fields = true,
-                                              .max_values = kMaxLineValues}));
+  DS_ASSIGN_OR_RETURN(Json object, ReadClientObject(line, {.field = "line",
+                                                           .remedy = "write one JSON object a line",
+                                                           .members_are_fields = true,
+                                                           .max_values = kMaxLineValues}));
   if (object.contains("id") && object["id"].is_structured()) {
     return InvalidField("id", DumpJson(object["id"]), "it is no single value",
                         "give a string or a number");

@@ -14,8 +14,8 @@ namespace deltaserve {
 // where there is none that is a single value.
 std::string LineId(const std::string& line);
 
-// Errors: those of ReadClientObject, for the field "line" and those in it; INVALID_FIELD naming "id"
-// where that is a list or an object.
+// Errors: those of ReadClientObject, for the field "line" and those in it; INVALID_FIELD naming
+// "id" where that is a list or an object.
 absl::StatusOr<nlohmann::ordered_json> ParseLine(const std::string& line);
 
 // {"id", "error": {"code", "field", "message"}}

@@ -62,7 +62,7 @@ class BoundedSax : public nlohmann::json_sax<Json> {
   // A list or object that is open.
   struct Frame {
     Json* value;
-    std::string key;                                   // of the member that comes next
+    std::string key;                                  // of the member that comes next
     absl::flat_hash_map<std::string, size_t> places;  // of the members, by key
   };
 
@@ -70,8 +70,7 @@ class BoundedSax : public nlohmann::json_sax<Json> {
   Json* Put(Json value) {
     if (++num_values_ > source_.max_values) {
       Refuse(source_.field, absl::StrCat(text_.size(), " bytes"),
-             absl::StrCat("it has more than ", source_.max_values, " values"),
-             "send fewer values");
+             absl::StrCat("it has more than ", source_.max_values, " values"), "send fewer values");
       return nullptr;
     }
     if (frames_.empty()) {
@@ -92,10 +91,10 @@ class BoundedSax : public nlohmann::json_sax<Json> {
 
   bool Open(Json empty) {
     if (frames_.size() >= static_cast<size_t>(kMaxJsonDepth)) {
-      return Refuse(source_.field, absl::StrCat(text_.size(), " bytes"),
-                    absl::StrCat("it has more than ", kMaxJsonDepth,
-                                 " lists and objects inside one another"),
-                    "nest it less deeply");
+      return Refuse(
+          source_.field, absl::StrCat(text_.size(), " bytes"),
+          absl::StrCat("it has more than ", kMaxJsonDepth, " lists and objects inside one another"),
+          "nest it less deeply");
     }
     Json* const value = Put(std::move(empty));
     if (value == nullptr) return false;

@@ -17,10 +17,10 @@ inline constexpr size_t kMaxJsonMembers = 4096;
 
 // Where a text comes from.
 struct ClientJsonSource {
-  std::string field;             // what errors call it
-  std::string remedy;            // where it is no JSON, or no object
+  std::string field;                // what errors call it
+  std::string remedy;               // where it is no JSON, or no object
   bool members_are_fields = false;  // errors name the member "a" a, not <field>.a
-  size_t max_values = 200'000;   // of lists, objects and what is in them
+  size_t max_values = 200'000;      // of lists, objects and what is in them
 };
 
 // `text` as one value; of members of one name the last counts, at the place of the first. Errors:

@@ -132,8 +132,7 @@ absl::StatusOr<ToolSchema> ToolSchema::Read(const Json& tools, const std::string
     Parameters parameters;
     if (function.contains("parameters") && function["parameters"].is_object()) {
       const Json& declared = function["parameters"];
-      const Json& properties =
-          declared.contains("properties") ? declared["properties"] : declared;
+      const Json& properties = declared.contains("properties") ? declared["properties"] : declared;
       if (properties.is_object()) {
         for (const auto& [key, property] : properties.items()) {
           parameters.emplace(key, TypeOfSchema(property));

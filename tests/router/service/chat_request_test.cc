@@ -151,8 +151,7 @@ TEST(ChatRequestTest, RefusesEachBadConversationByFieldAndIndex) {
          call->set_name("add");
          call->set_arguments_json("{\"a\": 18446744073709551616}");
        }},
-      {"tool_choice_json", "inside one another", bad,
-       [](R& r) { r.set_tool_choice_json(Deep()); }},
+      {"tool_choice_json", "inside one another", bad, [](R& r) { r.set_tool_choice_json(Deep()); }},
       {"template_args_json", "inside one another", bad,
        [](R& r) { r.set_template_args_json("{\"a\":" + Deep() + "}"); }},
       {"template_args_json", "more than 4096 members", bad,

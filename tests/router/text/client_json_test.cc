@@ -16,8 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 
 absl::StatusOr<nlohmann::ordered_json> Read(const std::string& text, size_t max_values = 200'000) {
-  return ReadClientJson(text,
-                        {.field = "args", .remedy = "send JSON", .max_values = max_values});
+  return ReadClientJson(text, {.field = "args", .remedy = "send JSON", .max_values = max_values});
 }
 
 std::string Nested(int depth) { return std::string(depth, '[') + std::string(depth, ']'); }
