@@ -98,7 +98,7 @@ TEST_F(TextLinesTest, BadLinesAreAnsweredAndNameTheField) {
       {R"({"render": {"messages": [{"role": "wizard", "content": "x"}]}})", "messages", "wizard"},
       {R"({"render": {"template": 5}})", "template", "give a text"},
       {R"({"render": {"template": "{% if %}"}})", "template", "chat_template.jinja:1:"},
-      {R"({"render": {"template": "{{ x.y.z }}"}})", "messages", "chat_template.jinja:1:"},
+      {R"({"render": {"template": "{{ x.y.z }}"}})", "template", "chat_template.jinja:1:"},
       {R"({"render": {"template": "x", "template_args": 5}})", "template_args", "give an object"},
       {R"({"render": {"messages": [{"role": "user"}], "template_args": {"tools": 5}}})",
        "template_args.tools", "the request's own field"},
