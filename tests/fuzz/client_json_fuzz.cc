@@ -40,10 +40,10 @@ size_t NumValues(const Json& value) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace deltaserve;
   const std::string text(FuzzText(data, size));
-  const auto depth = std::count(text.begin(), text.end(), '[') +
-                     std::count(text.begin(), text.end(), '{');
-  const auto read = ReadClientJson(
-      text, {.field = "args", .remedy = "send JSON", .max_values = kMaxValues});
+  const auto depth =
+      std::count(text.begin(), text.end(), '[') + std::count(text.begin(), text.end(), '{');
+  const auto read =
+      ReadClientJson(text, {.field = "args", .remedy = "send JSON", .max_values = kMaxValues});
   if (!read.ok()) {
     const v1::ErrorDetail detail = DetailOf(read.status());
     DS_CHECK(detail.code() == v1::ERROR_CODE_INVALID_FIELD && detail.field().starts_with("args"));

@@ -96,7 +96,10 @@ TEST_F(RouterChatTest, AnErrorReachesTheClientHoweverLongItsValue) {
       {"messages[0].role", v1::ERROR_CODE_INVALID_FIELD,
        [&text](v1::ChatRequest& r) { r.mutable_messages(0)->set_role(text); }},
       {"model", v1::ERROR_CODE_MODEL_NOT_FOUND,
-       [&text](v1::ChatRequest& r) { r.mutable_options()->set_model(text); }},
+       [&text](v1::ChatRequest& r) {
+         r.mutable_options()->set_model(text);
+         r.mutable_options()->set_request_id(text);
+       }},
       {"template_args_json", v1::ERROR_CODE_INVALID_FIELD,
        [&text](v1::ChatRequest& r) { r.set_template_args_json(text); }},
       {"template_args_json.messages", v1::ERROR_CODE_INVALID_FIELD,
@@ -107,7 +110,6 @@ TEST_F(RouterChatTest, AnErrorReachesTheClientHoweverLongItsValue) {
   for (const auto& test : kCases) {
     SCOPED_TRACE(test.field);
     v1::ChatRequest request = Question("hi");
-    request.mutable_options()->set_request_id(text);
     test.spoil(request);
     const auto context = Context();
     const auto reader = stub_->Chat(context.get(), request);
