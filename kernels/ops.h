@@ -257,6 +257,31 @@ struct LogProbsArgs {
   TensorView top_logprob;  // f32 [rows, num_top]
 };
 
+// What requests change of whole rows before a token is sampled, in place. An entry is an id of a
+// row and appears once; x is its logit. In the order of vLLM:
+//   x += bias
+//   x = x > 0 ? x / repetition : x * repetition, where the id is `seen` (in prompt or answer)
+//   x -= frequency * count + (count > 0 ? presence : 0), with the id's count in the answer
+struct PenalizeArgs {
+  TensorView logits;      // f32 [rows, vocabulary rows]
+  TensorView row;         // i32 [entries]
+  TensorView id;          // i32 [entries]
+  TensorView seen;        // i32 [entries], 0 or 1
+  TensorView count;       // i32 [entries]
+  TensorView bias;        // f32 [entries]
+  TensorView repetition;  // f32 [rows]
+  TensorView frequency;   // f32 [rows]
+  TensorView presence;    // f32 [rows]
+};
+
+// -inf in place of the logits of ids whose bit is 0: bit id % 32 of word id / 32. Ids beyond the
+// words stay as they are.
+struct MaskLogitsArgs {
+  TensorView logits;  // f32 [rows, vocabulary rows]
+  TensorView row;     // i32 [masked rows], each once
+  TensorView mask;    // u32 [masked rows, words]
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -291,6 +316,8 @@ class Ops {
   virtual void Experts(const ExpertsArgs& args, Arena& arena) = 0;
   virtual void GatherRows(const GatherRowsArgs& args) = 0;
   virtual void SampleLocal(const SampleLocalArgs& args) = 0;
+  virtual void Penalize(const PenalizeArgs& args) = 0;
+  virtual void MaskLogits(const MaskLogitsArgs& args) = 0;
   virtual void Sample(const SampleArgs& args, Arena& arena) = 0;
   virtual void LogProbs(const LogProbsArgs& args, Arena& arena) = 0;
 };

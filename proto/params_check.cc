@@ -1,6 +1,7 @@
 #include "proto/params_check.h"
 
 #include <cmath>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "proto/error.h"
@@ -10,6 +11,8 @@ namespace {
 
 constexpr int kMaxLogprobTokenIds = 128;
 constexpr float kMaxLogitBias = 100;
+constexpr int kMaxBannedSequences = 4096;
+constexpr int kMaxBannedIds = 64;
 
 absl::Status Range(const std::string& field,
                    float value,
@@ -18,15 +21,6 @@ absl::Status Range(const std::string& field,
                    const std::string& remedy) {
   if (inside && std::isfinite(value)) return absl::OkStatus();
   return OutOfRange(field, range, absl::StrCat(value), remedy);
-}
-
-// A penalty within its range whose neutral value alone is done in this version.
-absl::Status OnlyNeutral(const std::string& field, float value, float neutral) {
-  if (value == neutral) return absl::OkStatus();
-  return UnsupportedField(field, absl::StrCat(value),
-                          absl::StrCat("penalties are not part of this version; leave it out or "
-                                       "set it to ",
-                                       neutral));
 }
 
 absl::Status CheckPenalties(const v1::SamplingParams& sampling) {
@@ -40,9 +34,6 @@ absl::Status CheckPenalties(const v1::SamplingParams& sampling) {
             "in [-2, 2]", "use 0 for none"),
       Range("sampling.repetition_penalty", repetition, repetition > 0, "finite and above 0",
             "use 1 for none"),
-      OnlyNeutral("sampling.presence_penalty", presence, 0),
-      OnlyNeutral("sampling.frequency_penalty", frequency, 0),
-      OnlyNeutral("sampling.repetition_penalty", repetition, 1),
   };
   for (const absl::Status& status : checks) {
     if (!status.ok()) return status;
@@ -50,7 +41,8 @@ absl::Status CheckPenalties(const v1::SamplingParams& sampling) {
   return absl::OkStatus();
 }
 
-absl::Status CheckTokenLists(const v1::SamplingParams& sampling, int64_t num_tokens) {
+absl::Status CheckBiases(const v1::SamplingParams& sampling, int64_t num_tokens) {
+  std::set<uint32_t> seen;
   for (int i = 0; i < sampling.logit_bias_size(); ++i) {
     const v1::LogitBias& entry = sampling.logit_bias(i);
     const std::string field = absl::StrCat("sampling.logit_bias[", i, "]");
@@ -62,23 +54,51 @@ absl::Status CheckTokenLists(const v1::SamplingParams& sampling, int64_t num_tok
       return OutOfRange(field + ".bias", "in [-100, 100]", absl::StrCat(entry.bias()),
                         "100 already forces a token and -100 forbids it");
     }
-  }
-  if (sampling.logit_bias_size() > 0) {
-    return UnsupportedField("sampling.logit_bias",
-                            absl::StrCat(sampling.logit_bias_size(), " entries"),
-                            "biases are not part of this version; leave it out");
-  }
-  if (sampling.has_allowed_token_ids()) {
-    return UnsupportedField("sampling.allowed_token_ids",
-                            absl::StrCat(sampling.allowed_token_ids().ids_size(), " ids"),
-                            "masks of ids are not part of this version; leave it out");
-  }
-  if (sampling.banned_sequences_size() > 0) {
-    return UnsupportedField("sampling.banned_sequences",
-                            absl::StrCat(sampling.banned_sequences_size(), " sequences"),
-                            "masks of ids are not part of this version; leave it out");
+    if (!seen.insert(entry.token_id()).second) {
+      return OutOfRange(field + ".token_id", "an id that no other entry has",
+                        absl::StrCat(entry.token_id()), "add its biases up to one entry");
+    }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckBanned(const v1::SamplingParams& sampling, int64_t num_tokens) {
+  const int count = sampling.banned_sequences_size();
+  if (count > kMaxBannedSequences) {
+    return OutOfRange("sampling.banned_sequences",
+                      absl::StrCat("at most ", kMaxBannedSequences, " sequences"),
+                      absl::StrCat(count), "ban fewer");
+  }
+  for (int i = 0; i < count; ++i) {
+    const std::string field = absl::StrCat("sampling.banned_sequences[", i, "]");
+    const auto& ids = sampling.banned_sequences(i).ids();
+    if (ids.empty() || ids.size() > kMaxBannedIds) {
+      return OutOfRange(field, absl::StrCat("1 to ", kMaxBannedIds, " ids"),
+                        absl::StrCat(ids.size()),
+                        "send the token ids that must not follow each other");
+    }
+    if (absl::Status status = CheckTokenIds(ids, field, num_tokens); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenLists(const v1::SamplingParams& sampling, int64_t num_tokens) {
+  if (absl::Status status = CheckBiases(sampling, num_tokens); !status.ok()) return status;
+  if (absl::Status status = CheckBanned(sampling, num_tokens); !status.ok()) return status;
+  if (!sampling.has_allowed_token_ids()) return absl::OkStatus();
+  const auto& allowed = sampling.allowed_token_ids().ids();
+  if (absl::Status status = CheckTokenIds(allowed, "sampling.allowed_token_ids", num_tokens);
+      !status.ok()) {
+    return status;
+  }
+  std::set<uint32_t> left(allowed.begin(), allowed.end());
+  for (const v1::TokenIds& banned : sampling.banned_sequences()) {
+    if (banned.ids_size() == 1) left.erase(banned.ids(0));
+  }
+  if (!left.empty()) return absl::OkStatus();
+  return OutOfRange("sampling.allowed_token_ids", "ids of which some are not banned",
+                    absl::StrCat(allowed.size(), " ids"),
+                    "name ids that the answer may consist of, or leave it out to allow all");
 }
 
 }  // namespace
@@ -130,11 +150,6 @@ absl::Status CheckStop(const v1::StopParams& stop, int64_t num_tokens) {
   if (absl::Status ids = CheckTokenIds(stop.stop_token_ids(), "stop.stop_token_ids", num_tokens);
       !ids.ok()) {
     return ids;
-  }
-  if (stop.min_tokens() > 0) {
-    return UnsupportedField("stop.min_tokens", absl::StrCat(stop.min_tokens()),
-                            "least lengths are not part of this version; leave it out or set it "
-                            "to 0");
   }
   return absl::OkStatus();
 }

@@ -150,8 +150,14 @@ absl::Status Read(grpc::ClientReader<Event>& reader, AnswerView& view, const Add
       view.End(event.finished());
     }
   }
-  if (!ended) view.Break();
-  return FromGrpcStatus(reader.Finish());
+  absl::Status status = FromGrpcStatus(reader.Finish());
+  if (ended) return status;
+  if (status.code() == absl::StatusCode::kCancelled) {
+    view.Cancelled();
+  } else {
+    view.Close();
+  }
+  return status;
 }
 
 // One turn: appends the answer to the conversation in `request`, as far as it came.

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "proto/error.h"
 
@@ -28,13 +29,25 @@ const char* ReasonName(const v1::Finished& finished) {
   }
 }
 
-// A model's control characters must not steer a terminal: ^[ in place of an escape.
+// A model's control characters must not steer a terminal: ^[ in place of an escape, U+FFFD in place
+// of C1 controls (C2 80 to C2 9F) and of marks that turn the direction of writing. `text` holds
+// whole characters.
 std::string Visible(const std::string& text) {
   std::string shown;
-  for (const char c : text) {
-    const bool is_control = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == '\x7f';
-    if (is_control) shown += '^';
-    shown += is_control ? static_cast<char>(c ^ 0x40) : c;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const std::string_view rest = std::string_view(text).substr(i);
+    const char c = text[i];
+    const bool is_c1 = rest.size() > 1 && c == '\xc2' && static_cast<uint8_t>(rest[1]) < 0xa0;
+    const bool turns = (rest >= "\xe2\x80\xaa" && rest < "\xe2\x80\xaf") ||
+                       (rest >= "\xe2\x81\xa6" && rest < "\xe2\x81\xaa");
+    if (is_c1 || turns) {
+      shown += "\xef\xbf\xbd";
+      i += is_c1 ? 1 : 2;
+      continue;
+    }
+    const bool is_c0 = (c >= 0 && c < ' ' && c != '\n' && c != '\t') || c == '\x7f';
+    if (is_c0) shown += '^';
+    shown += is_c0 ? static_cast<char>(c ^ 0x40) : c;
   }
   return shown;
 }
@@ -75,6 +88,7 @@ void AnswerView::Add(const std::string& text) {
 }
 
 void AnswerView::Add(const v1::ChatDelta& delta) {
+  num_tokens_ = delta.first_index() + 1;
   Write(Style::kReasoning, delta.reasoning());
   reasoning_ += delta.reasoning();
   Add(delta.content());
@@ -96,21 +110,27 @@ void AnswerView::Close() {
   std::fflush(stdout);
 }
 
-void AnswerView::Break() {
-  Close();
-  std::fputs("[no whole answer: what came of it stays part of the conversation]\n", stderr);
-}
-
-void AnswerView::End(const v1::Finished& finished) {
+std::string AnswerView::Speed(uint32_t tokens) const {
   const absl::Time last = absl::Now();
-  Close();
-  const uint32_t tokens = finished.usage().completion_tokens();
   const absl::Time first = first_.value_or(last);
   const double seconds = absl::ToDoubleSeconds(last - first);
   // The first token's time is the prompt's; the rate is that of the others.
   const double rate = tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0;
-  std::fprintf(stderr, "[%u tokens, %.1f tokens/s, first after %.2f s; prompt %u tokens; %s]\n",
-               tokens, rate, absl::ToDoubleSeconds(first - began_),
+  return absl::StrFormat("%u tokens, %.1f tokens/s, first after %.2f s", tokens, rate,
+                         absl::ToDoubleSeconds(first - began_));
+}
+
+void AnswerView::Cancelled() {
+  const std::string speed = Speed(num_tokens_);
+  Close();
+  std::fprintf(stderr, "[%s; cancelled]\n", speed.c_str());
+}
+
+void AnswerView::End(const v1::Finished& finished) {
+  calls_are_whole_ = finished.reason() == v1::FINISH_REASON_TOOL_CALLS;
+  const std::string speed = Speed(finished.usage().completion_tokens());
+  Close();
+  std::fprintf(stderr, "[%s; prompt %u tokens; %s]\n", speed.c_str(),
                finished.usage().prompt_tokens(), ReasonName(finished));
 }
 
@@ -119,11 +139,9 @@ v1::Message AnswerView::message() const {
   message.set_role("assistant");
   message.add_content()->set_text(content_);
   message.set_reasoning(reasoning_);
-  for (const auto& [index, call] : calls_) {
-    // Of a cancelled answer the last call is not whole, and so is not history.
-    const bool whole = !call.arguments_json().empty() && call.arguments_json().back() == '}';
-    if (whole) *message.add_tool_calls() = call;
-  }
+  // Of an answer that broke off the last call may be cut, and so none is history.
+  if (!calls_are_whole_) return message;
+  for (const auto& [index, call] : calls_) *message.add_tool_calls() = call;
   return message;
 }
 

@@ -21,8 +21,10 @@ class AnswerView {
   void Add(const v1::ChatDelta& delta);
   void Add(const std::string& text);  // of Generate
   void End(const v1::Finished& finished);
-  // The end of an answer that has no Finished: cancelled or failed.
-  void Break();
+  // The end of an answer that its reader cancelled.
+  void Cancelled();
+  // Ends the line that was begun; of an answer that failed.
+  void Close();
 
   // The answer as a message of the conversation.
   v1::Message message() const;
@@ -31,13 +33,15 @@ class AnswerView {
   enum class Style { kNone, kContent, kReasoning, kCall };
   void Write(Style style, const std::string& text);
   void SetStyle(Style style);
-  void Close();
+  std::string Speed(uint32_t tokens) const;
 
   const bool colours_;
   const absl::Time began_;
   std::optional<absl::Time> first_;
   Style style_ = Style::kNone;
   bool at_line_start_ = true;
+  bool calls_are_whole_ = false;
+  uint32_t num_tokens_ = 0;  // told so far
   std::string content_, reasoning_;
   std::map<uint32_t, v1::ToolCall> calls_;
 };

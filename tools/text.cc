@@ -17,8 +17,10 @@ absl::StatusOr<std::optional<absl::Time>> ReadNow(const std::optional<std::strin
   if (!text.has_value()) return std::optional<absl::Time>();
   absl::Time time;
   std::string error;
-  if (absl::ParseTime("%Y-%m-%d%ET%H:%M:%E*S", *text, absl::LocalTimeZone(), &time, &error)) {
-    return std::optional<absl::Time>(time);
+  for (const char* form : {"%Y-%m-%d%ET%H:%M:%E*S", "%Y-%m-%d%ET%H:%M", "%Y-%m-%d"}) {
+    if (absl::ParseTime(form, *text, absl::LocalTimeZone(), &time, &error)) {
+      return std::optional<absl::Time>(time);
+    }
   }
   return absl::InvalidArgumentError(
       absl::StrCat("--now is ", *text, ": write local time as 2026-01-31T08:30:00"));

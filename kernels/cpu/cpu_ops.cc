@@ -8,6 +8,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_prepare.h"
 #include "kernels/cpu/causal_conv.h"
+#include "kernels/cpu/edit_logits.h"
 #include "kernels/cpu/experts.h"
 #include "kernels/cpu/gated_delta_net.h"
 #include "kernels/cpu/linear.h"
@@ -63,6 +64,8 @@ class CpuOps final : public Ops {
   void GatherRows(const GatherRowsArgs& args) override { cpu::GatherRows(args, pool_); }
   void SampleLocal(const SampleLocalArgs& args) override { cpu::SampleLocal(args, pool_); }
   void Sample(const SampleArgs& args, Arena& arena) override { cpu::Sample(args, arena, pool_); }
+  void Penalize(const PenalizeArgs& args) override { cpu::Penalize(args); }
+  void MaskLogits(const MaskLogitsArgs& args) override { cpu::MaskLogits(args, pool_); }
   void LogProbs(const LogProbsArgs& args, Arena& /*arena*/) override { cpu::LogProbs(args, pool_); }
 
  private:

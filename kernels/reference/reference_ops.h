@@ -59,6 +59,8 @@ class ReferenceOps final : public Ops {
   void GatherRows(const GatherRowsArgs& args) override;
   void SampleLocal(const SampleLocalArgs& args) override;
   void Sample(const SampleArgs& args, Arena& arena) override;
+  void Penalize(const PenalizeArgs& args) override;
+  void MaskLogits(const MaskLogitsArgs& args) override;
   void LogProbs(const LogProbsArgs& args, Arena& arena) override;
 };
 

@@ -110,6 +110,32 @@ void ReferenceOps::Sample(const SampleArgs& args, Arena& /*arena*/) {
   }
 }
 
+void ReferenceOps::Penalize(const PenalizeArgs& args) {
+  for (int64_t i = 0; i < args.id.numel(); ++i) {
+    const int32_t row = args.row.as<int32_t>()[i];
+    float& x = args.logits.as<float>()[row * args.logits.dim(1) + args.id.as<int32_t>()[i]];
+    x += args.bias.as<float>()[i];
+    if (args.seen.as<int32_t>()[i] != 0) {
+      const float repetition = args.repetition.as<float>()[row];
+      x = x > 0 ? x / repetition : x * repetition;
+    }
+    const int32_t count = args.count.as<int32_t>()[i];
+    x -= args.frequency.as<float>()[row] * static_cast<float>(count) +
+         (count > 0 ? args.presence.as<float>()[row] : 0.0f);
+  }
+}
+
+void ReferenceOps::MaskLogits(const MaskLogitsArgs& args) {
+  const int64_t words = args.mask.dim(1);
+  for (int64_t i = 0; i < args.row.numel(); ++i) {
+    float* logits = args.logits.as<float>() + args.row.as<int32_t>()[i] * args.logits.dim(1);
+    for (int64_t id = 0; id < std::min(args.logits.dim(1), 32 * words); ++id) {
+      const uint32_t word = args.mask.as<uint32_t>()[i * words + id / 32];
+      if ((word >> (id % 32) & 1) == 0) logits[id] = -std::numeric_limits<float>::infinity();
+    }
+  }
+}
+
 void ReferenceOps::LogProbs(const LogProbsArgs& args, Arena& /*arena*/) {
   const int64_t num_top = args.top_id.dim(1);
   for (int64_t r = 0; r < args.logits.dim(0); ++r) {

@@ -30,6 +30,10 @@ void AnswerStream::Run(const WorldRegistry& worlds, const std::shared_ptr<Answer
   if (!made.ok()) return Fail(made.status());
   facts_ = world->facts;
   token_request_ = *std::move(made);
+  if (answer_->IsOver()) {  // a resumed answer that was complete
+    SendStarted();
+    return SendOwnEnd(v1::FINISH_REASON_STOP);
+  }
   std::shared_ptr<TokenCall> call;
   bool is_aborted = false;
   {

@@ -9,12 +9,16 @@ AnswerText::AnswerText(const Tokenizer& tokenizer,
                        const v1::TokenRequest& request,
                        const AnswerTextOptions& options)
     : detokenizer_(tokenizer, options.skip_special_tokens),
-      splitter_(options.starts_in_reasoning, ReasoningNewlines::kTrim),
+      splitter_(
+          options.starts_in_reasoning,
+          ReasoningNewlines::kTrim,
+          options.calls_end_reasoning ? CallsInReasoning::kEndIt : CallsInReasoning::kAreThoughts),
       matcher_(options.stop_strings, options.include_stop),
       options_(options),
       think_id_(tokenizer.TokenId("<think>")),
       end_think_id_(tokenizer.TokenId("</think>")),
-      between_think_tokens_(options.starts_in_reasoning) {
+      between_think_tokens_(options.starts_in_reasoning),
+      min_tokens_(request.stop().min_tokens()) {
   if (!options.include_stop) {
     textless_.insert(request.stop().stop_token_ids().begin(),
                      request.stop().stop_token_ids().end());
@@ -39,18 +43,20 @@ bool AnswerText::in_reasoning() const {
 
 void AnswerText::AddText(const std::string& piece, Part* part) {
   if (!options_.splits_reasoning) {
-    part->text += matcher_.Add(piece, options_.stop_in_reasoning || !between_think_tokens_).text;
+    part->text +=
+        matcher_.Add(piece, may_stop() && (options_.stop_in_reasoning || !between_think_tokens_))
+            .text;
     return;
   }
   if (options_.stop_in_reasoning) {
-    ReasoningSplitter::Result split = splitter_.Add(matcher_.Add(piece).text);
+    ReasoningSplitter::Result split = splitter_.Add(matcher_.Add(piece, may_stop()).text);
     part->reasoning += split.reasoning;
     part->text += split.content;
     return;
   }
   const ReasoningSplitter::Result split = splitter_.Add(piece);
   part->reasoning += split.reasoning;
-  part->text += matcher_.Add(split.content).text;
+  part->text += matcher_.Add(split.content, may_stop()).text;
 }
 
 void AnswerText::AddToken(int32_t id, Part* part) {
@@ -58,8 +64,14 @@ void AnswerText::AddToken(int32_t id, Part* part) {
   if (id == think_id_) between_think_tokens_ = true;
   if (!textless_.contains(static_cast<uint32_t>(id))) AddText(detokenizer_.Add(id), part);
   if (id == end_think_id_) between_think_tokens_ = false;
+  SettleHeldCall();
   ++next_index_;
   ++part->num_tokens;
+}
+
+void AnswerText::SettleHeldCall() {
+  if (splitter_.ended_by_call()) num_reasoning_tokens_ -= num_held_tokens_;
+  num_held_tokens_ = splitter_.holds_call() ? num_held_tokens_ + 1 : 0;
 }
 
 absl::StatusOr<AnswerText::Part> AnswerText::Add(const v1::TokenEvent::Tokens& tokens) {
@@ -92,6 +104,7 @@ AnswerText::Part AnswerText::Finish() {
     part.text += split.content;
   }
   const ReasoningSplitter::Result rest = splitter_.Finish();
+  SettleHeldCall();
   part.reasoning += rest.reasoning;
   if (options_.stop_in_reasoning) {
     part.text += rest.content;

@@ -27,6 +27,7 @@ struct AnswerTextOptions {
   // text, and reasoning is what stands between the tokens <think> and </think>.
   bool splits_reasoning = false;
   bool starts_in_reasoning = false;  // the prompt has opened it
+  bool calls_end_reasoning = false;  // a tool call that nothing closes is content
 };
 
 // Threads: one at a time. Owner: the answer's stream. `tokenizer` must outlive it.
@@ -65,8 +66,11 @@ class AnswerText {
 
  private:
   void AddToken(int32_t id, Part* part);
+  // A call that reasoning turned out to end with is none of it.
+  void SettleHeldCall();
   void AddText(const std::string& piece, Part* part);
   bool in_reasoning() const;
+  bool may_stop() const { return next_index_ >= min_tokens_; }
 
   Detokenizer detokenizer_;
   ReasoningSplitter splitter_;
@@ -74,9 +78,11 @@ class AnswerText {
   const AnswerTextOptions options_;
   const std::optional<int32_t> think_id_, end_think_id_;
   bool between_think_tokens_;
+  const uint32_t min_tokens_;              // stop strings sleep in the text of so many tokens
   std::unordered_set<uint32_t> textless_;  // the ids that end this answer
   uint32_t next_index_ = 0;
   uint32_t num_reasoning_tokens_ = 0;
+  uint32_t num_held_tokens_ = 0;  // of them, those of a call that waits
 };
 
 }  // namespace deltaserve

@@ -52,6 +52,7 @@ absl::StatusOr<v1::TokenRequest> ChatAnswer::Prepare(std::shared_ptr<const World
   AnswerTextOptions text = TextOptions(options());
   text.splits_reasoning = true;
   text.starts_in_reasoning = EndsInsideReasoning(rendered);
+  text.calls_end_reasoning = call_.parses_tool_calls;
   DS_ASSIGN_OR_RETURN(const std::optional<v1::ForcedExit> forced_exit,
                       ThinkingBudget(text.starts_in_reasoning));
   if (forced_exit.has_value()) *made.mutable_forced_exit() = *forced_exit;
@@ -133,13 +134,22 @@ void ChatAnswer::AddText(const std::string& text, v1::ChatDelta* delta) {
 }
 
 absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
-  DS_ASSIGN_OR_RETURN(AnswerText::Part part, text_->Add(tokens));
   v1::ChatEvent event;
   v1::ChatDelta* delta = event.mutable_delta();
-  delta->set_first_index(part.first_index);
-  delta->set_reasoning(std::move(part.reasoning));
-  AddText(part.text, delta);
-  SetTokens(tokens, part.num_tokens, options().return_token_ids(), delta);
+  delta->set_first_index(text_->num_tokens());
+  // One by one, so that where the answer ends does not depend on how many a step made.
+  int num_tokens = 0;
+  v1::TokenEvent::Tokens one;
+  for (int i = 0; i < tokens.ids_size() && !IsOver(); ++i) {
+    one.clear_ids();
+    one.add_ids(tokens.ids(i));
+    one.set_first_index(tokens.first_index() + static_cast<uint32_t>(i));
+    DS_ASSIGN_OR_RETURN(const AnswerText::Part part, text_->Add(one));
+    num_tokens += part.num_tokens;
+    delta->mutable_reasoning()->append(part.reasoning);
+    AddText(part.text, delta);
+  }
+  SetTokens(tokens, num_tokens, options().return_token_ids(), delta);
   if (!IsEmpty(*delta)) Append(event, events);
   return absl::OkStatus();
 }
@@ -158,7 +168,7 @@ void ChatAnswer::Finish(v1::Finished finished, bool counts, AnswerEvents* events
 
   CompleteFinished(*text_, counts, &finished);
   if (finished.reason() == v1::FINISH_REASON_STOP && parser_.has_value() &&
-      parser_->num_calls() > 0) {
+      parser_->num_calls() > 0 && !parser_->broke_off()) {
     finished.set_reason(v1::FINISH_REASON_TOOL_CALLS);
   }
   v1::ChatEvent last;

@@ -149,7 +149,7 @@ absl::StatusOr<v1::TokenRequest> Resolve(const v1::CallOptions& options,
   DS_ASSIGN_OR_RETURN(const uint32_t max_tokens,
                       MaxTokens(options, prompt.size(), model.max_context(), defaults.max_tokens));
   request.mutable_stop()->set_max_tokens(max_tokens);
-  request.mutable_stop()->set_min_tokens(0);
+  request.mutable_stop()->set_min_tokens(options.stop().min_tokens());
   request.mutable_stop()->set_ignore_eos(options.stop().ignore_eos());
   const std::set<uint32_t> stop_ids(options.stop().stop_token_ids().begin(),
                                     options.stop().stop_token_ids().end());

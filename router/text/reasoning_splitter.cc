@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "router/text/tags.h"
 
@@ -26,8 +27,10 @@ Answer StandsAfterSpace(std::string_view text, size_t from, std::string_view tag
 
 }  // namespace
 
-ReasoningSplitter::ReasoningSplitter(bool starts_in_reasoning, ReasoningNewlines newlines)
-    : newlines_(newlines), in_reasoning_(starts_in_reasoning) {}
+ReasoningSplitter::ReasoningSplitter(bool starts_in_reasoning,
+                                     ReasoningNewlines newlines,
+                                     CallsInReasoning calls)
+    : newlines_(newlines), calls_(calls), in_reasoning_(starts_in_reasoning) {}
 
 ReasoningSplitter::Result ReasoningSplitter::Add(std::string_view piece) {
   buffer_.append(piece);
@@ -56,11 +59,14 @@ bool ReasoningSplitter::TakeStart(bool finished) {
 }
 
 bool ReasoningSplitter::TakeReasoning(bool finished, Result* result) {
+  const std::span<const std::string_view> tags =
+      std::span(kEndTags).first(calls_ == CallsInReasoning::kEndIt ? 2 : 1);
   size_t done = 0;
+  holds_call_ = false;
   for (size_t from = 0;;) {
-    const auto hit = FindTag(buffer_, from, kEndTags);
+    const auto hit = FindTag(buffer_, from, tags);
     if (!hit) {
-      done = finished ? buffer_.size() : FindPartialTag(buffer_, done, kEndTags);
+      done = finished ? buffer_.size() : FindPartialTag(buffer_, done, tags);
       break;
     }
     done = hit->at;
@@ -70,6 +76,7 @@ bool ReasoningSplitter::TakeReasoning(bool finished, Result* result) {
       return true;
     }
     const Answer call = StandsAfterSpace(buffer_, from, kFunctionTag, finished);
+    holds_call_ = call != Answer::kNo;
     if (call == Answer::kNeedsMore) break;
     if (call == Answer::kNo) {
       done = from;
@@ -81,6 +88,7 @@ bool ReasoningSplitter::TakeReasoning(bool finished, Result* result) {
       Close(*end, *end + kThinkEndTag.size(), result);
     } else {
       Close(hit->at, hit->at, result);
+      ended_by_call_ = true;
     }
     return true;
   }

@@ -21,14 +21,20 @@ enum class ReasoningNewlines : uint8_t {
           // dropped
 };
 
+// Whether a tool call can end reasoning that nothing closes.
+enum class CallsInReasoning : uint8_t {
+  kEndIt,
+  kAreThoughts,  // nobody asked for calls: they are text as any other
+};
+
 // The rules, those of vLLM's qwen3 parser where it has one:
 //  - <think> is a tag at the start of the answer only, where white space may precede it; that is
 //    dropped. An answer that starts in reasoning may repeat the tag. Elsewhere it is text.
 //  - </think> ends the reasoning. Without reasoning it is text, and so is a second one.
-//  - A tool call (<tool_call>, white space, <function=) inside reasoning that nothing closes ends
-//  it
-//    and is content. Whether something does is known at </think> (then the call is a thought), at
-//    the end of the answer or after kMaxHeldReasoningBytes; until then the call is held back.
+//  - With kEndIt, a tool call (<tool_call>, white space, <function=) inside reasoning that nothing
+//    closes ends it and is content. Whether something does is known at </think> (then the call is a
+//    thought), at the end of the answer or after kMaxHeldReasoningBytes; until then the call is
+//    held back.
 //  - Reasoning that is never closed is reasoning to the end.
 // White space that decides (before <think>, inside a call's start) is at most 64 bytes.
 // All text returned, joined, does not depend on the pieces. Threads: one at a time. Owner: the
@@ -36,7 +42,9 @@ enum class ReasoningNewlines : uint8_t {
 class ReasoningSplitter {
  public:
   // starts_in_reasoning: the prompt opened the reasoning; see EndsInsideReasoning().
-  ReasoningSplitter(bool starts_in_reasoning, ReasoningNewlines newlines);
+  ReasoningSplitter(bool starts_in_reasoning,
+                    ReasoningNewlines newlines,
+                    CallsInReasoning calls = CallsInReasoning::kEndIt);
 
   struct Result {
     std::string reasoning;  // stands before `content`
@@ -50,6 +58,9 @@ class ReasoningSplitter {
 
   // True while what Add() takes next is reasoning, as far as is decided.
   bool in_reasoning() const { return in_reasoning_; }
+  // True while a call waits to be known as a thought or as content, and from when it is content.
+  bool holds_call() const { return in_reasoning_ && holds_call_; }
+  bool ended_by_call() const { return ended_by_call_; }
 
  private:
   // Each takes what it can of buffer_; false where it needs more.
@@ -66,8 +77,11 @@ class ReasoningSplitter {
   // where more bytes decide.
   std::optional<size_t> FindClosingTag(size_t call_at, bool finished);
 
-  ReasoningNewlines newlines_;
+  const ReasoningNewlines newlines_;
+  const CallsInReasoning calls_;
   bool in_reasoning_;
+  bool holds_call_ = false;  // at the front of buffer_
+  bool ended_by_call_ = false;
   bool at_start_ = true;         // of the answer
   bool reasoning_text_ = false;  // some reasoning was released
   bool trim_content_ = false;    // newlines come next that are dropped

@@ -150,7 +150,7 @@ bool ToolCallParser::StepBody(Events* events) {
   const auto hit = FindTag(rest(), 0, kBodyTags);
   if (!hit) {
     Drop(finished_ ? rest().size() : FindPartialTag(rest(), 0, kBodyTags));
-    if (finished_) EndCall(events);
+    if (finished_) BreakOff(events);
     return finished_;
   }
   Drop(hit->at);
@@ -176,7 +176,7 @@ bool ToolCallParser::StepValue(Events* events) {
     AddToValue(finished_ ? rest().size() : FindPartialTag(rest(), 0, kValueTags), events);
     if (finished_) {
       EndValue(events);
-      EndCall(events);
+      BreakOff(events);
     }
     return finished_;
   }
@@ -246,6 +246,11 @@ void ToolCallParser::EndCall(Events* events) {
   PutArguments(json, events);
   events->push_back({ToolCallEvent::Kind::kCallEnd, num_calls_ - 1});
   GoTo(State::kOutside);
+}
+
+void ToolCallParser::BreakOff(Events* events) {
+  EndCall(events);
+  broke_off_ = true;
 }
 
 void ToolCallParser::BeginValue(std::string_view name, Events* events) {

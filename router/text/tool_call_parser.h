@@ -61,6 +61,8 @@ class ToolCallParser {
 
   // Calls started so far.
   size_t num_calls() const { return num_calls_; }
+  // After Finish(): the stream ended inside of a call, whose arguments may be cut.
+  bool broke_off() const { return broke_off_; }
 
  private:
   enum class State : uint8_t {
@@ -86,6 +88,7 @@ class ToolCallParser {
   void PutOutside(size_t num_bytes, Events* events);  // content, or dropped after a call
   void StartCall(std::string_view name, Events* events);
   void EndCall(Events* events);
+  void BreakOff(Events* events);
   void BeginValue(std::string_view name, Events* events);
   void AddToValue(size_t num_bytes, Events* events);
   void EndValue(Events* events);
@@ -103,6 +106,7 @@ class ToolCallParser {
       0;  // in kOpened and kEnding: no tag that is looked for begins before it in rest()
   size_t tag_at_ = 0;
   size_t num_calls_ = 0;
+  bool broke_off_ = false;
   std::string name_;  // of the open call
   ArgumentStream arguments_;
 };

@@ -49,6 +49,8 @@ FOLDERS = {
     "tools": ENGINE + PROTO + DEVICES + [
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
+    "tools/eval": BASE + PROTO + ["tools"],
+    "tools/train": [],
 }
 
 # What tests may use beside the folder they test and what that one may use.

@@ -104,7 +104,7 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
       {R"({"id": "j", "ids": [1, 2], "logits_at": [5]})", "logits_at[0]"},
       {R"({"id": "k", "ids": [1, 2], "logits_at": [-1, 0]})", "logits_at[1]"},
       {R"({"id": "l", "ids": [1], "n": 2})", "n"},
-      {R"({"id": "m", "ids": [1], "presence_penalty": 1})", "sampling.presence_penalty"},
+      {R"({"id": "m", "ids": [1], "presence_penalty": 3})", "sampling.presence_penalty"},
       {R"({"id": "n", "text": 7})", "text"},
       {"\xc3\x28 no JSON", "line"},
   };

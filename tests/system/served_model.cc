@@ -1,5 +1,7 @@
 #include "tests/system/served_model.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -22,11 +24,14 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
 
 }  // namespace
 
-ServedModel::ServedModel(int ranks, std::vector<std::string> worker_flags)
-    : model_(folder_ / "model") {
-  const RunResult made = RunToEnd(
-      {Binary("make_checkpoint"), "--shape", "tiny-moe", "--seed", "7", "--output", model_});
-  DS_CHECK_EQ(made.code, 0) << made.output;
+ServedModel::ServedModel(int ranks, std::vector<std::string> worker_flags, std::string model)
+    : model_(std::move(model)) {
+  if (model_.empty()) {
+    model_ = folder_ / "model";
+    const RunResult made = RunToEnd(
+        {Binary("make_checkpoint"), "--shape", "tiny-moe", "--seed", "7", "--output", model_});
+    DS_CHECK_EQ(made.code, 0) << made.output;
+  }
   const std::string world_file = folder_ / "world.address";
   std::vector<std::string> command = {
       Binary("worker"), "--model",   model_, "--listen",    "127.0.0.1:0", "--address-file",

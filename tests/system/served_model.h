@@ -1,7 +1,6 @@
 #pragma once
 
-// A whole deployment of a test: a made model, a world under mpirun and a router, as a user starts
-// them.
+// A whole deployment of a test: a model, a world under mpirun and a router, as a user starts them.
 
 #include <memory>
 #include <string>
@@ -19,9 +18,11 @@ inline constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 
 class ServedModel {
  public:
-  // Starts a world of `ranks` on a tiny MoE model and a router before it; failed checks carry the
-  // logs.
-  explicit ServedModel(int ranks, std::vector<std::string> worker_flags = {});
+  // Starts a world of `ranks` on the folder `model` and a router before it; failed checks carry the
+  // logs. An empty `model` is a tiny MoE one with random weights, made first.
+  explicit ServedModel(int ranks,
+                       std::vector<std::string> worker_flags = {},
+                       std::string model = "");
 
   v1::Inference::Stub& inference() { return *inference_; }
   v1::World::Stub& world_stub() { return *world_stub_; }

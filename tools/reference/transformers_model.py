@@ -100,3 +100,12 @@ def next_logits(model, token, cache):
     """f32 [V] after one more token; the cache moves on."""
     out = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
     return out.logits[0, -1].float()
+
+
+def greedy(model, ids, stops, most):
+    """The likeliest tokens after ids, up to one of `stops` (which is part of them) or `most`."""
+    logits, cache = prompt_logits(model, ids)
+    tokens = [int(logits[-1].argmax())]
+    while len(tokens) < most and tokens[-1] not in stops:
+        tokens.append(int(next_logits(model, tokens[-1], cache).argmax()))
+    return tokens

@@ -199,15 +199,19 @@ absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
       .device = device_, .comm = comm_, .kv = kv_, .state = state_, .arena = arena_};
   model_.Forward(views.batch, context, logits);
   std::vector<int32_t> forced;
+  std::vector<const LogitHistory*> histories;
   for (const ScorePlan::Sampled& sampled : score.sampled) {
-    forced.push_back(slots_->slot(sampled.slot).forced_id());
+    const Slot& slot = slots_->slot(sampled.slot);
+    forced.push_back(slot.forced_id());
+    histories.push_back(slot.history.has_value() ? &*slot.history : nullptr);
   }
   return sampler_->Run({.score = &score,
                         .logits = logits,
                         .params = views.sampled,
                         .sampled_scored = views.sampled_scored,
                         .logits_scored = views.logits_scored,
-                        .forced = std::move(forced)},
+                        .forced = std::move(forced),
+                        .histories = std::move(histories)},
                        arena_);
 }
 

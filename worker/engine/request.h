@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "worker/engine/logit_rules.h"
 
 namespace deltaserve {
 
@@ -45,6 +46,7 @@ struct Request {
   std::vector<int32_t> prompt;
   std::vector<int32_t> generated;  // on resume: counted, not sent again
   SamplingSettings sampling;
+  LogitRules rules;
   uint32_t sample_index = 0;
   uint32_t max_tokens = 0;  // generated ones included
   std::vector<int32_t> stop_token_ids;

@@ -58,6 +58,29 @@ absl::Status CheckSampling(const SamplingSettings& sampling) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens) {
+  std::vector<int32_t> biased;
+  for (const auto& [id, bias] : rules.bias) biased.push_back(id);
+  DS_RETURN_IF_ERROR(CheckIds(biased, "sampling.logit_bias", num_tokens));
+  DS_RETURN_IF_ERROR(CheckIds(rules.allowed, "sampling.allowed_token_ids", num_tokens));
+  for (const std::vector<int32_t>& sequence : rules.banned) {
+    if (sequence.empty()) {
+      return InvalidField("sampling.banned_sequences", "a sequence without ids",
+                          "it would ban everything", "leave it out");
+    }
+    DS_RETURN_IF_ERROR(CheckIds(sequence, "sampling.banned_sequences", num_tokens));
+  }
+  if (rules.allows_some && rules.allowed.empty()) {
+    return InvalidField("sampling.allowed_token_ids", "empty", "no token may be chosen",
+                        "name some ids, or leave it out to allow all");
+  }
+  if (!(rules.repetition_penalty > 0)) {
+    return InvalidField("sampling.repetition_penalty", absl::StrCat(rules.repetition_penalty),
+                        "out of range", "use a number above 0");
+  }
+  return CheckIds(rules.ends, "stop.stop_token_ids", num_tokens);
+}
+
 absl::Status CheckLength(const Request& request, const EngineCapacity& capacity) {
   if (request.max_tokens < 1) {
     return InvalidField("stop.max_tokens", "0", "nothing would be generated", "use 1 or more");
@@ -119,6 +142,7 @@ absl::Status CheckRequest(const Request& request,
   DS_RETURN_IF_ERROR(CheckIds(request.generated, "generated_ids", capacity.num_tokens));
   DS_RETURN_IF_ERROR(CheckIds(request.stop_token_ids, "stop.stop_token_ids", capacity.num_tokens));
   DS_RETURN_IF_ERROR(CheckSampling(request.sampling));
+  DS_RETURN_IF_ERROR(CheckRules(request.rules, capacity.num_tokens));
   if (request.logprobs.has_value() && *request.logprobs > kMaxLogProbs) {
     return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
                         absl::StrCat("use 0 to ", kMaxLogProbs));

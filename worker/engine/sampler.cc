@@ -24,7 +24,7 @@ SampleParams Slice(const SampleParams& params, int64_t begin, int64_t count) {
 }  // namespace
 
 Sampler::Sampler(Device& device, Communicator& comm, const Sizes& sizes)
-    : device_(device), comm_(comm), sizes_(sizes) {}
+    : device_(device), comm_(comm), sizes_(sizes), editor_(device, sizes.num_tokens) {}
 
 absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
   const ScorePlan& score = *inputs.score;
@@ -138,6 +138,25 @@ TensorView Sampler::GatherWholeRows(TensorView logits, TensorView scored, Arena&
   return whole;
 }
 
+absl::StatusOr<TensorView> Sampler::Edited(const Inputs& inputs,
+                                           int64_t begin,
+                                           TensorView whole,
+                                           Arena& arena) const {
+  std::vector<const LogitHistory*> histories;
+  bool any = false;
+  for (int64_t row = 0; row < whole.dim(0); ++row) {
+    const int32_t sampled = inputs.score->order[static_cast<size_t>(begin + row)];
+    histories.push_back(inputs.histories[static_cast<size_t>(sampled)]);
+    any |= histories.back() != nullptr;
+  }
+  if (!any) return whole;
+  // Log-probabilities are those of the model, without the rules.
+  const TensorView edited = arena.Allocate(DType::kF32, {whole.dim(0), whole.dim(1)});
+  device_.Copy(edited, whole);
+  DS_RETURN_IF_ERROR(editor_.Edit(histories, edited, arena));
+  return edited;
+}
+
 absl::Status Sampler::SampleBlock(const Inputs& inputs,
                                   int64_t begin,
                                   int64_t count,
@@ -149,8 +168,9 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
       GatherWholeRows(inputs.logits, inputs.sampled_scored.Rows(begin, count), arena);
   if (comm_.rank() != 0) return absl::OkStatus();
   const SampleParams params = Slice(inputs.params, begin, count);
+  DS_ASSIGN_OR_RETURN(const TensorView edited, Edited(inputs, begin, whole, arena));
   device_.ops().Sample(
-      {.logits = whole, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
+      {.logits = edited, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
   // Log-probabilities are those of the forced ids.
   for (int64_t row = 0; row < count; ++row) {
     const int32_t& forced =

@@ -11,6 +11,7 @@
 #include "kernels/ops.h"
 #include "kernels/tensor/arena.h"
 #include "worker/comm/communicator.h"
+#include "worker/engine/logit_editor.h"
 #include "worker/engine/step_plan.h"
 #include "worker/engine/step_result.h"
 
@@ -39,6 +40,8 @@ class Sampler {
     TensorView logits_scored;   // i32 [logits], the same
     // The id of each row of ScorePlan::sampled where it is not to be chosen, else -1.
     std::vector<int32_t> forced;
+    // The rules of each row of ScorePlan::sampled, or null.
+    std::vector<const LogitHistory*> histories;
   };
 
   // Rows that travel together to rank 0.
@@ -73,9 +76,16 @@ class Sampler {
                             StepResult* result);
   absl::Status StoreId(const Inputs& inputs, int32_t id, int32_t sampled, StepResult* result) const;
 
+  // The rows that are sampled: `whole`, or a copy with the rules of requests put on it.
+  absl::StatusOr<TensorView> Edited(const Inputs& inputs,
+                                    int64_t begin,
+                                    TensorView whole,
+                                    Arena& arena) const;
+
   Device& device_;
   Communicator& comm_;
   const Sizes sizes_;
+  const LogitEditor editor_;
 };
 
 }  // namespace deltaserve

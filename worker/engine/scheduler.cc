@@ -36,7 +36,7 @@ uint8_t NumTop(const Request& request) {
 }
 
 Scoring ScoringOf(const Request& request) {
-  return ScoringOf(request.sampling, request.logprobs.has_value());
+  return ScoringOf(request.sampling, !request.rules.empty(), request.logprobs.has_value());
 }
 
 // True where the tokens that a resumed request brings rule its forced exit out.
@@ -187,6 +187,8 @@ void Scheduler::Admit(StepPlan* plan) {
                            .num_generated = sequence.num_generated,
                            .forced_exit = sequence.request.forced_exit.value_or(ForcedExit()),
                            .exit_seen = ExitSeen(sequence.request),
+                           .rules = sequence.request.rules,
+                           .num_prompt = static_cast<uint32_t>(sequence.request.prompt.size()),
                            .blocks = sequence.blocks});
     plan->state_ops.push_back({.action = StateAction::kZero, .state = sequence.slot});
     events_.push_back({sequence.ticket, SchedulerEvent::Admitted{}});

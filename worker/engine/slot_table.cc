@@ -1,5 +1,6 @@
 #include "worker/engine/slot_table.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "absl/strings/str_cat.h"
@@ -67,6 +68,17 @@ absl::Status SlotTable::Append(int32_t slot, std::span<const int32_t> blocks) {
   return absl::OkStatus();
 }
 
+absl::Status SlotTable::CheckRules(const LogitRules& rules) const {
+  const auto has_row = [&](int32_t id) { return id >= 0 && id < limits_.vocab_rows; };
+  bool fits = std::all_of(rules.allowed.begin(), rules.allowed.end(), has_row) &&
+              std::all_of(rules.ends.begin(), rules.ends.end(), has_row);
+  for (const auto& [id, bias] : rules.bias) fits = fits && has_row(id);
+  for (const std::vector<int32_t>& sequence : rules.banned) {
+    fits = fits && !sequence.empty() && has_row(sequence.back());
+  }
+  return fits ? absl::OkStatus() : Misfit("rules name ids that have no logit");
+}
+
 absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
   if (open.slot < 0 || open.slot >= limits_.num_slots) {
     return Misfit(absl::StrCat("open of slot ", open.slot, " of ", limits_.num_slots));
@@ -83,6 +95,10 @@ absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
               .sampling = open.sampling,
               .forced_exit = open.forced_exit,
               .exit_seen = open.exit_seen};
+  if (!open.rules.empty()) {
+    DS_RETURN_IF_ERROR(CheckRules(open.rules));
+    slot.history.emplace(open.rules, open.num_prompt);
+  }
   for (const int32_t id : open.forced_exit.force_ids) {
     if (id < 0 || id >= limits_.vocab_rows) {
       return Misfit(absl::StrCat("forced token ", id, " of ", limits_.vocab_rows));
@@ -160,6 +176,9 @@ absl::Status SlotTable::Apply(const StepPlan& plan) {
   for (const PrefillChunk& chunk : plan.chunks) {
     DS_RETURN_IF_ERROR(CheckChunk(chunk));
     DS_RETURN_IF_ERROR(check_once(chunk.slot));
+    if (std::optional<LogitHistory>& history = slots_[static_cast<size_t>(chunk.slot)].history) {
+      for (const int32_t id : chunk.ids) history->Add(id);
+    }
     logit_rows += static_cast<int64_t>(chunk.logit_offsets.size());
   }
   if (plan.num_rows() > limits_.max_rows || logit_rows > kMaxLogitRows) {
@@ -175,6 +194,7 @@ void SlotTable::Advance(const StepPlan& plan, std::span<const int32_t> ids) {
   const auto take = [&](Slot& slot) {
     DS_CHECK_LT(next, ids.size());
     slot.last_token = ids[next++];
+    if (slot.history.has_value()) slot.history->Add(slot.last_token);
     if (slot.num_generated < slot.forced_exit.after_tokens &&
         slot.last_token == slot.forced_exit.watch_id) {
       slot.exit_seen = true;
@@ -222,6 +242,7 @@ uint32_t SlotTable::Digest() const {
     crc.Add(slot.forced_exit.after_tokens);
     for (const int32_t id : slot.forced_exit.force_ids) crc.Add(id);
     crc.Add(slot.exit_seen ? 1u : 0u);
+    crc.Add(slot.history.has_value() ? 1u : 0u);
     crc.Add(static_cast<uint32_t>(slot.blocks.size()));
     for (const int32_t block : slot.blocks) crc.Add(block);
   }

@@ -3,6 +3,7 @@
 // SlotTable: what every rank knows of the running sequences: a pure fold of plans and sampled ids.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct Slot {
   SamplingSettings sampling = {};
   ForcedExit forced_exit = {};
   bool exit_seen = false;
+  std::optional<LogitHistory> history = {};  // where the request has rules
   std::vector<int32_t> blocks = {};
 
   // The token to be sampled next where a thinking budget fixes it, else -1.
@@ -60,6 +62,7 @@ class SlotTable {
 
  private:
   absl::Status ApplyClose(int32_t slot);
+  absl::Status CheckRules(const LogitRules& rules) const;
   absl::Status ApplyOpen(const OpenSlot& open);
   absl::Status Append(int32_t slot, std::span<const int32_t> blocks);
   absl::Status CheckDecode(const DecodeRow& decode) const;

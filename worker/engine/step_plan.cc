@@ -4,8 +4,9 @@
 
 namespace deltaserve {
 
-Scoring ScoringOf(const SamplingSettings& sampling, bool logprobs) {
+Scoring ScoringOf(const SamplingSettings& sampling, bool rules, bool logprobs) {
   if (logprobs) return Scoring::kGatheredLogProbs;
+  if (rules) return Scoring::kGathered;
   const bool filtered = sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0;
   return sampling.temperature == 0 || !filtered ? Scoring::kMerged : Scoring::kGathered;
 }
@@ -19,10 +20,10 @@ int64_t StepPlan::num_chunk_rows() const {
 bool operator==(const OpenSlot& a, const OpenSlot& b) {
   return a.slot == b.slot && a.state == b.state && a.sample_index == b.sample_index &&
          a.num_generated == b.num_generated && a.forced_exit == b.forced_exit &&
-         a.exit_seen == b.exit_seen && a.blocks == b.blocks &&
-         a.sampling.temperature == b.sampling.temperature && a.sampling.top_p == b.sampling.top_p &&
-         a.sampling.top_k == b.sampling.top_k && a.sampling.min_p == b.sampling.min_p &&
-         a.sampling.seed == b.sampling.seed;
+         a.exit_seen == b.exit_seen && a.rules == b.rules && a.num_prompt == b.num_prompt &&
+         a.blocks == b.blocks && a.sampling.temperature == b.sampling.temperature &&
+         a.sampling.top_p == b.sampling.top_p && a.sampling.top_k == b.sampling.top_k &&
+         a.sampling.min_p == b.sampling.min_p && a.sampling.seed == b.sampling.seed;
 }
 
 bool operator==(const StepPlan& a, const StepPlan& b) {

@@ -23,11 +23,11 @@ enum class PlanKind : uint8_t {
 enum class Scoring : uint8_t {
   kNone = 0,              // not sampled
   kMerged = 1,            // greedy or pure temperature: one (value, id) a rank
-  kGathered = 2,          // filters: whole rows go to rank 0
+  kGathered = 2,          // filters or rules: whole rows go to rank 0
   kGatheredLogProbs = 3,  // the same, and log-probabilities come back to the scheduler
 };
 
-Scoring ScoringOf(const SamplingSettings& sampling, bool logprobs);
+Scoring ScoringOf(const SamplingSettings& sampling, bool rules, bool logprobs);
 
 // A slot begins: empty, and its state is zeroed by a StateOp of the same plan.
 struct OpenSlot {
@@ -38,6 +38,8 @@ struct OpenSlot {
   uint32_t num_generated = 0;        // of a resumed request, counted by the random counter
   ForcedExit forced_exit = {};       // no force_ids: none
   bool exit_seen = false;            // its watch_id is among the resumed tokens that count
+  LogitRules rules = {};             // empty: none
+  uint32_t num_prompt = 0;           // of the tokens to be prefilled; for rules
   std::vector<int32_t> blocks = {};  // KV block of each 64 positions
 };
 

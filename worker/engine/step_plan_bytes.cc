@@ -10,7 +10,7 @@
 namespace deltaserve {
 namespace {
 
-constexpr uint8_t kVersion = 2;
+constexpr uint8_t kVersion = 3;
 
 class Writer {
  public:
@@ -95,6 +95,46 @@ class Reader {
   bool failed_ = false;
 };
 
+void Write(const LogitRules& rules, Writer& out) {
+  out.U8(rules.empty() ? 0 : 1);
+  if (rules.empty()) return;
+  out.F32(rules.presence_penalty);
+  out.F32(rules.frequency_penalty);
+  out.F32(rules.repetition_penalty);
+  out.Count(rules.bias.size());
+  for (const auto& [id, bias] : rules.bias) {
+    out.I32(id);
+    out.F32(bias);
+  }
+  out.U8(rules.allows_some ? 1 : 0);
+  out.Ints(rules.allowed);
+  out.Count(rules.banned.size());
+  for (const std::vector<int32_t>& sequence : rules.banned) out.Ints(sequence);
+  out.U32(rules.min_tokens);
+  out.Ints(rules.ends);
+}
+
+LogitRules ReadRules(Reader& in) {
+  LogitRules rules;
+  if (in.Kind<uint8_t>(0, 1) == 0) return rules;
+  rules.presence_penalty = in.F32();
+  rules.frequency_penalty = in.F32();
+  rules.repetition_penalty = in.F32();
+  rules.bias.resize(in.Count(8));
+  for (auto& [id, bias] : rules.bias) {
+    id = in.I32();
+    bias = in.F32();
+  }
+  rules.allows_some = in.Kind<uint8_t>(0, 1) == 1;
+  rules.allowed = in.Ints();
+  rules.banned.resize(in.Count(4));
+  for (std::vector<int32_t>& sequence : rules.banned) sequence = in.Ints();
+  rules.min_tokens = in.U32();
+  rules.ends = in.Ints();
+  if (rules.empty()) in.Fail();  // one plan has one form
+  return rules;
+}
+
 void Write(const OpenSlot& open, Writer& out) {
   out.I32(open.slot);
   out.I32(open.state);
@@ -109,6 +149,8 @@ void Write(const OpenSlot& open, Writer& out) {
   out.U32(open.forced_exit.after_tokens);
   out.Ints(open.forced_exit.force_ids);
   out.U8(open.exit_seen ? 1 : 0);
+  Write(open.rules, out);
+  out.U32(open.num_prompt);
   out.Ints(open.blocks);
 }
 
@@ -127,6 +169,8 @@ OpenSlot ReadOpen(Reader& in) {
   open.forced_exit.after_tokens = in.U32();
   open.forced_exit.force_ids = in.Ints();
   open.exit_seen = in.Kind<uint8_t>(0, 1) == 1;
+  open.rules = ReadRules(in);
+  open.num_prompt = in.U32();
   open.blocks = in.Ints();
   return open;
 }
@@ -205,7 +249,7 @@ absl::StatusOr<StepPlan> ParsePlan(std::span<const uint8_t> bytes) {
   plan.kind = in.Kind(PlanKind::kStep, PlanKind::kStop);
   plan.predicted_ms = in.U32();
   plan.closes = in.Ints();
-  plan.opens.resize(in.Count(57));
+  plan.opens.resize(in.Count(62));
   for (OpenSlot& open : plan.opens) open = ReadOpen(in);
   plan.state_ops.resize(in.Count(5));
   for (StateOp& op : plan.state_ops) {

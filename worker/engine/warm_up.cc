@@ -12,7 +12,11 @@ namespace {
 constexpr uint8_t kMostTop = 20;
 
 void Open(int32_t slot, std::vector<int32_t> blocks, StepPlan* plan) {
-  plan->opens.push_back({.slot = slot, .state = slot, .blocks = std::move(blocks)});
+  // Rules too, of every kind that takes scratch.
+  plan->opens.push_back({.slot = slot,
+                         .state = slot,
+                         .rules = {.presence_penalty = 1, .min_tokens = 1, .ends = {0}},
+                         .blocks = std::move(blocks)});
   plan->state_ops.push_back({.action = StateAction::kZero, .state = slot});
 }
 

@@ -1,5 +1,6 @@
 #include "worker/service/request_reader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -90,6 +91,36 @@ absl::StatusOr<SamplingSettings> ReadSampling(const v1::SamplingParams& message,
   return sampling;
 }
 
+// Checked by CheckSampling and CheckStop. Biases of 0 and penalties that are neutral are no rules.
+LogitRules ReadRules(const v1::TokenRequest& message) {
+  const v1::SamplingParams& sampling = message.sampling();
+  LogitRules rules;
+  rules.presence_penalty = sampling.presence_penalty();
+  rules.frequency_penalty = sampling.frequency_penalty();
+  if (sampling.has_repetition_penalty()) rules.repetition_penalty = sampling.repetition_penalty();
+  for (const v1::LogitBias& entry : sampling.logit_bias()) {
+    if (entry.bias() != 0) {
+      rules.bias.emplace_back(static_cast<int32_t>(entry.token_id()), entry.bias());
+    }
+  }
+  std::sort(rules.bias.begin(), rules.bias.end());
+  rules.allows_some = sampling.has_allowed_token_ids();
+  rules.allowed = ToIds(sampling.allowed_token_ids().ids());
+  for (const v1::TokenIds& banned : sampling.banned_sequences()) {
+    rules.banned.push_back(ToIds(banned.ids()));
+  }
+  rules.min_tokens = message.stop().min_tokens();
+  if (rules.min_tokens > 0) {
+    rules.ends = ToIds(message.stop().stop_token_ids());
+    if (!message.stop().ignore_eos()) {
+      for (const uint32_t id : message.eos_token_ids())
+        rules.ends.push_back(static_cast<int32_t>(id));
+    }
+  }
+  if (rules.ends.empty()) rules.min_tokens = 0;
+  return rules;
+}
+
 }  // namespace
 
 absl::Status CheckModel(const std::string& model, const WorldInfo& info) {
@@ -114,6 +145,7 @@ absl::StatusOr<Request> ReadRequest(const v1::TokenRequest& message,
   DS_RETURN_IF_ERROR(CheckFeatures(message));
   Request request;
   DS_ASSIGN_OR_RETURN(request.sampling, ReadSampling(message.sampling(), num_tokens));
+  request.rules = ReadRules(message);
   request.id = message.request_id();
   request.prompt = ToIds(message.prompt_ids());
   request.generated = ToIds(message.generated_ids());

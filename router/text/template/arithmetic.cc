@@ -12,6 +12,9 @@ namespace {
 
 constexpr Int kExactInDouble = Int{1} << 53;  // every integer up to here is a double
 
+// Negation and absolute value stay in range: -2**127 is left out.
+constexpr Int kLeast = -(((Int{1} << 126) - 1) * 2 + 1);
+
 absl::Status TooLarge() {
   return absl::OutOfRangeError("an integer beyond 127 bits is not supported; use smaller numbers");
 }
@@ -38,12 +41,17 @@ std::string_view Symbol(BinaryOp op) {
   return "?";
 }
 
+absl::StatusOr<Value> Bounded(Int value) {
+  if (value < kLeast) return TooLarge();
+  return Value::Integer(value);
+}
+
 absl::StatusOr<Value> IntPower(Int base, Int exponent) {
   Int result = 1;
   while (true) {
     if (exponent % 2 == 1 && __builtin_mul_overflow(result, base, &result)) return TooLarge();
     exponent /= 2;
-    if (exponent == 0) return Value::Integer(result);
+    if (exponent == 0) return Bounded(result);
     if (__builtin_mul_overflow(base, base, &base)) return TooLarge();
   }
 }
@@ -66,13 +74,13 @@ absl::StatusOr<Value> Integers(BinaryOp op, Int a, Int b) {
   switch (op) {
     case BinaryOp::kAdd:
       if (__builtin_add_overflow(a, b, &result)) return TooLarge();
-      return Value::Integer(result);
+      return Bounded(result);
     case BinaryOp::kSub:
       if (__builtin_sub_overflow(a, b, &result)) return TooLarge();
-      return Value::Integer(result);
+      return Bounded(result);
     case BinaryOp::kMul:
       if (__builtin_mul_overflow(a, b, &result)) return TooLarge();
-      return Value::Integer(result);
+      return Bounded(result);
     case BinaryOp::kDiv:
       if (b == 0) return DivisionByZero();
       if (a > kExactInDouble || a < -kExactInDouble || b > kExactInDouble || b < -kExactInDouble) {
@@ -138,7 +146,8 @@ absl::StatusOr<Value> JoinStrings(Runtime& runtime, const Value& left, const Val
   const auto text = [&](const Value& value) {
     return is_safe && !value.IsSafe() ? EscapeHtml(value.text()) : value.text();
   };
-  DS_RETURN_IF_ERROR(runtime.CheckRoom(left.text().size() + right.text().size()));
+  const size_t growth = is_safe ? kMostEscaped : 1;
+  DS_RETURN_IF_ERROR(runtime.CheckRoom(growth * (left.text().size() + right.text().size())));
   return runtime.String(text(left) + text(right), is_safe);
 }
 

@@ -11,6 +11,7 @@
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"
 #include "router/text/template/lookups.h"
+#include "router/text/template/nesting.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
 #include "router/text/template/string_format.h"
@@ -115,7 +116,8 @@ absl::StatusOr<std::string> FormatString(Runtime& runtime,
   if (spec.align == '=' || spec.sign != '-' || spec.is_alternate || spec.grouping != 0) {
     return Wrong("a string's format specifier takes no sign, '#', '=' or grouping");
   }
-  std::u32string points = ToCodePoints(text);
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, text));
   if (spec.precision.has_value() && *spec.precision < static_cast<Int>(points.size())) {
     points.resize(static_cast<size_t>(*spec.precision));
   }
@@ -243,10 +245,11 @@ absl::StatusOr<Value> BraceFormatter::First(std::string_view name) {
   const bool is_number =
       std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (!is_number) {
+    DS_RETURN_IF_ERROR(runtime_.Step(static_cast<int64_t>(arguments_.keywords.size() / 16 + 1)));
     for (const auto& [key, value] : arguments_.keywords) {
       if (key == name) return value;
     }
-    return Wrong("the format's field ", QuoteText(name), " is not given");
+    return Wrong("the format's field ", QuoteShort(name), " is not given");
   }
   const Numbering kind = name.empty() ? Numbering::kAutomatic : Numbering::kManual;
   if (numbering_ != Numbering::kUnknown && numbering_ != kind) {
@@ -341,6 +344,7 @@ absl::Status BraceFormatter::Field(std::string_view field, int level, Buffer* ou
 }
 
 absl::Status BraceFormatter::Format(std::string_view text, int level, Buffer* out) {
+  DS_RETURN_IF_ERROR(runtime_.Work(text.size()));
   if (level >= kMostSpecifications && text.find('{') != std::string_view::npos) {
     return Wrong("Max string recursion exceeded");
   }
@@ -417,7 +421,14 @@ absl::StatusOr<Value> FormatMapping(Runtime& runtime,
   if (!bound[0].Is(Type::kDict)) return Wrong("format_map() wants a mapping");
   Arguments named;
   for (const auto& [key, value] : bound[0].dict().entries) {
-    if (key.IsString()) named.keywords.emplace_back(key.text(), value);
+    if (!key.IsString()) continue;
+    DS_RETURN_IF_ERROR(runtime.Work(key.text().size()));
+    DS_RETURN_IF_ERROR(runtime.CheckRoom(named.keywords.size() * 4 * sizeof(Value)));
+    if (key.text().size() > kMaxNameBytes) {
+      return absl::ResourceExhaustedError(
+          Cat("a key of format_map() is longer than ", kMaxNameBytes, " bytes"));
+    }
+    named.keywords.emplace_back(key.text(), value);
   }
   return FormatBraces(runtime, self, named);
 }

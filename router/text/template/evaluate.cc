@@ -11,6 +11,7 @@
 #include "router/text/template/iterate.h"
 #include "router/text/template/lookups.h"
 #include "router/text/template/methods.h"
+#include "router/text/template/nesting.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
 
@@ -19,6 +20,13 @@
 #define DS_NODE ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Value>
 
 namespace deltaserve::jinja {
+namespace {
+
+absl::Status TooManyArguments() {
+  return absl::ResourceExhaustedError(Cat("a call has more than ", kMaxArguments, " arguments"));
+}
+
+}  // namespace
 
 absl::StatusOr<Value> Interpreter::Evaluate(const Expr& expr, Frame& frame, const Value* block) {
   const DepthScope depth(&runtime_);
@@ -78,7 +86,7 @@ absl::StatusOr<Value> Interpreter::EvaluateKind(const Expr& expr,
 DS_NODE Interpreter::Name(const NameExpr& node, Frame& frame) {
   const Value& value = SlotOf(frame, node.reference);
   if (!value.IsMissing()) return value;
-  return Value::Undefined(Cat(QuoteText(node.reference.name), " is undefined"));
+  return runtime_.Undefined(Cat(QuoteShort(node.reference.name), " is undefined"));
 }
 
 DS_NODE Interpreter::List(const ListExpr& node, Frame& frame) {
@@ -151,8 +159,8 @@ DS_NODE Interpreter::Condition(const ConditionExpr& node, Frame& frame) {
   DS_ASSIGN_OR_RETURN(const Value test, Evaluate(*node.test, frame));
   if (Truth(test)) return Evaluate(*node.then, frame);
   if (node.otherwise != nullptr) return Evaluate(*node.otherwise, frame);
-  return Value::Undefined(Cat("the inline if-expression on line ", node.at.line,
-                              " evaluated to false and no else section was defined."));
+  return runtime_.Undefined(Cat("the inline if-expression on line ", node.at.line,
+                                " evaluated to false and no else section was defined."));
 }
 
 DS_NODE Interpreter::Item(const ItemExpr& node, Frame& frame) {
@@ -187,6 +195,7 @@ absl::StatusOr<Arguments> Interpreter::EvaluateArguments(const CallArguments& ar
     DS_ASSIGN_OR_RETURN(const Value more, Evaluate(*arguments.more_positional, frame));
     std::vector<Value> items;
     DS_ASSIGN_OR_RETURN(items, Collect(runtime_, more));
+    if (items.size() > kMaxArguments) return TooManyArguments();
     result.positional.insert(result.positional.end(), items.begin(), items.end());
   }
   if (arguments.more_keywords != nullptr) {
@@ -194,9 +203,14 @@ absl::StatusOr<Arguments> Interpreter::EvaluateArguments(const CallArguments& ar
     if (!more.Is(Type::kDict)) {
       return Wrong("argument after ** must be a mapping, not ", TypeName(more));
     }
+    if (more.dict().entries.size() > kMaxArguments) return TooManyArguments();
     for (const auto& [key, value] : more.dict().entries) {
-      DS_RETURN_IF_ERROR(runtime_.Step());
       if (!key.IsString()) return Wrong("keywords must be strings");
+      if (key.text().size() > kMaxNameBytes) {
+        return absl::ResourceExhaustedError(
+            Cat("the name of an argument is longer than ", kMaxNameBytes, " bytes"));
+      }
+      DS_RETURN_IF_ERROR(runtime_.Work(key.text().size() + 64 * result.keywords.size()));
       for (const auto& [name, expr] : arguments.keywords) {
         if (name == key.text()) {
           return Wrong("got multiple values for keyword argument '", name, "'");
@@ -281,7 +295,10 @@ absl::Status Interpreter::BindMacro(const MacroStatement& macro,
   }
   if (macro.kwargs_slot >= 0) {
     auto dict = std::make_shared<DictObject>();
-    for (const auto& [name, value] : arguments.keywords) dict->Set(Value::Constant(name), value);
+    for (const auto& [name, value] : arguments.keywords) {
+      DS_ASSIGN_OR_RETURN(const Value key, runtime_.String(name));
+      dict->Set(key, value);
+    }
     DS_ASSIGN_OR_RETURN(slot(macro.kwargs_slot), runtime_.Dict(std::move(dict)));
   } else if (!arguments.keywords.empty()) {
     return Wrong("macro '", macro.name, "' takes no keyword argument '",

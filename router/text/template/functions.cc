@@ -3,7 +3,6 @@
 #include <cmath>
 #include <ctime>
 #include <memory>
-#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -20,6 +19,7 @@ namespace deltaserve::jinja {
 namespace {
 
 constexpr char kRaised[] = "deltaserve/raise_exception";
+constexpr size_t kEntryValues = 4;  // what an entry of a dict takes, in values
 constexpr Int kMostRange = 100000;  // the sandbox's MAX_RANGE
 
 absl::StatusOr<Value> Range(Runtime& runtime, const Arguments& arguments) {
@@ -50,8 +50,12 @@ absl::StatusOr<std::shared_ptr<DictObject>> MakeDict(Runtime& runtime, const Arg
   if (!arguments.positional.empty()) {
     const Value& from = arguments.positional[0];
     if (from.Is(Type::kDict)) {
-      DS_RETURN_IF_ERROR(runtime.Step(static_cast<int64_t>(from.dict().entries.size())));
-      for (const auto& [key, value] : from.dict().entries) dict->Set(key, value);
+      DS_RETURN_IF_ERROR(
+          runtime.CheckRoom(from.dict().entries.size() * kEntryValues * sizeof(Value)));
+      for (const auto& [key, value] : from.dict().entries) {
+        DS_RETURN_IF_ERROR(CheckKey(runtime, key));
+        dict->Set(key, value);
+      }
     } else {
       std::vector<Value> pairs;
       DS_ASSIGN_OR_RETURN(pairs, Collect(runtime, from));
@@ -144,6 +148,16 @@ absl::StatusOr<Value> StrftimeNow(Runtime& runtime, const Arguments& arguments) 
   return runtime.String(buffer.Take());
 }
 
+// A function of jinja2 that is left out, by its first letter.
+template <char kLetter>
+absl::StatusOr<Value> Unsupported(Runtime&, const Arguments&) {
+  return absl::UnimplementedError(Cat("'",
+                                      kLetter == 'c'   ? "cycler"
+                                      : kLetter == 'j' ? "joiner"
+                                                       : "lipsum",
+                                      "' is not supported in chat templates"));
+}
+
 }  // namespace
 
 absl::Status RaisedError(std::string message) {
@@ -167,7 +181,12 @@ absl::Status SetNamespaceAttribute(Runtime& runtime,
   }
   NamespaceObject& space = name_space.name_space();
   DS_RETURN_IF_ERROR(runtime.Step(static_cast<int64_t>(space.attributes.size() / 16 + 1)));
-  DS_RETURN_IF_ERROR(runtime.CheckRoom(space.attributes.size() * sizeof(Value)));
+  if (space.Find(name) == nullptr) {
+    // A namespace lives as long as the rendering.
+    const size_t bytes = kEntryValues * sizeof(Value) + name.size();
+    DS_RETURN_IF_ERROR(runtime.CheckRoom(bytes));
+    runtime.Reserve(bytes);
+  }
   space.Set(name, value);
   return absl::OkStatus();
 }
@@ -179,17 +198,15 @@ absl::StatusOr<Value> FindGlobal(Runtime& runtime, std::string_view name) {
       {"namespace", Namespace},
       {"raise_exception", RaiseException},
       {"strftime_now", StrftimeNow},
+      {"cycler", Unsupported<'c'>},
+      {"joiner", Unsupported<'j'>},
+      {"lipsum", Unsupported<'l'>},
   };
   if (const auto found = kFunctions->find(name); found != kFunctions->end()) {
     auto function = std::make_shared<FunctionObject>();
     function->name = name;
     function->call = found->second;
     return runtime.Adopt(Type::kFunction, std::move(function), sizeof(FunctionObject), 0);
-  }
-  static const auto* const kUnsupported =
-      new std::set<std::string_view>{"cycler", "joiner", "lipsum"};
-  if (kUnsupported->count(name) > 0) {
-    return absl::UnimplementedError(Cat("'", name, "' is not supported in chat templates"));
   }
   return Value();
 }

@@ -12,8 +12,15 @@
 #include "router/text/template/loop.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
+#include "router/text/template/text.h"
 
 namespace deltaserve::jinja {
+namespace {
+
+// Whoever asked for the rendering gets the message, which may quote what the template computed.
+constexpr size_t kMostMessageBytes = 2000;
+
+}  // namespace
 
 Interpreter::~Interpreter() {
   for (const FramePtr& frame : captured_) {
@@ -23,8 +30,10 @@ Interpreter::~Interpreter() {
 
 absl::Status Interpreter::Located(const absl::Status& status, Position at) {
   if (std::exchange(is_located_, true)) return status;
-  absl::Status located(
-      status.code(), Cat(name_, ":", at.line, ":", at.column, ": ", std::string(status.message())));
+  const std::string_view what = std::string_view(status.message().data(), status.message().size());
+  const std::string_view shown = what.substr(0, CharacterAtOrBefore(what, kMostMessageBytes));
+  absl::Status located(status.code(), Cat(name_, ":", at.line, ":", at.column, ": ", shown,
+                                          shown.size() < what.size() ? "..." : ""));
   status.ForEachPayload([&located](absl::string_view type, const absl::Cord& payload) {
     located.SetPayload(type, payload);
   });
@@ -33,9 +42,8 @@ absl::Status Interpreter::Located(const absl::Status& status, Position at) {
 
 absl::StatusOr<Interpreter::FramePtr> Interpreter::Enter(const Scope& scope,
                                                          const FramePtr& parent) {
-  auto frame = std::make_shared<Frame>();
-  frame->scope = &scope;
-  frame->parent = parent;
+  DS_RETURN_IF_ERROR(runtime_.CheckRoom(Frame::Bytes(scope)));
+  auto frame = std::make_shared<Frame>(&runtime_, scope, parent);
   DS_RETURN_IF_ERROR(Reset(*frame));
   return frame;
 }
@@ -238,11 +246,14 @@ ABSL_ATTRIBUTE_NOINLINE absl::StatusOr<Interpreter::Flow> Interpreter::For(const
     DS_ASSIGN_OR_RETURN(loop_value,
                         runtime_.Adopt(Type::kLoop, loop, sizeof(LoopObject), items.depth()));
   }
-  auto inner = std::make_shared<Frame>();
-  inner->scope = &node.body_scope;
-  inner->parent = frame;
-  // Leaving a loop unbinds its names, for macros made in it as well.
-  const auto leave = absl::MakeCleanup([&inner] { inner->slots.clear(); });
+  DS_RETURN_IF_ERROR(runtime_.CheckRoom(Frame::Bytes(node.body_scope)));
+  const auto inner = std::make_shared<Frame>(&runtime_, node.body_scope, frame);
+  // Leaving a loop unbinds its names, for macros made in it as well, and what `loop` holds: a chain
+  // of loops that hold each other could be deeper than the stack.
+  const auto leave = absl::MakeCleanup([&inner, &loop] {
+    inner->slots.clear();
+    if (loop != nullptr) loop->Leave();
+  });
   bool is_empty = true;
   Value item;
   while (true) {
@@ -310,8 +321,8 @@ absl::Status Interpreter::DefineMacro(const MacroStatement& node, const FramePtr
     at->is_captured = true;
     captured_.push_back(at);
   }
-  const size_t bytes = sizeof(MacroObject) + frame->slots.size() * sizeof(Value);
-  DS_ASSIGN_OR_RETURN(Value value, runtime_.Adopt(Type::kMacro, std::move(macro), bytes, 0));
+  DS_ASSIGN_OR_RETURN(Value value,
+                      runtime_.Adopt(Type::kMacro, std::move(macro), sizeof(MacroObject), 0));
   SlotOf(*frame, node.target) = std::move(value);
   return absl::OkStatus();
 }

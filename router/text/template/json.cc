@@ -9,6 +9,7 @@
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"
 #include "router/text/template/operators.h"
+#include "router/text/template/string_parts.h"
 #include "router/text/template/text.h"
 
 namespace deltaserve::jinja {
@@ -241,10 +242,7 @@ absl::StatusOr<Value> ToJson(Runtime& runtime, const Value& value, const Argumen
     if (indent.IsString()) {
       style.indent = indent.text();
     } else if (indent.IsIntegral()) {
-      const Int width = indent.int_value() < 0 ? 0 : indent.int_value();
-      DS_RETURN_IF_ERROR(
-          runtime.CheckRoom(width > INT32_MAX ? SIZE_MAX : static_cast<size_t>(width)));
-      style.indent = std::string(static_cast<size_t>(width), ' ');
+      DS_ASSIGN_OR_RETURN(style.indent, Filling(runtime, " ", indent.int_value()));
     } else {
       return Wrong("tojson: indent must be a number or a string, not ", TypeName(indent));
     }

@@ -8,6 +8,7 @@
 #include "kernels/base/status_macros.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"
+#include "router/text/template/nesting.h"
 #include "router/text/template/string_literal.h"
 #include "router/text/template/text.h"
 
@@ -307,7 +308,11 @@ absl::Status Lexer::StringToken() {
   if (end >= source_.size()) return Fail(begin, "the string is not closed");
   const absl::StatusOr<std::string> text =
       UnescapeLiteral(std::string_view(source_).substr(begin + 1, end - begin - 1));
-  if (!text.ok()) return Fail(begin, std::string(text.status().message()));
+  if (!text.ok()) {
+    const Position at = PositionOf(begin);
+    return absl::Status(text.status().code(), Cat(name_, ":", at.line, ":", at.column, ": ",
+                                                  std::string(text.status().message())));
+  }
   Add(TokenKind::kString, begin, *text);
   at_ = end + 1;
   return absl::OkStatus();
@@ -355,6 +360,9 @@ absl::Status Lexer::TokenInTag() {
     end = next;
   }
   if (end == at_) return OperatorToken();
+  if (end - at_ > kMaxNameBytes) {
+    return BoundAt(name_, PositionOf(at_), Cat("a name is longer than ", kMaxNameBytes, " bytes"));
+  }
   Add(TokenKind::kName, at_, source_.substr(at_, end - at_));
   at_ = end;
   return absl::OkStatus();
@@ -395,9 +403,18 @@ absl::Status ErrorAt(const std::string& name, Position at, std::string_view what
   return absl::InvalidArgumentError(Cat(name, ":", at.line, ":", at.column, ": ", what));
 }
 
+absl::Status BoundAt(const std::string& name, Position at, std::string_view what) {
+  return absl::ResourceExhaustedError(Cat(name, ":", at.line, ":", at.column, ": ", what));
+}
+
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source, const std::string& name) {
+  if (source.size() > kMaxSourceBytes) {
+    return BoundAt(
+        name, {1, 1},
+        Cat("the template has ", source.size(), " bytes; at most ", kMaxSourceBytes, " are taken"));
+  }
   if (const size_t at = FindInvalidUtf8(source); at != kNone) {
-    return absl::InvalidArgumentError(Cat(name, ": byte ", at, " is not UTF-8"));
+    return absl::InvalidArgumentError(Cat(name, ": byte ", at, " of the template is not UTF-8"));
   }
   return Lexer(NormalLines(source), name).Run();
 }

@@ -34,8 +34,11 @@ struct Token {
 
 // "NAME:LINE:COLUMN: what".
 absl::Status ErrorAt(const std::string& name, Position at, std::string_view what);
+// The same as ResourceExhausted, for a template beyond the bounds of nesting.h.
+absl::Status BoundAt(const std::string& name, Position at, std::string_view what);
 
-// All tokens of `source`, the last one kEnd. Errors: InvalidArgument with `name` and position.
+// All tokens of `source`, the last one kEnd. Errors: InvalidArgument with `name` and position,
+// Unimplemented for an escape that is left out, ResourceExhausted past a bound.
 absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source, const std::string& name);
 
 }  // namespace deltaserve::jinja

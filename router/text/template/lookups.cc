@@ -11,16 +11,19 @@
 #include "router/text/template/methods.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
+#include "router/text/template/string_parts.h"
 #include "router/text/template/text.h"
 
 namespace deltaserve::jinja {
 namespace {
 
+constexpr size_t kPartBytes = 256;  // a name of one letter as a part of an attribute's path
+
 bool IsDunder(std::string_view name) { return name.starts_with("__"); }
 
-Value Unsafe(const Value& object, std::string_view name) {
-  return Value::Undefined(Cat("access to attribute ", QuoteText(name), " of '", TypeName(object),
-                              "' object is unsafe."));
+absl::StatusOr<Value> Unsafe(Runtime& runtime, const Value& object, std::string_view name) {
+  return runtime.Undefined(Cat("access to attribute ", QuoteShort(name), " of '", TypeName(object),
+                               "' object is unsafe."));
 }
 
 std::string NameOf(const Value& object) {
@@ -30,10 +33,14 @@ std::string NameOf(const Value& object) {
 
 absl::StatusOr<Value> NotThere(Runtime& runtime, const Value& object, const Value& key) {
   if (key.IsString()) {
-    return Value::Undefined(Cat("'", NameOf(object), "' has no attribute ", QuoteText(key.text())));
+    return runtime.Undefined(
+        Cat("'", NameOf(object), "' has no attribute ", QuoteShort(key.text())));
+  }
+  if (!key.IsNumber() && !key.IsNone()) {
+    return runtime.Undefined(Cat(NameOf(object), " has no element of type ", TypeName(key)));
   }
   DS_ASSIGN_OR_RETURN(const std::string text, Repr(runtime, key));
-  return Value::Undefined(Cat(NameOf(object), " has no element ", text));
+  return runtime.Undefined(Cat(NameOf(object), " has no element ", text));
 }
 
 absl::StatusOr<bool> MacroAttribute(Runtime& runtime,
@@ -119,15 +126,16 @@ absl::StatusOr<bool> FindAttribute(Runtime& runtime,
   if (is_plain) return true;
   if (IsDunder(name)) {
     if (!HasInternalAttribute(object, name)) return false;
-    *value = Unsafe(object, name);
+    DS_ASSIGN_OR_RETURN(*value, Unsafe(runtime, object, name));
     return true;
   }
   switch (FindMethod(object, name)) {
     case MethodKind::kNone:
       return false;
-    case MethodKind::kUnsafe:
-      *value = Unsafe(object, name);
+    case MethodKind::kUnsafe: {
+      DS_ASSIGN_OR_RETURN(*value, Unsafe(runtime, object, name));
       return true;
+    }
     case MethodKind::kSafe: {
       DS_ASSIGN_OR_RETURN(*value, runtime.Method(object, name));
       return true;
@@ -146,8 +154,8 @@ bool FindPlace(Int index, Int size, size_t* place) {
 
 absl::StatusOr<Value> Character(Runtime& runtime, const StringObject& string, size_t place) {
   if (string.IsAscii()) return runtime.String(string.text.substr(place, 1), string.is_safe);
-  DS_RETURN_IF_ERROR(runtime.Work(string.text.size()));
-  const std::u32string points = ToCodePoints(string.text);
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, string.text));
   return runtime.String(ToUtf8(std::u32string_view(points).substr(place, 1)), string.is_safe);
 }
 
@@ -205,8 +213,8 @@ absl::StatusOr<Value> SliceOfString(Runtime& runtime,
     return runtime.String(string.text.substr(first, static_cast<size_t>(places.count)),
                           string.is_safe);
   }
-  DS_RETURN_IF_ERROR(runtime.CheckRoom(string.text.size() * 8));
-  const std::u32string points = ToCodePoints(string.text);
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, string.text));
   std::string text;
   for (Int i = 0; i < places.count; ++i) {
     AppendUtf8(points[static_cast<size_t>(places.first + i * places.step)], &text);
@@ -225,6 +233,9 @@ absl::StatusOr<Value> SliceOfItems(Runtime& runtime,
   }
   return object.Is(Type::kList) ? runtime.List(std::move(items)) : runtime.Tuple(std::move(items));
 }
+
+// Beyond what a range may have, so that nothing overflows in one.
+bool IsFar(Int value) { return value > INT64_MAX || value < -INT64_MAX; }
 
 // A bound of a slice, brought into low..high.
 absl::StatusOr<Int> Bound(const Value& value, Int size, Int low, Int high, Int otherwise) {
@@ -310,18 +321,27 @@ absl::StatusOr<Value> GetSlice(Runtime& runtime,
   if (object.IsString()) return SliceOfString(runtime, object.string(), places);
   if (object.IsSequence()) return SliceOfItems(runtime, object, places);
   const RangeObject& range = object.range();
-  const Int first = range.start + places.first * range.step;
-  const Int stride = places.step * range.step;
   DS_ASSIGN_OR_RETURN(const Int end,
                       Bound(stop, size, places.step > 0 ? 0 : -1, places.step > 0 ? size : size - 1,
                             places.step > 0 ? size : -1));
-  return runtime.Range(first, range.start + end * range.step, stride);
+  Int stride = 0;
+  const auto place = [&range](Int index) { return range.start + index * range.step; };
+  if (__builtin_mul_overflow(places.step, range.step, &stride) || IsFar(stride) ||
+      IsFar(place(places.first)) || IsFar(place(end))) {
+    return absl::OutOfRangeError("a range of integers beyond 63 bits is not supported");
+  }
+  return runtime.Range(place(places.first), place(end), stride);
 }
 
-std::vector<Value> ParseAttributePath(const Value& attribute) {
-  if (attribute.IsMissing() || attribute.IsNone()) return {};
-  if (!attribute.IsString()) return {attribute};
+absl::StatusOr<std::vector<Value>> ParseAttributePath(Runtime& runtime, const Value& attribute) {
   std::vector<Value> path;
+  if (attribute.IsMissing() || attribute.IsNone()) return path;
+  if (!attribute.IsString()) {
+    path.push_back(attribute);
+    return path;
+  }
+  DS_RETURN_IF_ERROR(runtime.Step(static_cast<int64_t>(attribute.text().size())));
+  DS_RETURN_IF_ERROR(runtime.CheckRoom(attribute.text().size() * kPartBytes));
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(attribute.text(), '.'))) {
     const bool is_number =
         !part.empty() && part.size() < 18 &&

@@ -44,7 +44,8 @@ absl::StatusOr<SlicePlaces> PlacesOf(Int size,
                                      const Value& step);
 
 // What filters mean by attribute="a.b.0": item lookups one after another.
-std::vector<Value> ParseAttributePath(const Value& attribute);
+// Errors: ResourceExhausted.
+absl::StatusOr<std::vector<Value>> ParseAttributePath(Runtime& runtime, const Value& attribute);
 absl::StatusOr<Value> FollowPath(Runtime& runtime,
                                  const Value& object,
                                  const std::vector<Value>& path,

@@ -42,8 +42,18 @@ absl::StatusOr<Int> LoopObject::Length(Runtime& runtime) {
     rest.push_back(item);
   }
   length_ = static_cast<Int>(rest.size()) + index() + (has_after_ ? 1 : 0);
-  iterator_ = IterateItems(std::move(rest), "list_iterator");
+  DS_ASSIGN_OR_RETURN(const Value list, runtime.List(std::move(rest)));
+  DS_ASSIGN_OR_RETURN(iterator_, MakeIterator(runtime, list));
   return *length_;
+}
+
+void LoopObject::Leave() {
+  if (const absl::StatusOr<Int> known = jinja::Length(iterable_); known.ok()) length_ = *known;
+  if (!length_.has_value()) length_ = index() + (has_after_ ? 1 : 0);
+  iterable_ = before_ = current_ = after_ = Value();
+  iterator_ = IterateItems({}, "list_iterator");
+  has_after_ = false;
+  last_changed_.reset();
 }
 
 absl::StatusOr<bool> LoopObject::Attribute(Runtime& runtime, std::string_view name, Value* value) {
@@ -62,7 +72,7 @@ absl::StatusOr<bool> LoopObject::Attribute(Runtime& runtime, std::string_view na
                             : name == "revindex" ? length - index0_
                                                  : length - index());
   } else if (name == "previtem") {
-    *value = index0_ == 0 ? Value::Undefined("there is no previous item") : before_;
+    *value = before_.IsMissing() ? Value::Undefined("there is no previous item") : before_;
   } else if (name == "nextitem") {
     DS_ASSIGN_OR_RETURN(const bool has_next, Peek(runtime));
     *value = has_next ? after_ : Value::Undefined("there is no next item");

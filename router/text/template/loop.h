@@ -30,12 +30,14 @@ class LoopObject : public Object {
   absl::StatusOr<Value> Changed(Runtime& runtime, const Arguments& arguments);
 
   absl::StatusOr<Int> Length(Runtime& runtime);
+  // The loop is over: lets go of all items. What the template still holds of it knows the numbers.
+  void Leave();
   Int index() const { return index0_ + 1; }
 
  private:
   absl::StatusOr<bool> Peek(Runtime& runtime);
 
-  const Value iterable_;
+  Value iterable_;
   std::shared_ptr<Iterator> iterator_;
   Int index0_ = -1;
   std::optional<Int> length_;

@@ -18,6 +18,12 @@ namespace {
 
 using Bound = std::vector<Value>;
 
+// Reading a number copies the text as code points and as digits.
+absl::Status CheckNumberRoom(Runtime& runtime, const std::string& text) {
+  DS_RETURN_IF_ERROR(runtime.Work(text.size() * 16));
+  return runtime.CheckRoom(text.size() * 8);
+}
+
 // The item whose key is least (or most), the first of several.
 absl::StatusOr<Value> Extreme(Runtime& runtime,
                               const Value& value,
@@ -25,7 +31,8 @@ absl::StatusOr<Value> Extreme(Runtime& runtime,
                               CompareOp op) {
   DS_ASSIGN_OR_RETURN(const Bound bound,
                       Bind("min", arguments, {"case_sensitive", "attribute"}, 0));
-  const std::vector<Value> path = ParseAttributePath(bound[1]);
+  std::vector<Value> path;
+  DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, bound[1]));
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeIterator(runtime, value));
   Value best;
   Value best_key;
@@ -64,7 +71,7 @@ absl::StatusOr<Value> AbsFilter(Runtime&, const Value& value, const Arguments& a
   return value.int_value() < 0 ? Negative(value) : Positive(value);
 }
 
-absl::StatusOr<Value> IntFilter(Runtime&, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> IntFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("int", arguments, {"default", "base"}, 0));
   const Value otherwise = bound[0].IsMissing() ? Value::Integer(0) : bound[0];
   if (value.IsUndefined()) return UndefinedUse(value);
@@ -76,6 +83,7 @@ absl::StatusOr<Value> IntFilter(Runtime&, const Value& value, const Arguments& a
     return Value::Integer(whole);
   }
   if (!value.IsString()) return otherwise;
+  DS_RETURN_IF_ERROR(CheckNumberRoom(runtime, value.text()));
   DS_ASSIGN_OR_RETURN(const Int base, IntArgument("int", bound[1], 10));
   const bool is_base = base == 0 || (base >= 2 && base <= 36);
   if (is_base) {
@@ -89,12 +97,15 @@ absl::StatusOr<Value> IntFilter(Runtime&, const Value& value, const Arguments& a
   return Value::Integer(whole);
 }
 
-absl::StatusOr<Value> FloatFilter(Runtime&, const Value& value, const Arguments& arguments) {
+absl::StatusOr<Value> FloatFilter(Runtime& runtime,
+                                  const Value& value,
+                                  const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("float", arguments, {"default"}, 0));
   const Value otherwise = bound[0].IsMissing() ? Value::Float(0) : bound[0];
   if (value.IsUndefined()) return UndefinedUse(value);
   if (value.IsNumber()) return Value::Float(value.AsDouble());
   if (!value.IsString()) return otherwise;
+  DS_RETURN_IF_ERROR(CheckNumberRoom(runtime, value.text()));
   const std::optional<double> number = ParseFloat(value.text());
   return number.has_value() ? Value::Float(*number) : otherwise;
 }
@@ -145,7 +156,8 @@ absl::StatusOr<Value> RoundFilter(Runtime& runtime,
 
 absl::StatusOr<Value> SumFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("sum", arguments, {"attribute", "start"}, 0));
-  const std::vector<Value> path = ParseAttributePath(bound[0]);
+  std::vector<Value> path;
+  DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, bound[0]));
   Value sum = bound[1].IsMissing() ? Value::Integer(0) : bound[1];
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeIterator(runtime, value));
   if (sum.IsString()) return Wrong("sum() can't sum strings [use ''.join(seq) instead]");

@@ -44,6 +44,7 @@ absl::StatusOr<bool> EqualItems(Runtime* runtime,
 absl::StatusOr<bool> EqualDicts(Runtime* runtime, const DictObject& left, const DictObject& right) {
   if (left.entries.size() != right.entries.size()) return false;
   for (const auto& [key, value] : left.entries) {
+    if (runtime != nullptr) DS_RETURN_IF_ERROR(CheckKey(*runtime, key));
     const Value* other = right.Find(key);
     if (other == nullptr) return false;
     DS_ASSIGN_OR_RETURN(const bool is_equal, EqualImpl(runtime, value, *other));

@@ -39,13 +39,13 @@ std::string_view KindName(const Expr& expr) {
 
 absl::Status Parser::CheckNesting() const {
   if (nesting_ <= kMaxNesting) return absl::OkStatus();
-  return Fail(Current().at,
-              Cat("brackets and blocks lie inside each other more than ", kMaxNesting, " deep"));
+  return TooMuch(Current().at,
+                 Cat("brackets and blocks lie inside each other more than ", kMaxNesting, " deep"));
 }
 
 absl::StatusOr<ExprPtr> Parser::Checked(ExprPtr expr) const {
   if (expr->depth <= kMaxTreeDepth) return expr;
-  return Fail(expr->at, Cat("an expression is more than ", kMaxTreeDepth, " operators deep"));
+  return TooMuch(expr->at, Cat("an expression is more than ", kMaxTreeDepth, " operators deep"));
 }
 
 absl::StatusOr<ExprPtr> Parser::MakeBinary(Position at,

@@ -43,7 +43,9 @@ absl::StatusOr<ExprPtr> Parser::ParsePrimary(bool takes_namespace) {
     case TokenKind::kNumber:
       ++next_;
       if (token.number.IsMissing()) {
-        return Fail(token.at, Cat(token.text, " is beyond 127 bits; use a smaller number"));
+        constexpr size_t kShown = 60;
+        return Fail(token.at,
+                    Cat(token.text.substr(0, kShown), " is beyond 127 bits; use a smaller number"));
       }
       return std::make_unique<ConstantExpr>(token.at, token.number);
     default:
@@ -209,6 +211,9 @@ absl::StatusOr<CallArguments> Parser::ParseArguments() {
     const bool has_more =
         arguments.more_positional != nullptr || arguments.more_keywords != nullptr;
     const Position argument_at = Current().at;
+    if (arguments.positional.size() + arguments.keywords.size() == kMaxArguments) {
+      return TooMuch(argument_at, Cat("a call has more than ", kMaxArguments, " arguments"));
+    }
     if (AtOperator("*") && !has_more) {
       ++next_;
       DS_ASSIGN_OR_RETURN(arguments.more_positional, ParseExpression());

@@ -209,6 +209,9 @@ absl::StatusOr<std::unique_ptr<Statement>> Parser::ParseMacro(Position at) {
     const Position name_at = Current().at;
     DS_ASSIGN_OR_RETURN(std::string name, ExpectAnyName());
     DS_RETURN_IF_ERROR(CheckTarget(NameExpr(name_at, name)));
+    if (statement->parameters.size() == kMaxArguments) {
+      return TooMuch(name_at, Cat("a macro has more than ", kMaxArguments, " parameters"));
+    }
     const auto& names = statement->parameters;
     if (std::find(names.begin(), names.end(), name) != names.end()) {
       return Fail(name_at, Cat("the parameter '", name, "' is there twice"));

@@ -13,7 +13,8 @@
 namespace deltaserve::jinja {
 
 // The statements of a whole template; names are not resolved yet (scope.h). Errors: InvalidArgument
-// with position; Unimplemented for constructs that chat templates do not use (include, block, ...).
+// with position; Unimplemented for constructs that chat templates do not use (include, block, ...);
+// ResourceExhausted past a bound of nesting.h.
 absl::StatusOr<Body> ParseBody(std::vector<Token> tokens, const std::string& name);
 
 // One parse. Used once. The methods for expressions are in parse_expression.cc.
@@ -45,6 +46,9 @@ class Parser {
   absl::StatusOr<std::string> ExpectAnyName();
   absl::Status ExpectBlockEnd();
   absl::Status Fail(Position at, std::string_view what) const { return ErrorAt(name_, at, what); }
+  absl::Status TooMuch(Position at, std::string_view what) const {
+    return BoundAt(name_, at, what);
+  }
   absl::Status Unexpected(std::string_view wanted) const;
   absl::Status Unsupported(Position at, std::string_view what) const;
 

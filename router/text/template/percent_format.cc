@@ -91,7 +91,8 @@ absl::StatusOr<Value> PercentFormatter::KeyedArgument() {
   if (depth > 0) return Wrong("incomplete format key");
   const std::string_view key = text_.substr(begin, at_ - 1 - begin);
   const Value* found = arguments_.dict().Find(key);
-  if (found == nullptr) return Wrong("the format's key ", QuoteText(key), " is not in the mapping");
+  if (found == nullptr)
+    return Wrong("the format's key ", QuoteShort(key), " is not in the mapping");
   return *found;
 }
 
@@ -126,13 +127,17 @@ absl::StatusOr<std::string> PercentFormatter::Textual(const Conversion& conversi
     }
   } else if (conversion.kind == 's') {
     DS_ASSIGN_OR_RETURN(text, Text(runtime_, value));
-    if (is_safe_ && !value.IsSafe()) text = EscapeHtml(text);
+    if (is_safe_ && !value.IsSafe()) {
+      DS_RETURN_IF_ERROR(runtime_.CheckRoom(text.size() * kMostEscaped));
+      text = EscapeHtml(text);
+    }
   } else {
     DS_ASSIGN_OR_RETURN(text, Repr(runtime_, value));
     if (is_safe_) text = EscapeHtml(text);
   }
   if (conversion.precision.has_value() && conversion.kind != 'c') {
-    const std::u32string points = ToCodePoints(text);
+    std::u32string points;
+    DS_ASSIGN_OR_RETURN(points, CodePoints(runtime_, text));
     const Int kept = std::clamp<Int>(*conversion.precision, 0, static_cast<Int>(points.size()));
     text = ToUtf8(std::u32string_view(points).substr(0, static_cast<size_t>(kept)));
   }
@@ -281,6 +286,7 @@ absl::Status PercentFormatter::One() {
 }
 
 absl::StatusOr<Value> PercentFormatter::Run() {
+  DS_RETURN_IF_ERROR(runtime_.Work(text_.size()));
   while (true) {
     const size_t percent = text_.find('%', at_);
     DS_RETURN_IF_ERROR(out_.Append(text_.substr(at_, percent - at_)));

@@ -180,6 +180,11 @@ std::string QuoteText(std::string_view utf8) {
   return text;
 }
 
+std::string QuoteShort(std::string_view utf8) {
+  constexpr size_t kMostBytes = 80;
+  return QuoteText(utf8.substr(0, CharacterAtOrBefore(utf8, kMostBytes)));
+}
+
 absl::Status AppendRepr(Runtime& runtime, const Value& value, Buffer* out) {
   return ReprWriter(runtime, out).Write(value);
 }

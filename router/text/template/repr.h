@@ -23,5 +23,7 @@ absl::StatusOr<std::string> Repr(Runtime& runtime, const Value& value);
 
 // repr of a str: in single quotes unless only those are in it.
 std::string QuoteText(std::string_view utf8);
+// The same of its beginning, for messages.
+std::string QuoteShort(std::string_view utf8);
 
 }  // namespace deltaserve::jinja

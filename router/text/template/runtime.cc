@@ -10,6 +10,7 @@
 namespace deltaserve::jinja {
 namespace {
 
+constexpr size_t kIteratorBytes = 128;
 constexpr size_t kObjectBytes = 96;  // an object, its count and what the allocator adds
 
 int DeepestOf(const std::vector<Value>& items) {
@@ -104,6 +105,11 @@ absl::StatusOr<Value> Runtime::Namespace() {
   return value;
 }
 
+absl::StatusOr<Value> Runtime::Undefined(std::string message) {
+  Value value = Value::Undefined(std::move(message));
+  return Adopt(Type::kUndefined, value.object(), value.undefined_message().capacity(), 0);
+}
+
 absl::StatusOr<Value> Runtime::Method(const Value& self, std::string name) {
   auto object = std::make_shared<MethodObject>();
   object->self = self;
@@ -126,8 +132,10 @@ absl::StatusOr<Value> Runtime::Range(Int start, Int stop, Int step) {
   return Adopt(Type::kRange, std::move(object), sizeof(RangeObject), 0);
 }
 
-absl::StatusOr<Value> Runtime::Generator(std::shared_ptr<Iterator> iterator, int inner_depth) {
-  return Adopt(Type::kIterator, std::move(iterator), 128, inner_depth + 1);
+absl::StatusOr<Value> Runtime::Generator(std::shared_ptr<Iterator> iterator,
+                                         int inner_depth,
+                                         size_t bytes) {
+  return Adopt(Type::kIterator, std::move(iterator), kIteratorBytes + bytes, inner_depth + 1);
 }
 
 absl::Status DepthScope::Check() const {

@@ -40,11 +40,15 @@ class Runtime {
   absl::StatusOr<Value> Tuple(std::vector<Value> items);
   absl::StatusOr<Value> Dict(std::shared_ptr<DictObject> dict);
   absl::StatusOr<Value> Namespace();
+  absl::StatusOr<Value> Undefined(std::string message);
   absl::StatusOr<Value> Method(const Value& self, std::string name);
   absl::StatusOr<Value> View(const Value& dict, DictViewObject::Kind kind);
   absl::StatusOr<Value> Range(Int start, Int stop, Int step);
-  // `inner_depth`: that of what the iterator draws from.
-  absl::StatusOr<Value> Generator(std::shared_ptr<Iterator> iterator, int inner_depth);
+  // `inner_depth`: that of what the iterator holds, which are `bytes` besides what other values
+  // are.
+  absl::StatusOr<Value> Generator(std::shared_ptr<Iterator> iterator,
+                                  int inner_depth,
+                                  size_t bytes = 0);
   // An object of another kind, of about `bytes`.
   absl::StatusOr<Value> Adopt(Type type,
                               std::shared_ptr<Object> object,

@@ -1,5 +1,6 @@
 // Filters that ask another filter or test about each item (filter_functions.h).
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/base/status_macros.h"
@@ -25,7 +26,7 @@ Arguments Rest(const Arguments& arguments, size_t count) {
   return rest;
 }
 
-absl::StatusOr<ItemFunction> PrepareMap(const Arguments& arguments) {
+absl::StatusOr<ItemFunction> PrepareMap(Runtime& runtime, const Arguments& arguments) {
   Value attribute;
   Value otherwise;
   std::string unexpected;
@@ -40,8 +41,10 @@ absl::StatusOr<ItemFunction> PrepareMap(const Arguments& arguments) {
   }
   if (arguments.positional.empty() && !attribute.IsMissing()) {
     if (!unexpected.empty()) return Wrong("Unexpected keyword argument '", unexpected, "'");
-    return [path = ParseAttributePath(attribute), otherwise](Runtime& runtime, const Value& item) {
-      return FollowPath(runtime, item, path, otherwise);
+    std::vector<Value> path;
+    DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, attribute));
+    return [path, otherwise](Runtime& r, const Value& item) {
+      return FollowPath(r, item, path, otherwise);
     };
   }
   if (arguments.positional.empty()) return Wrong("map requires a filter argument");
@@ -50,53 +53,65 @@ absl::StatusOr<ItemFunction> PrepareMap(const Arguments& arguments) {
   if (filter == nullptr) {
     return Wrong("No filter named '", name.IsString() ? name.text() : TypeName(name), "'.");
   }
-  return [filter, rest = Rest(arguments, 1)](Runtime& runtime, const Value& item) {
-    return filter(runtime, item, rest);
+  return [filter, rest = Rest(arguments, 1)](Runtime& r, const Value& item) {
+    return filter(r, item, rest);
   };
 }
 
-absl::StatusOr<ItemTest> PrepareTest(const Arguments& arguments, bool by_attribute) {
+absl::StatusOr<ItemTest> PrepareTest(Runtime& runtime,
+                                     const Arguments& arguments,
+                                     bool by_attribute) {
   const size_t offset = by_attribute ? 1 : 0;
   if (arguments.positional.size() < offset) return Wrong("Missing parameter for attribute name");
   std::vector<Value> path;
-  if (by_attribute) path = ParseAttributePath(arguments.positional[0]);
+  if (by_attribute) {
+    DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, arguments.positional[0]));
+  }
   if (arguments.positional.size() == offset) {
-    return [path](Runtime& runtime, const Value& item) -> absl::StatusOr<bool> {
-      DS_ASSIGN_OR_RETURN(const Value value, FollowPath(runtime, item, path));
+    return [path](Runtime& r, const Value& item) -> absl::StatusOr<bool> {
+      DS_ASSIGN_OR_RETURN(const Value value, FollowPath(r, item, path));
       return Truth(value);
     };
   }
   const Value& name = arguments.positional[offset];
   const TestFunction test = name.IsString() ? FindTest(name.text()) : nullptr;
   return [path, test, name, rest = Rest(arguments, offset + 1)](
-             Runtime& runtime, const Value& item) -> absl::StatusOr<bool> {
-    DS_ASSIGN_OR_RETURN(const Value value, FollowPath(runtime, item, path));
+             Runtime& r, const Value& item) -> absl::StatusOr<bool> {
+    DS_ASSIGN_OR_RETURN(const Value value, FollowPath(r, item, path));
     if (test == nullptr) {
       return Wrong("No test named '", name.IsString() ? name.text() : TypeName(name), "'.");
     }
-    return test(runtime, value, rest);
+    return test(r, value, rest);
   };
 }
 
-// A generator that prepares `function` when it is first read, and only if `value` is true.
+// A generator that prepares a function from `arguments` when it is first read, and only if `value`
+// is true.
 template <typename Prepared, typename Prepare, typename Use>
-absl::StatusOr<Value> Lazily(Runtime& runtime, const Value& value, Prepare prepare, Use use) {
+absl::StatusOr<Value> Lazily(
+    Runtime& runtime, const Value& value, const Arguments& arguments, Prepare prepare, Use use) {
   struct State {
     bool is_ready = false;
     Prepared function;
     std::shared_ptr<Iterator> items;
   };
   const auto state = std::make_shared<State>();
+  int depth = value.depth();
+  for (const Value& held : arguments.positional) depth = std::max(depth, held.depth());
+  for (const auto& [name, held] : arguments.keywords) depth = std::max(depth, held.depth());
+  // The arguments are held twice: to prepare the function, and by it.
+  const size_t bytes =
+      2 * sizeof(Value) * (arguments.positional.size() + 2 * arguments.keywords.size());
   return runtime.Generator(IterateFunction([=](Runtime& r, Value* item) -> absl::StatusOr<bool> {
                              if (!Truth(value)) return false;
                              if (!state->is_ready) {
-                               DS_ASSIGN_OR_RETURN(state->function, prepare());
+                               DS_ASSIGN_OR_RETURN(state->function, prepare(r));
                                DS_ASSIGN_OR_RETURN(state->items, MakeIterator(r, value));
                                state->is_ready = true;
                              }
                              return use(r, state->function, *state->items, item);
                            }),
-                           value.depth());
+                           depth, bytes);
 }
 
 absl::StatusOr<Value> Chosen(Runtime& runtime,
@@ -105,7 +120,8 @@ absl::StatusOr<Value> Chosen(Runtime& runtime,
                              bool by_attribute,
                              bool wanted) {
   return Lazily<ItemTest>(
-      runtime, value, [=] { return PrepareTest(arguments, by_attribute); },
+      runtime, value, arguments,
+      [=](Runtime& r) { return PrepareTest(r, arguments, by_attribute); },
       [=](Runtime& r, const ItemTest& test, Iterator& items, Value* item) -> absl::StatusOr<bool> {
         while (true) {
           DS_ASSIGN_OR_RETURN(const bool has_next, items.Next(r, item));
@@ -120,7 +136,7 @@ absl::StatusOr<Value> Chosen(Runtime& runtime,
 
 absl::StatusOr<Value> MapFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   return Lazily<ItemFunction>(
-      runtime, value, [=] { return PrepareMap(arguments); },
+      runtime, value, arguments, [=](Runtime& r) { return PrepareMap(r, arguments); },
       [](Runtime& r, const ItemFunction& function, Iterator& items,
          Value* item) -> absl::StatusOr<bool> {
         DS_ASSIGN_OR_RETURN(const bool has_next, items.Next(r, item));

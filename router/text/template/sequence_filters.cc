@@ -22,7 +22,8 @@ using Bound = std::vector<Value>;
 absl::StatusOr<Value> Generated(Runtime& runtime, std::vector<Value> items) {
   int depth = 0;
   for (const Value& item : items) depth = std::max(depth, item.depth());
-  return runtime.Generator(IterateItems(std::move(items), "generator"), depth);
+  const size_t bytes = items.capacity() * sizeof(Value);
+  return runtime.Generator(IterateItems(std::move(items), "generator"), depth, bytes);
 }
 
 // A generator that does nothing but fail, as one in Python does once it is read.
@@ -150,7 +151,8 @@ absl::StatusOr<Value> JoinFilter(Runtime& runtime, const Value& value, const Arg
   if (!bound[0].IsMissing()) {
     DS_ASSIGN_OR_RETURN(separator, Text(runtime, bound[0]));
   }
-  const std::vector<Value> path = ParseAttributePath(bound[1]);
+  std::vector<Value> path;
+  DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, bound[1]));
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeIterator(runtime, value));
   Buffer buffer(&runtime);
   Value item;
@@ -197,11 +199,12 @@ absl::StatusOr<Value> SortFilter(Runtime& runtime, const Value& value, const Arg
                       Bind("sort", arguments, {"reverse", "case_sensitive", "attribute"}, 0));
   std::vector<std::vector<Value>> paths;
   if (bound[2].IsString()) {
+    DS_RETURN_IF_ERROR(runtime.CheckRoom(bound[2].text().size() * sizeof(Value) * 2));
     for (const std::string& part : std::vector<std::string>(absl::StrSplit(bound[2].text(), ','))) {
-      paths.push_back(ParseAttributePath(Value::Constant(part)));
+      DS_ASSIGN_OR_RETURN(paths.emplace_back(), ParseAttributePath(runtime, Value::Constant(part)));
     }
   } else {
-    paths.push_back(ParseAttributePath(bound[2]));
+    DS_ASSIGN_OR_RETURN(paths.emplace_back(), ParseAttributePath(runtime, bound[2]));
   }
   std::vector<Value> items;
   DS_ASSIGN_OR_RETURN(items, Collect(runtime, value));
@@ -220,7 +223,8 @@ absl::StatusOr<Value> UniqueFilter(Runtime& runtime,
   DS_ASSIGN_OR_RETURN(const Bound bound,
                       Bind("unique", arguments, {"case_sensitive", "attribute"}, 0));
   DS_ASSIGN_OR_RETURN(const std::shared_ptr<Iterator> items, MakeIterator(runtime, value));
-  const std::vector<Value> path = ParseAttributePath(bound[1]);
+  std::vector<Value> path;
+  DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, bound[1]));
   const bool is_case_sensitive = Truth(bound[0]);
   const auto seen = std::make_shared<DictObject>();
   return runtime.Generator(
@@ -245,7 +249,8 @@ absl::StatusOr<Value> GroupByFilter(Runtime& runtime,
                                     const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound,
                       Bind("groupby", arguments, {"attribute", "default", "case_sensitive"}, 1));
-  const std::vector<Value> path = ParseAttributePath(bound[0]);
+  std::vector<Value> path;
+  DS_ASSIGN_OR_RETURN(path, ParseAttributePath(runtime, bound[0]));
   std::vector<Value> items;
   DS_ASSIGN_OR_RETURN(items, Collect(runtime, value));
   std::vector<Value> keys;

@@ -34,8 +34,7 @@ template <Side kSide>
 absl::StatusOr<Value> Stripped(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const std::string_view name = self.IsSafe() ? "chars" : "";
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("strip", arguments, {name}, 0));
-  DS_RETURN_IF_ERROR(runtime.Work(self.text().size()));
-  DS_ASSIGN_OR_RETURN(const std::string_view text, Strip(self.text(), bound[0], kSide));
+  DS_ASSIGN_OR_RETURN(const std::string_view text, Strip(runtime, self.text(), bound[0], kSide));
   return runtime.String(std::string(text), self.IsSafe());
 }
 
@@ -43,8 +42,8 @@ absl::StatusOr<Value> Stripped(Runtime& runtime, const Value& self, const Argume
 template <bool (*kIs)(char32_t)>
 absl::StatusOr<Value> AllAre(Runtime& runtime, const Value& self, const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("str method", arguments, {}, 0).status());
-  DS_RETURN_IF_ERROR(runtime.Work(self.text().size() * 4));
-  const std::u32string points = ToCodePoints(self.text());
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, self.text()));
   return Value::Bool(!points.empty() && std::all_of(points.begin(), points.end(), kIs));
 }
 
@@ -52,8 +51,8 @@ absl::StatusOr<Value> AllAre(Runtime& runtime, const Value& self, const Argument
 template <bool (*kIs)(char32_t), bool (*kIsOther)(char32_t)>
 absl::StatusOr<Value> IsInCase(Runtime& runtime, const Value& self, const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("str method", arguments, {}, 0).status());
-  DS_RETURN_IF_ERROR(runtime.Work(self.text().size() * 4));
-  const std::u32string points = ToCodePoints(self.text());
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, self.text()));
   const bool has_other = std::any_of(points.begin(), points.end(),
                                      [](char32_t c) { return kIsOther(c) || IsTitle(c); });
   return Value::Bool(!has_other && std::any_of(points.begin(), points.end(), kIs));
@@ -61,10 +60,11 @@ absl::StatusOr<Value> IsInCase(Runtime& runtime, const Value& self, const Argume
 
 absl::StatusOr<Value> IsTitleCase(Runtime& runtime, const Value& self, const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("istitle", arguments, {}, 0).status());
-  DS_RETURN_IF_ERROR(runtime.Work(self.text().size() * 4));
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, self.text()));
   bool has_cased = false;
   bool is_inside = false;
-  for (const char32_t c : ToCodePoints(self.text())) {
+  for (const char32_t c : points) {
     if (IsUpper(c) || IsTitle(c)) {
       if (is_inside) return Value::Bool(false);
       is_inside = has_cased = true;
@@ -93,7 +93,8 @@ absl::StatusOr<Value> IsAllPrintable(Runtime& runtime,
 absl::StatusOr<Value> IsIdentifier(Runtime& runtime,
                                    const Value& self,
                                    const Arguments& arguments) {
-  const std::u32string points = ToCodePoints(self.text());
+  const std::string_view text = self.text();
+  const std::u32string points = ToCodePoints(text.substr(0, CharacterAtOrBefore(text, 4)));
   if (!points.empty() && (IsDecimal(points[0]) || !(IsAlpha(points[0]) || points[0] == '_'))) {
     return Value::Bool(false);
   }
@@ -102,9 +103,14 @@ absl::StatusOr<Value> IsIdentifier(Runtime& runtime,
 
 // The bytes from start to stop, arguments that count code points. False where start is past the
 // end.
-absl::StatusOr<bool> Window(
-    const Value& self, const Value& start, const Value& stop, size_t* first, size_t* last) {
+absl::StatusOr<bool> Window(Runtime& runtime,
+                            const Value& self,
+                            const Value& start,
+                            const Value& stop,
+                            size_t* first,
+                            size_t* last) {
   const StringObject& string = self.string();
+  if (!string.IsAscii()) DS_RETURN_IF_ERROR(runtime.Work(string.text.size()));
   const auto size = static_cast<Int>(string.length);
   DS_ASSIGN_OR_RETURN(Int begin, IntArgument("str method", start, 0, true));
   DS_ASSIGN_OR_RETURN(Int end, IntArgument("str method", stop, size, true));
@@ -136,7 +142,8 @@ absl::StatusOr<Value> Found(Runtime& runtime, const Value& self, const Arguments
   const std::string& needle = bound[0].text();
   size_t first = 0;
   size_t last = 0;
-  DS_ASSIGN_OR_RETURN(const bool is_inside, Window(self, bound[1], bound[2], &first, &last));
+  DS_ASSIGN_OR_RETURN(const bool is_inside,
+                      Window(runtime, self, bound[1], bound[2], &first, &last));
   DS_RETURN_IF_ERROR(runtime.Work(self.text().size()));
   size_t at = std::string::npos;
   if (is_inside) {
@@ -160,7 +167,8 @@ absl::StatusOr<Value> Count(Runtime& runtime, const Value& self, const Arguments
   const std::string& needle = bound[0].text();
   size_t first = 0;
   size_t last = 0;
-  DS_ASSIGN_OR_RETURN(const bool is_inside, Window(self, bound[1], bound[2], &first, &last));
+  DS_ASSIGN_OR_RETURN(const bool is_inside,
+                      Window(runtime, self, bound[1], bound[2], &first, &last));
   if (!is_inside) return Value::Integer(0);
   DS_RETURN_IF_ERROR(runtime.Work(self.text().size()));
   const std::string_view text = std::string_view(self.text()).substr(0, last);
@@ -181,7 +189,8 @@ absl::StatusOr<Value> HasAffix(Runtime& runtime, const Value& self, const Argume
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind(name, arguments, {"", "", ""}, 1));
   size_t first = 0;
   size_t last = 0;
-  DS_ASSIGN_OR_RETURN(const bool is_inside, Window(self, bound[1], bound[2], &first, &last));
+  DS_ASSIGN_OR_RETURN(const bool is_inside,
+                      Window(runtime, self, bound[1], bound[2], &first, &last));
   std::vector<Value> affixes = {bound[0]};
   if (bound[0].Is(Type::kTuple)) affixes = bound[0].items();
   bool has_any = false;
@@ -208,6 +217,7 @@ absl::StatusOr<Value> WithoutAffix(Runtime& runtime,
   DS_RETURN_IF_ERROR(ExpectString("removeprefix", bound[0]));
   std::string_view text = self.text();
   const std::string& affix = bound[0].text();
+  DS_RETURN_IF_ERROR(runtime.Work(affix.size()));
   if (text.size() >= affix.size() && !affix.empty()) {
     const size_t at = kAtEnd ? text.size() - affix.size() : 0;
     if (text.substr(at, affix.size()) == affix) {
@@ -223,6 +233,7 @@ absl::StatusOr<Value> Replaced(Runtime& runtime, const Value& self, const Argume
   std::string to;
   if (self.IsSafe() && !bound[1].IsSafe()) {
     DS_ASSIGN_OR_RETURN(to, Text(runtime, bound[1]));
+    DS_RETURN_IF_ERROR(runtime.CheckRoom(to.size() * kMostEscaped));
     to = EscapeHtml(to);
   } else {
     DS_RETURN_IF_ERROR(ExpectString("replace", bound[1]));
@@ -244,6 +255,7 @@ absl::StatusOr<Value> Joined(Runtime& runtime, const Value& self, const Argument
     if (i > 0) DS_RETURN_IF_ERROR(buffer.Append(self.text()));
     if (self.IsSafe() && !item.IsSafe()) {
       DS_ASSIGN_OR_RETURN(const std::string text, Text(runtime, item));
+      DS_RETURN_IF_ERROR(runtime.CheckRoom(text.size() * kMostEscaped));
       DS_RETURN_IF_ERROR(buffer.Append(EscapeHtml(text)));
     } else if (item.IsString()) {
       DS_RETURN_IF_ERROR(buffer.Append(item.text()));
@@ -263,6 +275,8 @@ absl::StatusOr<Value> Aligned(Runtime& runtime, const Value& self, const Argumen
   std::string fill = " ";
   if (!bound[1].IsMissing()) {
     DS_RETURN_IF_ERROR(ExpectString("center", bound[1]));
+    if (bound[1].string().length != 1)
+      return Wrong("The fill character must be exactly one character long");
     fill = self.IsSafe() && !bound[1].IsSafe() ? EscapeHtml(bound[1].text()) : bound[1].text();
     if (CountCodePoints(fill) != 1) {
       return Wrong("The fill character must be exactly one character long");

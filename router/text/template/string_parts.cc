@@ -10,6 +10,8 @@
 namespace deltaserve::jinja {
 namespace {
 
+constexpr size_t kSortedBytes = 64;  // the work of sorting a character, in bytes read
+
 size_t NextCharacter(std::string_view text, size_t at) {
   ++at;
   while (at < text.size() && (static_cast<uint8_t>(text[at]) & 0xC0u) == 0x80) ++at;
@@ -24,14 +26,29 @@ size_t LastCharacter(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<std::string_view> Strip(std::string_view text, const Value& chars, Side side) {
+absl::StatusOr<std::u32string> CodePoints(Runtime& runtime, std::string_view text) {
+  const size_t bytes = text.size() * sizeof(char32_t);
+  DS_RETURN_IF_ERROR(runtime.Work(bytes));
+  DS_RETURN_IF_ERROR(runtime.CheckRoom(bytes));
+  return ToCodePoints(text);
+}
+
+absl::StatusOr<std::string_view> Strip(Runtime& runtime,
+                                       std::string_view text,
+                                       const Value& chars,
+                                       Side side) {
+  DS_RETURN_IF_ERROR(runtime.Work(text.size()));
   const bool is_space = chars.IsMissing() || chars.IsNone();
   if (!is_space && !chars.IsString()) return Wrong("strip arg must be None or str");
   std::u32string set;
-  if (!is_space) set = ToCodePoints(chars.text());
+  if (!is_space) {
+    DS_RETURN_IF_ERROR(runtime.Work(chars.text().size() * kSortedBytes));
+    DS_ASSIGN_OR_RETURN(set, CodePoints(runtime, chars.text()));
+    std::sort(set.begin(), set.end());
+  }
   const auto goes = [&](std::string_view character) {
     const char32_t c = ToCodePoints(character)[0];
-    return is_space ? IsSpace(c) : set.find(c) != std::u32string::npos;
+    return is_space ? IsSpace(c) : std::binary_search(set.begin(), set.end(), c);
   };
   while (side != Side::kRight && !text.empty()) {
     const size_t end = NextCharacter(text, 0);
@@ -76,7 +93,10 @@ absl::StatusOr<std::string> Replace(Runtime& runtime,
   return result;
 }
 
-std::vector<std::string_view> SplitLines(std::string_view text, bool keeps_ends) {
+absl::StatusOr<std::vector<std::string_view>> SplitLines(Runtime& runtime,
+                                                         std::string_view text,
+                                                         bool keeps_ends) {
+  DS_RETURN_IF_ERROR(runtime.Work(text.size() * 4));
   std::vector<std::string_view> lines;
   size_t start = 0;
   for (size_t at = 0; at < text.size();) {
@@ -87,7 +107,8 @@ std::vector<std::string_view> SplitLines(std::string_view text, bool keeps_ends)
     }
     const bool is_pair = text[at] == '\r' && end < text.size() && text[end] == '\n';
     const size_t next = is_pair ? end + 1 : end;
-    lines.push_back(text.substr(start, (keeps_ends ? next : at) - start));
+    const std::string_view line = text.substr(start, (keeps_ends ? next : at) - start);
+    DS_RETURN_IF_ERROR(AddPiece(runtime, line, &lines));
     start = at = next;
   }
   if (start < text.size()) lines.push_back(text.substr(start));

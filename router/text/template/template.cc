@@ -24,8 +24,12 @@ absl::StatusOr<std::unique_ptr<Template>> Template::Parse(std::string_view sourc
 absl::StatusOr<std::string> Template::Render(const Context& context, const Limits& limits) const {
   Runtime runtime(limits, context.now, context.zone);
   if (!context.variables.is_object()) return Wrong(name_, ": the variables are not an object");
-  DS_ASSIGN_OR_RETURN(const Value variables, FromJson(runtime, context.variables));
-  return Interpreter(&runtime, variables, name_).Run(body_, scope_);
+  const absl::StatusOr<Value> variables = FromJson(runtime, context.variables);
+  if (!variables.ok()) {
+    return absl::Status(variables.status().code(),
+                        Cat(name_, ": ", std::string(variables.status().message())));
+  }
+  return Interpreter(&runtime, *variables, name_).Run(body_, scope_);
 }
 
 }  // namespace deltaserve::jinja

@@ -27,7 +27,8 @@ class Template {
   };
 
   // Errors: InvalidArgument for what jinja2 refuses to compile, Unimplemented for constructs that
-  // no chat template uses (include, block, ...); both "NAME:LINE:COLUMN: ...".
+  // no chat template uses (include, block, ...), ResourceExhausted for a source beyond the bounds
+  // of nesting.h; all "NAME:LINE:COLUMN: ...".
   static absl::StatusOr<std::unique_ptr<Template>> Parse(std::string_view source,
                                                          const std::string& name);
 

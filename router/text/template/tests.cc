@@ -9,6 +9,7 @@
 #include "router/text/template/iterate.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/repr.h"
+#include "router/text/template/string_parts.h"
 #include "router/text/template/text.h"
 
 namespace deltaserve::jinja {
@@ -99,8 +100,8 @@ template <bool (*kIs)(char32_t), bool (*kIsOther)(char32_t)>
 absl::StatusOr<bool> InCase(Runtime& runtime, const Value& value, const Arguments& arguments) {
   DS_RETURN_IF_ERROR(ExpectNoArguments(arguments));
   DS_ASSIGN_OR_RETURN(const std::string text, Text(runtime, value));
-  DS_RETURN_IF_ERROR(runtime.Work(text.size() * 4));
-  const std::u32string points = ToCodePoints(text);
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, text));
   const bool has_other = std::any_of(points.begin(), points.end(),
                                      [](char32_t c) { return kIsOther(c) || IsTitle(c); });
   return !has_other && std::any_of(points.begin(), points.end(), kIs);

@@ -119,6 +119,12 @@ size_t CountCodePoints(std::string_view utf8) {
   return count;
 }
 
+size_t CharacterAtOrBefore(std::string_view utf8, size_t at) {
+  if (at >= utf8.size()) return utf8.size();
+  while (at > 0 && (static_cast<uint8_t>(utf8[at]) & 0xC0u) == 0x80) --at;
+  return at;
+}
+
 std::u32string ToCodePoints(std::string_view utf8) {
   std::u32string result;
   result.reserve(utf8.size());

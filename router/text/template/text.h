@@ -13,6 +13,8 @@ namespace deltaserve::jinja {
 size_t FindInvalidUtf8(std::string_view bytes);
 
 size_t CountCodePoints(std::string_view utf8);
+// The last offset up to `at` where a character begins or the text ends.
+size_t CharacterAtOrBefore(std::string_view utf8, size_t at);
 std::u32string ToCodePoints(std::string_view utf8);
 std::string ToUtf8(std::u32string_view code_points);
 void AppendUtf8(char32_t code_point, std::string* utf8);
@@ -44,6 +46,8 @@ std::u32string SwapCase(std::u32string_view text);
 // True for the characters that end a line for str.splitlines.
 bool IsLineBreak(char32_t c);
 
+// How many bytes EscapeHtml makes of one, at most.
+inline constexpr size_t kMostEscaped = 5;
 // `utf8` with &, <, >, ' and " as HTML entities, as markupsafe writes them.
 std::string EscapeHtml(std::string_view utf8);
 

@@ -97,7 +97,7 @@ absl::StatusOr<Value> ForceEscapeFilter(Runtime& runtime,
                                         const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("forceescape", arguments, {}, 0).status());
   DS_ASSIGN_OR_RETURN(const std::string text, Text(runtime, value));
-  DS_RETURN_IF_ERROR(runtime.CheckRoom(text.size() * 5));
+  DS_RETURN_IF_ERROR(runtime.CheckRoom(text.size() * kMostEscaped));
   return runtime.String(EscapeHtml(text), true);
 }
 
@@ -117,8 +117,8 @@ absl::StatusOr<Value> StringFilter(Runtime& runtime,
 absl::StatusOr<Value> TrimFilter(Runtime& runtime, const Value& value, const Arguments& arguments) {
   DS_ASSIGN_OR_RETURN(const Bound bound, Bind("trim", arguments, {"chars"}, 0));
   DS_ASSIGN_OR_RETURN(const Value text, TextValue(runtime, value));
-  DS_RETURN_IF_ERROR(runtime.Work(text.text().size()));
-  DS_ASSIGN_OR_RETURN(const std::string_view trimmed, Strip(text.text(), bound[0], Side::kBoth));
+  DS_ASSIGN_OR_RETURN(const std::string_view trimmed,
+                      Strip(runtime, text.text(), bound[0], Side::kBoth));
   return runtime.String(std::string(trimmed), text.IsSafe());
 }
 
@@ -174,7 +174,9 @@ absl::StatusOr<Value> IndentFilter(Runtime& runtime,
   Buffer buffer(&runtime);
   if (Truth(bound[1])) DS_RETURN_IF_ERROR(buffer.Append(indent));
   bool is_first = true;
-  for (const std::string_view line : SplitLines(text, false)) {
+  std::vector<std::string_view> lines;
+  DS_ASSIGN_OR_RETURN(lines, SplitLines(runtime, text, false));
+  for (const std::string_view line : lines) {
     if (!std::exchange(is_first, false)) {
       DS_RETURN_IF_ERROR(buffer.Append("\n"));
       if (takes_blank || !line.empty()) DS_RETURN_IF_ERROR(buffer.Append(indent));
@@ -213,10 +215,11 @@ absl::StatusOr<Value> WordCountFilter(Runtime& runtime,
                                       const Arguments& arguments) {
   DS_RETURN_IF_ERROR(Bind("wordcount", arguments, {}, 0).status());
   DS_ASSIGN_OR_RETURN(const std::string text, Text(runtime, value));
-  DS_RETURN_IF_ERROR(runtime.Work(text.size() * 4));
+  std::u32string points;
+  DS_ASSIGN_OR_RETURN(points, CodePoints(runtime, text));
   Int count = 0;
   bool is_inside = false;
-  for (const char32_t c : ToCodePoints(text)) {
+  for (const char32_t c : points) {
     const bool is_word = IsAlphanumeric(c) || c == '_';
     if (is_word && !is_inside) ++count;
     is_inside = is_word;

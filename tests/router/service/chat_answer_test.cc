@@ -154,6 +154,54 @@ TEST_F(ChatAnswerTest, ToolCallsStreamAsValidJsonWithIdsOfTheirOwn) {
   }
 }
 
+// Nobody could use the call, so it stays what it is: a thought, told as it comes.
+TEST_F(ChatAnswerTest, WithoutToolsACallInsideOfReasoningIsAThought) {
+  const Told told = Say(std::string("I could write ") + kCall + " and think on", 1);
+  EXPECT_EQ(told.reasoning, std::string("I could write ") + kCall + " and think on");
+  EXPECT_EQ(told.content, "");
+}
+
+TEST_F(ChatAnswerTest, ACallThatEndsReasoningCountsAsNoneOfIt) {
+  request_.add_tools_json(kAdd);
+  for (const size_t step : {size_t{1}, size_t{1000}}) {
+    const Told told = Say(std::string("thought ") + kCall, step);
+    EXPECT_EQ(told.reasoning, "thought ");
+    ASSERT_EQ(told.calls.size(), 1u);
+    EXPECT_EQ(told.finished.usage().reasoning_tokens(), Ids("thought ").size());
+    const Told thought = Say(std::string("thought ") + kCall + "</think>x", step);
+    EXPECT_EQ(thought.finished.usage().reasoning_tokens(),
+              Ids(std::string("thought ") + kCall + "</think>").size());
+  }
+}
+
+// A client must not run a call whose arguments a stop string or an early end has cut.
+TEST_F(ChatAnswerTest, ACallThatBrokeOffIsNoReasonToCall) {
+  request_.add_tools_json(kAdd);
+  const std::string call = kCall;
+  EXPECT_EQ(Say("x</think>" + call, 1).finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
+  const std::string cut = call.substr(0, call.find("</b>"));
+  EXPECT_EQ(Say("x</think>" + cut, 1).finished.reason(), v1::FINISH_REASON_STOP);
+  request_.mutable_options()->add_stop_strings("</b>");
+  const Told stopped = Say("x</think>" + call, 1);
+  EXPECT_EQ(stopped.finished.reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(stopped.finished.match().stop_string(), "</b>");
+}
+
+// Whatever number of tokens a step makes, the answer ends at the same one.
+TEST_F(ChatAnswerTest, WhereOneCallEndsTheAnswerStepsDoNotMatter) {
+  request_.add_tools_json(kAdd);
+  request_.set_parallel_tool_calls(false);
+  request_.mutable_options()->add_stop_strings("tail");
+  const std::string text = std::string("x</think>") + kCall + " and a tail";
+  const Told one = Say(text, 1);
+  const Told all = Say(text, 1000);
+  for (const Told* told : {&one, &all}) {
+    EXPECT_EQ(told->finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
+    EXPECT_FALSE(told->finished.match().has_stop_string());
+  }
+  EXPECT_EQ(one.finished.usage().completion_tokens(), all.finished.usage().completion_tokens());
+}
+
 TEST_F(ChatAnswerTest, WithoutToolsACallIsText) {
   const Told told = Say(std::string("x</think>") + kCall, 1);
   EXPECT_EQ(told.content, kCall);

@@ -141,14 +141,12 @@ TEST(RequestResolverTest, AContinuationNeedsItsSeedAndRoomToGoOn) {
   EXPECT_TRUE(Resolve(greedy, {1}, FactsWith(kQwen), kDefaults).ok());
 }
 
-TEST(RequestResolverTest, ADefaultOfTheModelThatIsNotDoneIsRefusedAndNotDropped) {
+TEST(RequestResolverTest, TheModelsRepetitionPenaltyHoldsWhereTheRequestHasNone) {
   const WorldFacts facts = FactsWith(R"({"repetition_penalty": 1.05})");
-  const absl::Status status = Resolve({}, {1}, facts, kDefaults).status();
-  EXPECT_EQ(DetailOf(status).code(), v1::ERROR_CODE_UNSUPPORTED);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("generation_config.json"));
+  EXPECT_EQ(Resolve({}, {1}, facts, kDefaults)->sampling().repetition_penalty(), 1.05F);
   v1::CallOptions options;
   options.mutable_sampling()->set_repetition_penalty(1);
-  EXPECT_TRUE(Resolve(options, {1}, facts, kDefaults).ok());
+  EXPECT_EQ(Resolve(options, {1}, facts, kDefaults)->sampling().repetition_penalty(), 1);
 }
 
 struct Refusal {
@@ -175,17 +173,41 @@ std::vector<Refusal> Refusals() {
        [](O& o) { o.mutable_sampling()->set_min_p(-0.5F); }},
       {"sampling.presence_penalty", "must be in [-2, 2], got -3", bad,
        [](O& o) { o.mutable_sampling()->set_presence_penalty(-3); }},
-      {"sampling.frequency_penalty", "set it to 0", none,
-       [](O& o) { o.mutable_sampling()->set_frequency_penalty(0.5F); }},
-      {"sampling.logit_bias", "leave it out", none,
-       [](O& o) { o.mutable_sampling()->add_logit_bias()->set_bias(1); }},
-      {"sampling.allowed_token_ids", "leave it out", none,
+      {"sampling.frequency_penalty", "must be in [-2, 2], got 2.5", bad,
+       [](O& o) { o.mutable_sampling()->set_frequency_penalty(2.5F); }},
+      {"sampling.logit_bias[1].token_id", "an id that no other entry has, got 0", bad,
+       [](O& o) {
+         o.mutable_sampling()->add_logit_bias()->set_bias(1);
+         o.mutable_sampling()->add_logit_bias()->set_bias(2);
+       }},
+      {"sampling.allowed_token_ids", "got 0 ids; name ids", bad,
        [](O& o) { o.mutable_sampling()->mutable_allowed_token_ids(); }},
-      {"sampling.banned_sequences", "leave it out", none,
+      {"sampling.allowed_token_ids[0]", "must be below 1000, got 1000", bad,
+       [](O& o) { o.mutable_sampling()->mutable_allowed_token_ids()->add_ids(1000); }},
+      {"sampling.allowed_token_ids", "ids of which some are not banned, got 1 ids", bad,
+       [](O& o) {
+         o.mutable_sampling()->mutable_allowed_token_ids()->add_ids(4);
+         o.mutable_sampling()->add_banned_sequences()->add_ids(4);
+       }},
+      {"sampling.banned_sequences[0]", "must be 1 to 64 ids, got 0", bad,
        [](O& o) { o.mutable_sampling()->add_banned_sequences(); }},
+      {"sampling.banned_sequences[0][1]", "must be below 1000, got 2000", bad,
+       [](O& o) {
+         auto* banned = o.mutable_sampling()->add_banned_sequences();
+         banned->add_ids(4);
+         banned->add_ids(2000);
+       }},
+      {"sampling.banned_sequences", "at most 4096 sequences, got 4097", bad,
+       [](O& o) {
+         for (int i = 0; i < 4097; ++i) o.mutable_sampling()->add_banned_sequences()->add_ids(1);
+       }},
       {"stop.max_tokens", "must be 1 or more, got 0", bad,
        [](O& o) { o.mutable_stop()->set_max_tokens(0); }},
-      {"stop.min_tokens", "set it to 0", none, [](O& o) { o.mutable_stop()->set_min_tokens(4); }},
+      {"stop.min_tokens", "must be at most max_tokens 3, got 4", bad,
+       [](O& o) {
+         o.mutable_stop()->set_max_tokens(3);
+         o.mutable_stop()->set_min_tokens(4);
+       }},
       {"stop.stop_token_ids[1]", "must be below 1000, got 5000", bad,
        [](O& o) {
          o.mutable_stop()->add_stop_token_ids(1);

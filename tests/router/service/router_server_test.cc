@@ -447,6 +447,23 @@ TEST_F(RouterServerTest, TokenizeGivesIdsAndTheirBytes) {
   EXPECT_EQ(DetailOf(refused).field(), "tokens[1]");
 }
 
+// The world that would have to prefill all of it hears nothing.
+TEST_F(RouterServerTest, AResumedAnswerThatAStopStringHadEndedEndsWithoutAWorld) {
+  v1::GenerateRequest request = Prompt("x");
+  request.mutable_options()->add_stop_strings("lo w");
+  request.mutable_options()->mutable_sampling()->set_seed(1);
+  for (const int32_t id : Ids("hello world")) {
+    request.mutable_options()->mutable_continue_token_ids()->add_ids(static_cast<uint32_t>(id));
+  }
+  Asked asked(*stub_, request);
+  EXPECT_TRUE(asked.Read().has_started());
+  const v1::GenerateEvent end = asked.Read();
+  EXPECT_EQ(end.finished().reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(end.finished().match().stop_string(), "lo w");
+  EXPECT_TRUE(asked.Finish().ok());
+  ExpectServes();
+}
+
 // The world is told at once, so that its slot is free for others.
 TEST_F(RouterServerTest, AStopStringEndsTheAnswerAndCancelsTheWorldsStream) {
   v1::GenerateRequest request = Prompt("x");

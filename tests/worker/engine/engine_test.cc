@@ -276,6 +276,49 @@ TEST_P(EngineRanksTest, AForcedExitTakesItsPlace) {
   }
 }
 
+// Rules look at the whole answer, wherever it was made: resumed, in a batch, on other rank counts.
+TEST_P(EngineRanksTest, RulesHoldForTheWholeAnswer) {
+  auto world = Start(GetParam(), SmallEngine());
+  auto one = Start(1, SmallEngine());
+  for (uint32_t i = 0; i < 10; ++i) {
+    SCOPED_TRACE(i);
+    Request request = Mixed(i);
+    request.max_tokens = 30;
+    const std::vector<int32_t> free = Submit(one->engine(), request)->Wait().tokens;
+    request.rules = {.presence_penalty = 1, .frequency_penalty = 0.5f, .repetition_penalty = 1.3f};
+    request.rules.bias = {{2, 1.5f}};
+    request.rules.banned = {{free[3]}, {free[6], free[7]}};
+    const auto alone = Submit(one->engine(), request)->Wait();
+    EXPECT_NE(alone.tokens, free);
+    EXPECT_EQ(std::count(alone.tokens.begin(), alone.tokens.end(), free[3]), 0);
+    // In company of requests without rules.
+    const auto beside = Submit(world->engine(), Mixed(i + 1));
+    const auto bound = Submit(world->engine(), request);
+    EXPECT_EQ(bound->Wait().tokens, alone.tokens);
+    beside->Wait();
+    for (const size_t cut : {1u, 9u, 29u}) {
+      Request rest = request;
+      const auto middle = alone.tokens.begin() + static_cast<ptrdiff_t>(cut);
+      rest.generated.assign(alone.tokens.begin(), middle);
+      EXPECT_EQ(Submit(world->engine(), rest)->Wait().tokens,
+                std::vector<int32_t>(middle, alone.tokens.end()))
+          << cut;
+    }
+  }
+}
+
+TEST(EngineTest, AnswersAreAtLeastMinTokensLong) {
+  auto world = Start(1, SmallEngine());
+  Request request = Ask(1, 20, 30);
+  const std::vector<int32_t> free = FakeGreedy(request.prompt, 30, kModel.vocab_size);
+  request.eos_token_ids = {free[4]};
+  EXPECT_LE(Submit(world->engine(), request)->Wait().tokens.size(), 5u);
+  request.rules = {.min_tokens = 12, .ends = {free[4]}};
+  const std::vector<int32_t> longer = Submit(world->engine(), request)->Wait().tokens;
+  EXPECT_GE(longer.size(), 12u);
+  EXPECT_EQ(std::count(longer.begin(), longer.begin() + 12, free[4]), 0);
+}
+
 TEST(EngineTest, AnExitThatTheModelTookIsNotForced) {
   auto world = Start(1, SmallEngine());
   Request request = Ask(1, 20, 30);

@@ -21,8 +21,9 @@ constexpr int64_t kNumTokens = 197;  // ids from here on have no token
 
 struct Case {
   ScorePlan score;
-  std::vector<SamplingSettings> settings;  // one a sampled row, in plan order
-  std::vector<std::vector<float>> logits;  // one a scored row: kVocabRows
+  std::vector<SamplingSettings> settings;      // one a sampled row, in plan order
+  std::vector<std::vector<float>> logits;      // one a scored row: kVocabRows
+  std::vector<const LogitHistory*> histories;  // one a sampled row
 };
 
 // Rows of every kind in turn, decodes first, with more of each kind than travel at once.
@@ -37,10 +38,11 @@ Case MakeCase(int64_t sampled, int64_t logit_rows) {
           .temperature = 1.1f, .top_p = 0.9f, .top_k = 30, .min_p = 0.01f, .seed = random()};
     }
     test.settings.push_back(settings);
+    test.histories.push_back(nullptr);
     const bool logprobs = i % 4 == 3;
     test.score.sampled.push_back({.slot = static_cast<int32_t>(i),
                                   .scored = static_cast<int32_t>(i),
-                                  .scoring = ScoringOf(settings, logprobs),
+                                  .scoring = ScoringOf(settings, /*rules=*/false, logprobs),
                                   .num_top = logprobs ? static_cast<int>(i % 21) : 0});
     test.score.rows.push_back(static_cast<int32_t>(i));
   }
@@ -114,7 +116,8 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
        .sampled_scored = TensorView(sampled_scored.data(), DType::kI32, {sampled}),
        .logits_scored = TensorView(logits_scored.data(), DType::kI32,
                                    {static_cast<int64_t>(logits_scored.size())}),
-       .forced = std::vector<int32_t>(test.score.sampled.size(), -1)},
+       .forced = std::vector<int32_t>(test.score.sampled.size(), -1),
+       .histories = test.histories},
       arena);
 }
 
@@ -187,6 +190,7 @@ TEST_P(SamplerTest, ARowsResultDoesNotDependOnTheOthers) {
     Case one;
     one.settings = {all.settings[i]};
     one.logits = {all.logits[i]};
+    one.histories = {all.histories[i]};
     one.score.rows = {0};
     one.score.sampled = {all.score.sampled[i]};
     one.score.sampled[0].scored = 0;
@@ -217,6 +221,35 @@ TEST_P(SamplerTest, LogprobsAreOfTheRawLogits) {
     EXPECT_EQ(got.top.size(), i);  // as many as the row asked for, not as the batch did
   }
   EXPECT_TRUE(results[0]->logprobs[2].top.empty());
+}
+
+// The rules choose another token; the log-probabilities stay those of the model.
+TEST_P(SamplerTest, RulesBindTheirOwnRowsAlone) {
+  const Case plain = MakeCase(40, 0);
+  Case ruled = plain;
+  const auto without = RunAll(plain, GetParam());
+  ASSERT_TRUE(without[0].ok());
+  // A row of filters and one of log-probabilities; what they chose is banned, and id 5 is wanted.
+  std::vector<LogitHistory> histories;
+  histories.reserve(2);
+  for (const size_t row : {2u, 7u}) {
+    histories.emplace_back(LogitRules{.bias = {{5, 100.0f}}, .banned = {{without[0]->ids[row]}}},
+                           0);
+    ruled.histories[row] = &histories.back();
+  }
+  const auto results = RunAll(ruled, GetParam());
+  for (const auto& result : results) {
+    ASSERT_TRUE(result.ok()) << result.status();
+    for (size_t row = 0; row < 40; ++row) {
+      const bool bound = row == 2 || row == 7;
+      EXPECT_EQ(result->ids[row], bound ? 5 : without[0]->ids[row]) << row;
+    }
+  }
+  const std::vector<float>& row = plain.logits[7];
+  double sum = 0;
+  for (size_t id = 0; id < kNumTokens; ++id) sum += std::exp(static_cast<double>(row[id]));
+  EXPECT_NEAR(results[0]->logprobs[7].logprob, row[5] - std::log(sum), 1e-4);
+  EXPECT_EQ(results[0]->logprobs[7].top, without[0]->logprobs[7].top);
 }
 
 TEST_P(SamplerTest, RowsWithoutFiniteLogitsEndTheWorldOnEveryRank) {

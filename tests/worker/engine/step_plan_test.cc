@@ -26,6 +26,16 @@ StepPlan FullPlan() {
                      .num_generated = 17,
                      .forced_exit = {.watch_id = 7, .after_tokens = 300, .force_ids = {8, 7, 9}},
                      .exit_seen = true,
+                     .rules = {.presence_penalty = 0.5f,
+                               .frequency_penalty = -0.25f,
+                               .repetition_penalty = 1.25f,
+                               .bias = {{3, -1.0f}, {70001, 2.0f}},
+                               .allows_some = true,
+                               .allowed = {6, 70002},
+                               .banned = {{1}, {2, 3}},
+                               .min_tokens = 4,
+                               .ends = {8}},
+                     .num_prompt = 21,
                      .blocks = {70000, 1, 0}},
                     {.slot = 4, .blocks = {}}},
           .state_ops = {{.state = 5}, {.state = 6}},
@@ -64,6 +74,9 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
   other.opens[0].num_generated = 0;
   EXPECT_FALSE(other == plan);
   other = plan;
+  other.opens[0].rules.banned[1].pop_back();
+  EXPECT_FALSE(other == plan);
+  other = plan;
   other.chunks[0].logit_offsets.pop_back();
   EXPECT_FALSE(other == plan);
 }
@@ -71,7 +84,7 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
 TEST(StepPlanTest, IsLittleEndian) {
   const std::vector<uint8_t> bytes = Bytes(FullPlan());
   const std::vector<uint8_t> head(bytes.begin(), bytes.begin() + 10);
-  EXPECT_THAT(head, ElementsAre(2, 3, 4, 3, 2, 1, 2, 0, 0, 0));
+  EXPECT_THAT(head, ElementsAre(3, 3, 4, 3, 2, 1, 2, 0, 0, 0));
 }
 
 TEST(StepPlanTest, EveryTruncationIsDataLoss) {
@@ -124,14 +137,17 @@ TEST(StepPlanTest, AnotherVersionIsNamed) {
 }
 
 TEST(ScoringTest, FollowsTheRequestAlone) {
-  EXPECT_EQ(ScoringOf({.temperature = 0}, false), Scoring::kMerged);
-  EXPECT_EQ(ScoringOf({.temperature = 1}, false), Scoring::kMerged);
-  EXPECT_EQ(ScoringOf({.temperature = 0, .top_p = 0.5f, .top_k = 5}, false), Scoring::kMerged);
-  EXPECT_EQ(ScoringOf({.temperature = 1, .top_k = -1}, false), Scoring::kMerged);
-  EXPECT_EQ(ScoringOf({.temperature = 1, .top_k = 1}, false), Scoring::kGathered);
-  EXPECT_EQ(ScoringOf({.temperature = 1, .top_p = 0.99f}, false), Scoring::kGathered);
-  EXPECT_EQ(ScoringOf({.temperature = 1, .min_p = 0.01f}, false), Scoring::kGathered);
-  EXPECT_EQ(ScoringOf({.temperature = 0}, true), Scoring::kGatheredLogProbs);
+  EXPECT_EQ(ScoringOf({.temperature = 0}, false, false), Scoring::kMerged);
+  EXPECT_EQ(ScoringOf({.temperature = 1}, false, false), Scoring::kMerged);
+  EXPECT_EQ(ScoringOf({.temperature = 0, .top_p = 0.5f, .top_k = 5}, false, false),
+            Scoring::kMerged);
+  EXPECT_EQ(ScoringOf({.temperature = 1, .top_k = -1}, false, false), Scoring::kMerged);
+  EXPECT_EQ(ScoringOf({.temperature = 1, .top_k = 1}, false, false), Scoring::kGathered);
+  EXPECT_EQ(ScoringOf({.temperature = 1, .top_p = 0.99f}, false, false), Scoring::kGathered);
+  EXPECT_EQ(ScoringOf({.temperature = 1, .min_p = 0.01f}, false, false), Scoring::kGathered);
+  EXPECT_EQ(ScoringOf({.temperature = 0}, false, true), Scoring::kGatheredLogProbs);
+  EXPECT_EQ(ScoringOf({.temperature = 0}, true, false), Scoring::kGathered);
+  EXPECT_EQ(ScoringOf({.temperature = 0}, true, true), Scoring::kGatheredLogProbs);
 }
 
 TEST(ScorePlanTest, ListsRowsOfDecodesThenOfChunks) {

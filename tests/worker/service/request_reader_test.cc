@@ -92,6 +92,45 @@ TEST(RequestReaderTest, NeutralValuesOfFeaturesThatAreNotThereAreTaken) {
   EXPECT_TRUE(ReadRequest(message, Info(), engine.capacity()).ok());
 }
 
+TEST(RequestReaderTest, ReadsTheRules) {
+  v1::TokenRequest message = Good();
+  v1::SamplingParams* sampling = message.mutable_sampling();
+  sampling->set_presence_penalty(0.5F);
+  sampling->set_frequency_penalty(-0.25F);
+  sampling->set_repetition_penalty(1.5F);
+  for (const uint32_t id : {7u, 3u, 5u}) {
+    v1::LogitBias* bias = sampling->add_logit_bias();
+    bias->set_token_id(id);
+    bias->set_bias(id == 5 ? 0 : static_cast<float>(id));
+  }
+  sampling->mutable_allowed_token_ids()->add_ids(4);
+  sampling->add_banned_sequences()->add_ids(6);
+  message.mutable_stop()->set_min_tokens(2);
+  message.mutable_stop()->set_ignore_eos(false);
+  message.add_eos_token_ids(11);
+  message.mutable_stop()->add_stop_token_ids(12);
+  const FakeEngine engine;
+  LogitRules expected{.presence_penalty = 0.5F,
+                      .frequency_penalty = -0.25F,
+                      .repetition_penalty = 1.5F,
+                      .bias = {{3, 3.0F}, {7, 7.0F}},
+                      .allows_some = true,
+                      .allowed = {4},
+                      .banned = {{6}},
+                      .min_tokens = 2};
+  expected.ends.assign(message.stop().stop_token_ids().begin(),
+                       message.stop().stop_token_ids().end());
+  expected.ends.insert(expected.ends.end(), message.eos_token_ids().begin(),
+                       message.eos_token_ids().end());
+  EXPECT_TRUE(ReadRequest(message, Info(), engine.capacity())->rules == expected);
+  // What no token could end has no least length, and neutral values are no rules.
+  v1::TokenRequest plain = Good();
+  plain.mutable_stop()->set_min_tokens(2);
+  plain.mutable_stop()->set_ignore_eos(true);
+  plain.mutable_stop()->clear_stop_token_ids();
+  EXPECT_TRUE(ReadRequest(plain, Info(), engine.capacity())->rules.empty());
+}
+
 struct Refusal {
   std::string field;
   std::string message;  // a part of it
@@ -135,32 +174,24 @@ std::vector<Refusal> Refusals() {
        [](R& r) { r.mutable_sampling()->clear_seed(); }},
       {"sampling.presence_penalty", "must be in [-2, 2], got 3", bad,
        [](R& r) { r.mutable_sampling()->set_presence_penalty(3); }},
-      {"sampling.presence_penalty", "penalties are not part of this version", none,
-       [](R& r) { r.mutable_sampling()->set_presence_penalty(1); }},
-      {"sampling.frequency_penalty", "penalties are not part of this version", none,
-       [](R& r) { r.mutable_sampling()->set_frequency_penalty(-1); }},
+      {"sampling.frequency_penalty", "must be in [-2, 2], got -3", bad,
+       [](R& r) { r.mutable_sampling()->set_frequency_penalty(-3); }},
       {"sampling.repetition_penalty", "must be finite and above 0, got 0", bad,
        [](R& r) { r.mutable_sampling()->set_repetition_penalty(0); }},
-      {"sampling.repetition_penalty", "set it to 1", none,
-       [](R& r) { r.mutable_sampling()->set_repetition_penalty(1.1F); }},
       {"sampling.logit_bias[0].token_id", "got 1000", bad,
        [](R& r) { r.mutable_sampling()->add_logit_bias()->set_token_id(1000); }},
       {"sampling.logit_bias[0].bias", "must be in [-100, 100], got 101", bad,
        [](R& r) { r.mutable_sampling()->add_logit_bias()->set_bias(101); }},
-      {"sampling.logit_bias", "biases are not part of this version", none,
-       [](R& r) { r.mutable_sampling()->add_logit_bias()->set_bias(1); }},
-      {"sampling.allowed_token_ids", "leave it out", none,
-       [](R& r) { r.mutable_sampling()->mutable_allowed_token_ids()->add_ids(1); }},
-      {"sampling.banned_sequences", "leave it out", none,
-       [](R& r) { r.mutable_sampling()->add_banned_sequences()->add_ids(1); }},
+      {"sampling.allowed_token_ids", "name ids", bad,
+       [](R& r) { r.mutable_sampling()->mutable_allowed_token_ids(); }},
+      {"sampling.banned_sequences[0]", "must be 1 to 64 ids, got 0", bad,
+       [](R& r) { r.mutable_sampling()->add_banned_sequences(); }},
       {"stop.max_tokens", "a world chooses no length", bad,
        [](R& r) { r.mutable_stop()->clear_max_tokens(); }},
       {"stop.max_tokens", "must be 1 or more, got 0", bad,
        [](R& r) { r.mutable_stop()->set_max_tokens(0); }},
       {"stop.min_tokens", "must be at most max_tokens 10, got 11", bad,
        [](R& r) { r.mutable_stop()->set_min_tokens(11); }},
-      {"stop.min_tokens", "least lengths are not part of this version", none,
-       [](R& r) { r.mutable_stop()->set_min_tokens(1); }},
       {"stop.stop_token_ids[0]", "must be below 1000, got 1000", bad,
        [](R& r) { r.mutable_stop()->add_stop_token_ids(1000); }},
       {"output.logprobs", "must be in [0, 20], got 21", bad,
