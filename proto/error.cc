@@ -1,5 +1,7 @@
 #include "proto/error.h"
 
+#include <utility>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
@@ -34,35 +36,35 @@ bool IsRetryable(v1::ErrorCode code) {
          code == v1::ERROR_CODE_WORLD_LOST || code == v1::ERROR_CODE_DRAINING;
 }
 
-namespace {
-
-constexpr size_t kMostValueBytes = 200;
-
-// What fits into a proto string: at most kMostValueBytes, whole characters, bytes that are no UTF-8
-// as '?'.
-std::string Printable(const std::string& value) {
-  std::string text;
-  for (size_t i = 0; i < value.size() && text.size() < kMostValueBytes;) {
-    const auto lead = static_cast<unsigned char>(value[i]);
+std::string ErrorText(std::string_view text, size_t most_bytes) {
+  constexpr std::string_view kCut = "...";
+  std::string shown;
+  size_t uncut_bytes = 0;  // of `shown`, with room for kCut behind
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
     const size_t length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    const std::string character = value.substr(i, length);
+    const std::string character(text.substr(i, length));
     if (google::protobuf::internal::IsStructurallyValidUTF8(character)) {
-      text += character;
-      i += length;
+      shown += character;
+      i += character.size();
     } else {
-      text += '?';
+      shown += "\xef\xbf\xbd";
       ++i;
     }
+    if (shown.size() > most_bytes) return shown.substr(0, uncut_bytes).append(kCut);
+    if (shown.size() + kCut.size() <= most_bytes) uncut_bytes = shown.size();
   }
-  return text;
+  return shown;
 }
 
-}  // namespace
-
 absl::Status MakeError(v1::ErrorDetail detail, const std::string& message) {
-  detail.set_value(Printable(detail.value()));
+  detail.set_field(ErrorText(detail.field(), kMostErrorValueBytes));
+  detail.set_value(ErrorText(detail.value(), kMostErrorValueBytes));
+  detail.set_remedy(ErrorText(detail.remedy(), kMostErrorTextBytes));
+  detail.set_world(ErrorText(detail.world(), kMostErrorValueBytes));
+  detail.set_request_id(ErrorText(detail.request_id(), kMostErrorValueBytes));
   detail.set_retryable(IsRetryable(detail.code()));
-  absl::Status status(CodeOf(detail.code()), message);
+  absl::Status status(CodeOf(detail.code()), ErrorText(message, kMostErrorMessageBytes));
   status.SetPayload(kErrorDetailUrl, absl::Cord(detail.SerializeAsString()));
   return status;
 }
@@ -73,11 +75,13 @@ absl::Status InvalidField(const std::string& field,
                           const std::string& remedy) {
   v1::ErrorDetail detail;
   detail.set_code(v1::ERROR_CODE_INVALID_FIELD);
-  detail.set_field(field);
-  detail.set_value(value);
-  detail.set_remedy(remedy);
-  return MakeError(std::move(detail),
-                   absl::StrCat(field, " is ", value, ": ", problem, "; ", remedy));
+  detail.set_field(ErrorText(field, kMostErrorValueBytes));
+  detail.set_value(ErrorText(value, kMostErrorValueBytes));
+  detail.set_remedy(ErrorText(remedy, kMostErrorTextBytes));
+  const std::string message =
+      absl::StrCat(detail.field(), " is ", detail.value(), ": ",
+                   ErrorText(problem, kMostErrorTextBytes), "; ", detail.remedy());
+  return MakeError(std::move(detail), message);
 }
 
 absl::Status UnsupportedField(const std::string& field,
@@ -85,10 +89,11 @@ absl::Status UnsupportedField(const std::string& field,
                               const std::string& remedy) {
   v1::ErrorDetail detail;
   detail.set_code(v1::ERROR_CODE_UNSUPPORTED);
-  detail.set_field(field);
+  detail.set_field(ErrorText(field, kMostErrorValueBytes));
   detail.set_value(value);
-  detail.set_remedy(remedy);
-  return MakeError(std::move(detail), absl::StrCat(field, " is not supported: ", remedy));
+  detail.set_remedy(ErrorText(remedy, kMostErrorTextBytes));
+  const std::string message = absl::StrCat(detail.field(), " is not supported: ", detail.remedy());
+  return MakeError(std::move(detail), message);
 }
 
 namespace {

@@ -8,8 +8,10 @@ namespace deltaserve {
 grpc::Status ToGrpcStatus(const absl::Status& status, const std::string& request_id) {
   if (status.ok()) return grpc::Status::OK;
   v1::ErrorDetail detail = DetailOf(status);
-  if (detail.request_id().empty()) detail.set_request_id(request_id);
-  const std::string message(status.message());
+  if (detail.request_id().empty()) {
+    detail.set_request_id(ErrorText(request_id, kMostErrorValueBytes));
+  }
+  const std::string message = ErrorText(std::string(status.message()), kMostErrorMessageBytes);
   v1::RpcStatus rpc;
   rpc.set_code(static_cast<int32_t>(status.code()));
   rpc.set_message(message);

@@ -10,8 +10,8 @@
 
 namespace deltaserve {
 
-// The message is the status's; every failure gets an ErrorDetail, with `request_id` where it has
-// none.
+// The message is the status's, cut as MakeError does; every failure gets an ErrorDetail, with
+// `request_id` where it has none.
 grpc::Status ToGrpcStatus(const absl::Status& status, const std::string& request_id);
 
 // The other way; the ErrorDetail, where there is one, becomes the payload.

@@ -22,8 +22,10 @@
 #include "kernels/base/flags.h"
 #include "kernels/base/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "proto/error.h"
 #include "proto/grpc_server.h"
 #include "proto/grpc_status.h"
+#include "router/text/client_json.h"
 #include "tools/chat_answer_view.h"
 
 namespace deltaserve {
@@ -105,15 +107,16 @@ absl::Status ReadTools(const std::string& path, v1::ChatRequest* request) {
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
-  auto tools = nlohmann::ordered_json::parse(text.str(), nullptr, false);
+  constexpr char kRemedy[] =
+      "name a file with a JSON list of tools, each {\"type\": \"function\", \"function\": "
+      "{\"name\": ..., ...}}";
+  if (!file) return InvalidField("--tools", path, "it cannot be read", kRemedy);
+  DS_ASSIGN_OR_RETURN(
+      auto tools,
+      ReadClientJson(text.str(), {.field = absl::StrCat("--tools ", path), .remedy = kRemedy}));
   if (tools.is_object()) tools = nlohmann::ordered_json::array({tools});
-  if (!file || !tools.is_array()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--tools is ", path,
-                     ": name a file with a JSON list of tools, each {\"type\": "
-                     "\"function\", \"function\": {\"name\": ..., ...}}"));
-  }
-  for (const auto& tool : tools) request->add_tools_json(tool.dump());
+  if (!tools.is_array()) return InvalidField("--tools", path, "it holds no list", kRemedy);
+  for (const auto& tool : tools) request->add_tools_json(DumpJson(tool));
   return absl::OkStatus();
 }
 

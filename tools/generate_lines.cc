@@ -89,7 +89,7 @@ absl::StatusOr<std::vector<int32_t>> ReadPrompt(const json& object, const LineRe
   const json wrapped = {{"ids", object["ids"]}};
   if (!object["ids"].is_array() ||
       !google::protobuf::util::JsonStringToMessage(wrapped.dump(), &ids).ok()) {
-    return InvalidField("ids", object["ids"].dump().substr(0, 40), "it is no list of token ids",
+    return InvalidField("ids", object["ids"].dump(), "it is no list of token ids",
                         "give whole numbers of 0 and above");
   }
   return ReadTokens(ids, "ids", reader.capacity.num_tokens);

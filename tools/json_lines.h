@@ -10,15 +10,13 @@
 
 namespace deltaserve {
 
-// The "id" of a line, for the line that answers it, also where the rest is bad: as JSON, "null"
-// where there is none.
+// The "id" of a line, for the line that answers it, also where the rest is refused: as JSON, "null"
+// where there is none that is a single value.
 std::string LineId(const std::string& line);
 
-// Errors: INVALID_FIELD naming "line" where it is no JSON object.
+// Errors: those of ReadClientObject, for the field "line" and those in it; INVALID_FIELD naming
+// "id" where that is a list or an object.
 absl::StatusOr<nlohmann::ordered_json> ParseLine(const std::string& line);
-
-// `value` as JSON on one line; what is not UTF-8 in it becomes U+FFFD.
-std::string DumpJson(const nlohmann::ordered_json& value);
 
 // {"id", "error": {"code", "field", "message"}}
 std::string WriteErrorLine(const std::string& id, const absl::Status& status);

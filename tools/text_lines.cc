@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
+#include "router/text/client_json.h"
 #include "router/text/detokenizer.h"
 #include "router/text/reasoning_splitter.h"
 #include "router/text/text_assets.h"
@@ -22,7 +23,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 absl::Status Wrong(const std::string& field, const Json& value, const std::string& wanted) {
-  return InvalidField(field, DumpJson(value).substr(0, 60), "it is not what is expected",
+  return InvalidField(field, DumpJson(value), "it is not what is expected",
                       absl::StrCat("give ", wanted));
 }
 
@@ -31,7 +32,7 @@ absl::Status CheckFields(const Json& object, const std::set<std::string>& known)
     if (known.contains(name)) continue;
     std::string names;
     for (const std::string& one : known) absl::StrAppend(&names, names.empty() ? "" : ", ", one);
-    return InvalidField(name, DumpJson(value).substr(0, 60), "there is no such field",
+    return InvalidField(name, DumpJson(value), "there is no such field",
                         absl::StrCat("use ", names));
   }
   return absl::OkStatus();
@@ -50,15 +51,9 @@ absl::StatusOr<Json> ArrayOrNull(const Json& object, const char* name) {
   return object[name];
 }
 
-absl::StatusOr<ToolSchema> ReadTools(const Json& line) {
+absl::StatusOr<ToolSchema> ReadToolsOf(const Json& line) {
   DS_ASSIGN_OR_RETURN(const Json tools, ArrayOrNull(line, "tools"));
-  std::vector<std::string> texts;
-  for (const Json& tool : tools) texts.push_back(DumpJson(tool));
-  absl::StatusOr<ToolSchema> schema = ToolSchema::Parse(texts);
-  if (schema.ok()) return schema;
-  return InvalidField("tools", absl::StrCat(texts.size(), " tools"),
-                      std::string(schema.status().message()),
-                      "give {\"type\": \"function\", \"function\": {\"name\": ...}}");
+  return ToolSchema::Read(tools, "tools");
 }
 
 // `text` in the pieces that `line` asks for.
@@ -152,7 +147,7 @@ absl::StatusOr<Json> TextLines::Run(const Json& line) const {
         CheckFields(line, {"id", "parse", "tools", "starts_in_reasoning", "chunks"}));
     return ParseAnswer(line);
   }
-  return InvalidField("line", DumpJson(line).substr(0, 60), "it asks for nothing",
+  return InvalidField("line", DumpJson(line), "it asks for nothing",
                       "give tokenize, detokenize, render or parse");
 }
 
@@ -179,7 +174,7 @@ absl::StatusOr<Json> TextLines::Detokenize(const Json& line) const {
   for (size_t i = 0; i < ids.size(); ++i) {
     const bool fits = ids[i].is_number_integer() && ids[i] >= 0 && ids[i] < INT32_MAX;
     if (!fits || !tokenizer_->HasToken(ids[i].get<int32_t>())) {
-      return InvalidField(absl::StrCat("detokenize[", i, "]"), DumpJson(ids[i]).substr(0, 60),
+      return InvalidField(absl::StrCat("detokenize[", i, "]"), DumpJson(ids[i]),
                           "the vocabulary has no such token", "leave it out");
     }
     add(detokenizer.Add(ids[i].get<int32_t>()));
@@ -212,6 +207,7 @@ absl::StatusOr<Json> TextLines::Render(const Json& asked) const {
                         "give one");
   }
   Conversation conversation;
+  conversation.template_args_field = "template_args";
   if (asked.contains("template_args")) conversation.template_args = asked["template_args"];
   const absl::Time now = now_.value_or(absl::Now());
   absl::StatusOr<std::string> text;
@@ -240,7 +236,7 @@ absl::StatusOr<Json> TextLines::Render(const Json& asked) const {
 absl::StatusOr<Json> TextLines::ParseAnswer(const Json& line) const {
   if (!line["parse"].is_string()) return Wrong("parse", line["parse"], "a text");
   DS_ASSIGN_OR_RETURN(const bool starts, BoolOr(line, "starts_in_reasoning", false));
-  DS_ASSIGN_OR_RETURN(const ToolSchema schema, ReadTools(line));
+  DS_ASSIGN_OR_RETURN(const ToolSchema schema, ReadToolsOf(line));
   DS_ASSIGN_OR_RETURN(const std::vector<std::string> pieces, ReadChunks(line));
   ReasoningSplitter splitter(starts, ReasoningNewlines::kTrim);
   ToolCallParser parser(schema);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
+#include "router/text/client_json.h"
 
 namespace deltaserve {
 namespace {
@@ -16,11 +17,7 @@ using Json = nlohmann::ordered_json;
 // `text` as a JSON object; empty text is an empty one.
 absl::StatusOr<Json> ReadObject(const std::string& text, const std::string& field) {
   if (text.empty()) return Json::object();
-  Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_object()) return value;
-  return InvalidField(field, text.substr(0, 60),
-                      value.is_discarded() ? "it is no JSON" : "it is no JSON object",
-                      "send a JSON object as text");
+  return ReadClientObject(text, {.field = field, .remedy = "send a JSON object as text"});
 }
 
 absl::StatusOr<std::string> ReadContent(const v1::Message& message, const std::string& field) {
@@ -119,17 +116,15 @@ absl::StatusOr<Json> ReadMessages(const v1::ChatRequest& request) {
 // True where the model may call tools.
 absl::StatusOr<bool> ReadToolChoice(const std::string& text) {
   if (text.empty()) return true;
-  const Json choice = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const ClientJsonSource source = {.field = "tool_choice_json",
+                                   .remedy = "use \"auto\" or \"none\": a string has its quotes"};
+  DS_ASSIGN_OR_RETURN(const Json choice, ReadClientJson(text, source));
   if (choice == "auto" || choice == "none") return choice == "auto";
-  const std::string shown = text.substr(0, 60);
   if (choice == "required" || (choice.is_object() && choice.contains("function"))) {
-    return UnsupportedField("tool_choice_json", shown,
+    return UnsupportedField(source.field, text,
                             "constrained decoding is not part of this version; use \"auto\"");
   }
-  return InvalidField("tool_choice_json", shown,
-                      choice.is_discarded() ? "it is no JSON (a string has its quotes)"
-                                            : "it is no choice of tools",
-                      "use \"auto\" or \"none\", with quotes");
+  return InvalidField(source.field, text, "it is no choice of tools", source.remedy);
 }
 
 }  // namespace
@@ -140,20 +135,9 @@ absl::StatusOr<ChatCall> ReadChatRequest(const v1::ChatRequest& request) {
   DS_ASSIGN_OR_RETURN(call.conversation.template_args,
                       ReadObject(request.template_args_json(), "template_args_json"));
   DS_ASSIGN_OR_RETURN(const bool may_call, ReadToolChoice(request.tool_choice_json()));
-  Json tools = Json::array();
-  for (int i = 0; i < request.tools_json_size(); ++i) {
-    const std::string field = absl::StrCat("tools_json[", i, "]");
-    DS_ASSIGN_OR_RETURN(Json tool, ReadObject(request.tools_json(i), field));
-    tools.push_back(std::move(tool));
-  }
   const std::vector<std::string> texts(request.tools_json().begin(), request.tools_json().end());
-  if (absl::StatusOr<ToolSchema> schema = ToolSchema::Parse(texts); schema.ok()) {
-    call.tools = *std::move(schema);
-  } else {
-    return InvalidField("tools_json", absl::StrCat(texts.size(), " tools"),
-                        std::string(schema.status().message()),
-                        "send {\"type\": \"function\", \"function\": {\"name\": ...}}");
-  }
+  DS_ASSIGN_OR_RETURN(Json tools, ReadTools(texts));
+  DS_ASSIGN_OR_RETURN(call.tools, ToolSchema::Read(tools, "tools_json"));
   if (may_call && !tools.empty()) {
     call.conversation.tools = std::move(tools);
     call.parses_tool_calls = true;

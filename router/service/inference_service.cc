@@ -16,6 +16,7 @@
 #include "router/service/generate_answer.h"
 #include "router/service/request_resolver.h"
 #include "router/text/detokenizer.h"
+#include "router/text/reasoning_splitter.h"
 
 namespace deltaserve {
 namespace {
@@ -56,6 +57,17 @@ absl::Status Read(const grpc::ByteBuffer& bytes, Message* message) {
       "request", absl::StrCat(bytes.Length(), " bytes"),
       absl::StrCat("it is no ", message->GetTypeName(), ", or a text in it is not UTF-8"),
       "send text as UTF-8");
+}
+
+// The model that a request names, itself or in its conversation. Errors: INVALID_FIELD where these
+// are two.
+absl::StatusOr<std::string> ModelToTokenize(const v1::TokenizeRequest& request) {
+  const std::string& of_chat = request.chat().options().model();
+  if (request.model().empty()) return of_chat;
+  if (of_chat.empty() || of_chat == request.model()) return request.model();
+  return InvalidField("chat.options.model", of_chat,
+                      absl::StrCat("model is ", ErrorText(request.model(), kMostErrorValueBytes)),
+                      "name one model, or leave one of them out");
 }
 
 }  // namespace
@@ -135,8 +147,10 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Stream(
 grpc::ServerUnaryReactor* InferenceService::Reply(grpc::CallbackServerContext* context,
                                                   std::function<absl::Status()> work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool posted =
-      queue_.Post([reactor, work = std::move(work)] { reactor->Finish(ToGrpcStatus(work(), "")); });
+  const bool posted = queue_.Post([context, reactor, work = std::move(work)] {
+    // Nobody waits for the answer to a call that was cancelled while it stood in the queue.
+    reactor->Finish(context->IsCancelled() ? grpc::Status::CANCELLED : ToGrpcStatus(work(), ""));
+  });
   if (!posted) reactor->Finish(ToGrpcStatus(Busy(), ""));
   return reactor;
 }
@@ -159,13 +173,23 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
   if (request.input_case() == v1::TokenizeRequest::INPUT_NOT_SET) {
     return InvalidField("input", "absent", "there is nothing to tokenise", "set text or chat");
   }
-  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const WorldFacts> facts,
-                      worlds_->Facts(request.model()));
+  if (request.add_special_tokens()) {
+    return UnsupportedField("add_special_tokens", "true",
+                            "no tokenizer that is served adds tokens to a text; leave it out");
+  }
+  DS_ASSIGN_OR_RETURN(const std::string model, ModelToTokenize(request));
+  DS_ASSIGN_OR_RETURN(const std::shared_ptr<const WorldFacts> facts, worlds_->Facts(model));
   const Tokenizer& tokenizer = *facts->text->tokenizer;
   std::string text = request.text();
   if (request.has_chat()) {
+    DS_RETURN_IF_ERROR(CheckOptions(request.chat().options(), facts->model().num_tokens()));
     DS_ASSIGN_OR_RETURN(const ChatCall call, ReadChatRequest(request.chat()));
     DS_ASSIGN_OR_RETURN(text, RenderChat(call, *facts));
+    if (request.chat().has_thinking_budget() && !EndsInsideReasoning(text)) {
+      return InvalidField("thinking_budget", absl::StrCat(request.chat().thinking_budget()),
+                          "the prompt does not open a block of reasoning",
+                          "leave it out, or turn thinking on in template_args_json");
+    }
     response->set_rendered(text);
   }
   DS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
+#include "router/text/client_json.h"
 
 namespace deltaserve {
 namespace {
@@ -71,14 +72,14 @@ absl::StatusOr<std::string> CutAtMarker(std::string rendered, const std::string&
   return rendered;
 }
 
-absl::Status CheckTemplateArgs(const Json& args) {
+absl::Status CheckTemplateArgs(const Json& args, const std::string& field) {
   if (!args.is_object()) {
-    return InvalidField("template_args", args.dump().substr(0, 60), "it is no JSON object",
+    return InvalidField(field, DumpJson(args), "it is no JSON object",
                         "send an object such as {\"enable_thinking\": false}");
   }
   for (const char* name : {"messages", "tools", "documents", "add_generation_prompt"}) {
     if (!args.contains(name)) continue;
-    return InvalidField(absl::StrCat("template_args.", name), args[name].dump().substr(0, 60),
+    return InvalidField(absl::StrCat(field, ".", name), DumpJson(args[name]),
                         "it is no argument of a template", "use the request's own field");
   }
   return absl::OkStatus();
@@ -155,7 +156,8 @@ absl::StatusOr<std::string> ChatTemplate::Render(const Conversation& conversatio
   if (conversation.messages.empty()) {
     return InvalidField("messages", "none", "there is nothing to answer", "send a user message");
   }
-  DS_RETURN_IF_ERROR(CheckTemplateArgs(conversation.template_args));
+  DS_RETURN_IF_ERROR(
+      CheckTemplateArgs(conversation.template_args, conversation.template_args_field));
   Json variables = special_tokens_;
   for (const auto& [key, value] : conversation.template_args.items()) variables[key] = value;
   Json messages = Prepared(conversation.messages);

@@ -20,6 +20,7 @@ struct Conversation {
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();  // of objects
   nlohmann::ordered_json tools = nullptr;                             // or an array of objects
   nlohmann::ordered_json template_args = nlohmann::ordered_json::object();
+  std::string template_args_field = "template_args_json";  // what errors call them
   bool add_generation_prompt = true;
   // The text ends inside of the last message, for the model to go on.
   bool continue_final_message = false;
@@ -39,7 +40,7 @@ class ChatTemplate {
 
   // `now`: what strftime_now sees. Errors: INVALID_FIELD naming "messages" where there are none,
   // where the template refuses them (in its own words) or cannot render them, or passes a bound;
-  // naming "template_args" where these give what the request says itself.
+  // naming template_args_field where these give what the request says itself.
   absl::StatusOr<std::string> Render(const Conversation& conversation,
                                      absl::Time now,
                                      absl::TimeZone zone) const;

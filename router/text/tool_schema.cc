@@ -6,14 +6,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
+#include "kernels/base/status_macros.h"
+#include "proto/error.h"
 #include "router/text/ascii_text.h"
+#include "router/text/client_json.h"
 #include "router/text/json_text.h"
 #include "router/text/python_literal.h"
 
 namespace deltaserve {
 namespace {
 
+using Json = nlohmann::ordered_json;
 using Kind = ParameterType::Kind;
 
 bool StartsWithAny(std::string_view name, std::initializer_list<std::string_view> prefixes) {
@@ -37,9 +40,9 @@ Kind KindOf(std::string_view name) {
 }
 
 // Adds what a `type`, a name or a list of names, says; the first kind stays.
-void AddType(const nlohmann::json& type, std::optional<Kind>* kind, bool* nullable) {
+void AddType(const Json& type, std::optional<Kind>* kind, bool* nullable) {
   if (type.is_array()) {
-    for (const nlohmann::json& name : type) {
+    for (const Json& name : type) {
       if (name.is_string()) AddType(name, kind, nullable);
     }
     return;
@@ -53,7 +56,7 @@ void AddType(const nlohmann::json& type, std::optional<Kind>* kind, bool* nullab
   }
 }
 
-ParameterType TypeOfSchema(const nlohmann::json& schema) {
+ParameterType TypeOfSchema(const Json& schema) {
   if (!schema.is_object()) return {};
   std::optional<Kind> kind;
   bool nullable = schema.contains("nullable") && schema["nullable"] == true;
@@ -62,7 +65,7 @@ ParameterType TypeOfSchema(const nlohmann::json& schema) {
     // A parameter that can be nothing but null.
     if (!kind && nullable) kind = Kind::kLiteral;
   } else if (schema.contains("anyOf") && schema["anyOf"].is_array()) {
-    for (const nlohmann::json& option : schema["anyOf"]) {
+    for (const Json& option : schema["anyOf"]) {
       if (option.is_object() && option.contains("type")) AddType(option["type"], &kind, &nullable);
     }
   }
@@ -100,38 +103,50 @@ std::string ArgumentJson(std::string_view raw, const ParameterType& type) {
   return JsonString(raw);
 }
 
-absl::StatusOr<ToolSchema> ToolSchema::Parse(std::span<const std::string> tools_json) {
+absl::StatusOr<Json> ReadTools(std::span<const std::string> tools_json) {
+  Json tools = Json::array();
+  for (const std::string& text : tools_json) {
+    const std::string field = absl::StrCat("tools_json[", tools.size(), "]");
+    DS_ASSIGN_OR_RETURN(Json tool, ReadClientObject(text, {.field = field, .remedy = kToolRemedy}));
+    tools.push_back(std::move(tool));
+  }
+  return tools;
+}
+
+absl::StatusOr<ToolSchema> ToolSchema::Read(const Json& tools, const std::string& field) {
   ToolSchema schema;
-  for (size_t i = 0; i < tools_json.size(); ++i) {
-    const std::string field = absl::StrCat("tools_json[", i, "]");
-    const nlohmann::json parsed = nlohmann::json::parse(tools_json[i], nullptr, false);
-    if (!parsed.is_object()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(field,
-                       " is not a JSON object: send one tool in each, such as {\"type\": "
-                       "\"function\", \"function\": {\"name\": ...}}"));
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const std::string at = absl::StrCat(field, "[", i, "]");
+    const Json& tool = tools[i];
+    if (!tool.is_object()) {
+      return InvalidField(at, DumpJson(tool), "it is no JSON object", kToolRemedy);
     }
-    const bool wrapped = parsed.contains("function") && parsed["function"].is_object();
-    const nlohmann::json& function = wrapped ? parsed["function"] : parsed;
-    if (!function.contains("name") || !function["name"].is_string() ||
-        function["name"].get_ref<const std::string&>().empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(field, wrapped ? ".function" : "",
-                                                     ".name is missing: a string is expected"));
+    const bool wrapped = tool.contains("function") && tool["function"].is_object();
+    const Json& function = wrapped ? tool["function"] : tool;
+    const Json name = function.value("name", Json());
+    if (!name.is_string() || name == "") {
+      return InvalidField(absl::StrCat(at, wrapped ? ".function" : "", ".name"),
+                          function.contains("name") ? DumpJson(name) : "absent",
+                          "a tool has a name, a string", kToolRemedy);
     }
     Parameters parameters;
     if (function.contains("parameters") && function["parameters"].is_object()) {
-      const nlohmann::json& declared = function["parameters"];
-      const nlohmann::json& properties =
-          declared.contains("properties") ? declared["properties"] : declared;
+      const Json& declared = function["parameters"];
+      const Json& properties = declared.contains("properties") ? declared["properties"] : declared;
       if (properties.is_object()) {
-        for (const auto& [name, property] : properties.items()) {
-          parameters.emplace(name, TypeOfSchema(property));
+        for (const auto& [key, property] : properties.items()) {
+          parameters.emplace(key, TypeOfSchema(property));
         }
       }
     }
-    schema.tools_.emplace(function["name"].get<std::string>(), std::move(parameters));
+    schema.tools_.emplace(name.get<std::string>(), std::move(parameters));
   }
   return schema;
+}
+
+absl::StatusOr<ToolSchema> ToolSchema::Parse(std::span<const std::string> tools_json) {
+  DS_ASSIGN_OR_RETURN(const Json tools, ReadTools(tools_json));
+  return Read(tools, "tools_json");
 }
 
 ParameterType ToolSchema::TypeOf(std::string_view tool, std::string_view parameter) const {

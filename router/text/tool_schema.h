@@ -9,8 +9,13 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
 
 namespace deltaserve {
+
+// What a client does about a tool that is none.
+inline constexpr char kToolRemedy[] =
+    "give one tool in each: {\"type\": \"function\", \"function\": {\"name\": ...}}";
 
 // How the text of a parameter becomes a value: by the name of its type, as in vLLM's qwen3_coder
 // parser (specification 7.7).
@@ -42,17 +47,25 @@ bool IsNullText(std::string_view raw);
 //   kLiteral         a Python literal, else the text
 std::string ArgumentJson(std::string_view raw, const ParameterType& type);
 
+// An array of the tools in `tools_json`, one JSON object in each text. Errors: those of
+// ReadClientObject, naming tools_json[i].
+absl::StatusOr<nlohmann::ordered_json> ReadTools(std::span<const std::string> tools_json);
+
 // The types of the parameters of each tool. Immutable; any thread.
 class ToolSchema {
  public:
   // Every parameter is text.
   ToolSchema() = default;
 
-  // `tools_json`: one JSON object a tool, {"type": "function", "function": {"name", "parameters"}}
+  // `tools`, an array: one object a tool, {"type": "function", "function": {"name", "parameters"}}
   // or the inner object alone. Types come from `parameters.properties` (from `parameters` where it
   // has none): from `type`, of a list the first that is not null; else of `anyOf` the first that
-  // has a type that is not null. Of tools of one name the first counts. Errors: InvalidArgument
-  // naming tools_json[i] where it is not a JSON object or has no name.
+  // has a type that is not null. Of tools of one name the first counts. Errors: INVALID_FIELD
+  // naming `field`[i] where it is no object, and the name where it has none.
+  static absl::StatusOr<ToolSchema> Read(const nlohmann::ordered_json& tools,
+                                         const std::string& field);
+
+  // The same of ReadTools(tools_json).
   static absl::StatusOr<ToolSchema> Parse(std::span<const std::string> tools_json);
 
   // Text where tool or parameter is unknown.

@@ -102,6 +102,8 @@ def allowed(folder):
             raise KeyError(tested)
         tested = tested.rsplit("/", 1)[0]
     reach = {folder, tested, *FOLDERS[tested], *TEST_EXTRA}
+    if tested == "proto":
+        reach.add("proto_grpc")  # the folder's other library
     if tested.startswith("kernels"):
         reach.update(KERNELS, DEVICES)  # one suite of op tests, over devices
     if tested.startswith("worker"):

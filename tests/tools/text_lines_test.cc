@@ -72,18 +72,24 @@ TEST_F(TextLinesTest, ParsesAnAnswerWholeOrInPieces) {
 }
 
 TEST_F(TextLinesTest, BadLinesAreAnsweredAndNameTheField) {
+  const std::string deep = std::string(80000, '[') + std::string(80000, ']');
   const struct {
     std::string line, field, message;
   } kCases[] = {
-      {"nonsense", "line", "not a JSON object"},
-      {"[1]", "line", "not a JSON object"},
+      {"nonsense", "line", "it is no JSON;"},
+      {"[1]", "line", "no JSON object"},
+      {"{\"tokenize\": " + deep + "}", "line", "inside one another"},
+      {"{\"render\": {\"template_args\": {\"a\": " + deep + "}}}", "line", "inside one another"},
+      {"{\"id\": " + deep + "}", "line", "inside one another"},
+      {R"({"id": [1], "tokenize": "x"})", "id", "give a string or a number"},
+      {R"({"id": 99999999999999999999, "tokenize": "x"})", "id", "beyond 64 bits"},
       {"{}", "line", "asks for nothing"},
       {R"({"tokenize": 5})", "tokenize", "give a text"},
       {R"({"tokenize": "x", "model": 1})", "model", "no such field"},
       {R"({"detokenize": "x"})", "detokenize", "list of token ids"},
       {R"({"detokenize": [1, 5000]})", "detokenize[1]", "no such token"},
       {R"({"detokenize": [1.5]})", "detokenize[0]", "no such token"},
-      {R"({"detokenize": [99999999999999999999]})", "detokenize[0]", "no such token"},
+      {R"({"detokenize": [99999999999999999999]})", "detokenize[0]", "beyond 64 bits"},
       {R"({"detokenize": [1], "skip_special_tokens": 1})", "skip_special_tokens", "true or false"},
       {R"({"render": []})", "render", "give an object"},
       {R"({"render": {"message": []}})", "message", "no such field"},
@@ -94,9 +100,12 @@ TEST_F(TextLinesTest, BadLinesAreAnsweredAndNameTheField) {
       {R"({"render": {"template": "{% if %}"}})", "template", "chat_template.jinja:1:"},
       {R"({"render": {"template": "{{ x.y.z }}"}})", "template", "chat_template.jinja:1:"},
       {R"({"render": {"template": "x", "template_args": 5}})", "template_args", "give an object"},
+      {R"({"render": {"messages": [{"role": "user"}], "template_args": {"tools": 5}}})",
+       "template_args.tools", "the request's own field"},
       {R"({"parse": 5})", "parse", "give a text"},
       {R"({"parse": "x", "tools": 5})", "tools", "give a list"},
-      {R"({"parse": "x", "tools": [{}]})", "tools", "name"},
+      {R"({"parse": "x", "tools": [{"name": "f"}, {}]})", "tools[1].name", "is absent"},
+      {R"({"parse": "x", "tools": [5]})", "tools[0]", "no JSON object"},
       {R"({"parse": "x", "chunks": ["y"]})", "chunks", "not the text of parse"},
       {R"({"parse": "x", "starts_in_reasoning": "no"})", "starts_in_reasoning", "true or false"},
   };
@@ -107,6 +116,36 @@ TEST_F(TextLinesTest, BadLinesAreAnsweredAndNameTheField) {
     EXPECT_EQ(answer["error"]["field"], test.field) << test.line;
     EXPECT_THAT(answer["error"]["message"].get<std::string>(), HasSubstr(test.message));
   }
+}
+
+TEST_F(TextLinesTest, ALineThatIsRefusedIsAnsweredUnderItsId) {
+  const std::string deep = std::string(80000, '[') + std::string(80000, ']');
+  const struct {
+    std::string line, id;
+  } kCases[] = {
+      {"{\"id\": \"a\", \"tokenize\": " + deep + "}", "\"a\""},
+      {"{\"tokenize\": " + deep + ", \"id\": 7}", "7"},
+      {"{\"tokenize\": {\"id\": 8}, \"id\": 7}", "7"},
+      {"{\"tokenize\": {\"id\": 8}}", "null"},
+      {"{\"id\": " + deep + "}", "null"},
+      {"{\"id\": {\"id\": 8}, \"tokenize\": \"x\"}", "null"},
+      {"{\"id\": 7", "null"},
+      {"[{\"id\": 7}]", "null"},
+  };
+  for (const auto& test : kCases) {
+    const json answer = json::parse(lines_->Answer(test.line));
+    EXPECT_TRUE(answer.contains("error"));
+    EXPECT_EQ(answer["id"].dump(), test.id);
+  }
+}
+
+TEST_F(TextLinesTest, LongValuesAreShownCutBetweenCharacters) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "\xf0\x9f\xa6\x99";
+  const json answer = Ask({{"id", 1}, {"render", text}});
+  const auto message = answer["error"]["message"].get<std::string>();
+  EXPECT_THAT(message, HasSubstr("\xf0\x9f\xa6\x99...: "));
+  EXPECT_THAT(message, testing::Not(HasSubstr("\xef\xbf\xbd")));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/error.h"
@@ -77,6 +78,9 @@ TEST(ChatRequestTest, ContinuingLeavesTheGenerationPromptOut) {
   EXPECT_FALSE(ReadChatRequest(request)->conversation.add_generation_prompt);
 }
 
+// A list that would take the stack of whoever follows it down.
+std::string Deep() { return std::string(80000, '[') + std::string(80000, ']'); }
+
 struct Refusal {
   std::string field, message;
   v1::ErrorCode code;
@@ -121,7 +125,41 @@ TEST(ChatRequestTest, RefusesEachBadConversationByFieldAndIndex) {
          r.add_tools_json(kTool);
          r.add_tools_json("tool");
        }},
-      {"tools_json", "name", bad, [](R& r) { r.add_tools_json("{\"type\": \"function\"}"); }},
+      {"tools_json[1].name", "is absent", bad,
+       [](R& r) {
+         r.add_tools_json(kTool);
+         r.add_tools_json("{\"type\": \"function\"}");
+       }},
+      {"tools_json[0]", "it is no JSON; give one tool in each", bad,
+       [](R& r) { r.add_tools_json(""); }},
+      {"tools_json[0]", "inside one another", bad,
+       [](R& r) { r.add_tools_json("{\"a\":" + Deep() + "}"); }},
+      {"tools_json[0].function.parameters.maximum", "beyond 64 bits; send it as a string", bad,
+       [](R& r) {
+         r.add_tools_json(
+             R"({"function": {"name": "f", "parameters": {"maximum": 12345678901234567890123}}})");
+       }},
+      {"messages[2].tool_calls[0].arguments_json", "inside one another", bad,
+       [](R& r) {
+         v1::ToolCall* call = Add(&r, "assistant", "")->add_tool_calls();
+         call->set_name("add");
+         call->set_arguments_json("{\"a\":" + Deep() + "}");
+       }},
+      {"messages[2].tool_calls[0].arguments_json.a", "beyond 64 bits", bad,
+       [](R& r) {
+         v1::ToolCall* call = Add(&r, "assistant", "")->add_tool_calls();
+         call->set_name("add");
+         call->set_arguments_json("{\"a\": 18446744073709551616}");
+       }},
+      {"tool_choice_json", "inside one another", bad, [](R& r) { r.set_tool_choice_json(Deep()); }},
+      {"template_args_json", "inside one another", bad,
+       [](R& r) { r.set_template_args_json("{\"a\":" + Deep() + "}"); }},
+      {"template_args_json", "more than 4096 members", bad,
+       [](R& r) {
+         std::string args = "{\"x\": 1";
+         for (int i = 0; i < 60000; ++i) absl::StrAppend(&args, ", \"", i, "\": 1");
+         r.set_template_args_json(args + "}");
+       }},
       {"tool_choice_json", "a string has its quotes", bad,
        [](R& r) { r.set_tool_choice_json("auto"); }},
       {"tool_choice_json", "no choice of tools", bad,

@@ -1,5 +1,6 @@
 // Conversations through a router's server.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -41,6 +42,84 @@ TEST_F(RouterChatTest, TokenizesAConversationAndShowsItsPrompt) {
   request.clear_chat();
   EXPECT_EQ(DetailOf(FromGrpcStatus(stub_->Tokenize(Context().get(), request, &response))).field(),
             "input");
+}
+
+TEST_F(RouterChatTest, TokenizeChecksAConversationAsChatDoes) {
+  const struct {
+    std::string field;
+    std::function<void(v1::TokenizeRequest&)> spoil;
+  } kCases[] = {
+      {"add_special_tokens", [](v1::TokenizeRequest& r) { r.set_add_special_tokens(true); }},
+      {"sampling.top_p",
+       [](v1::TokenizeRequest& r) {
+         r.mutable_chat()->mutable_options()->mutable_sampling()->set_top_p(7);
+       }},
+      {"model",
+       [](v1::TokenizeRequest& r) { r.mutable_chat()->mutable_options()->set_model("other"); }},
+      {"chat.options.model",
+       [this](v1::TokenizeRequest& r) {
+         r.set_model(world_.description().models(0).id());
+         r.mutable_chat()->mutable_options()->set_model("other");
+       }},
+      {"thinking_budget",
+       [](v1::TokenizeRequest& r) {
+         r.mutable_chat()->set_template_args_json("{\"enable_thinking\": false}");
+         r.mutable_chat()->set_thinking_budget(5);
+       }},
+      {"template_args_json",
+       [](v1::TokenizeRequest& r) {
+         r.mutable_chat()->set_template_args_json("{\"a\":" + std::string(80000, '[') +
+                                                  std::string(80000, ']') + "}");
+       }},
+  };
+  v1::TokenizeResponse response;
+  for (const auto& test : kCases) {
+    v1::TokenizeRequest request;
+    *request.mutable_chat() = Question("hi");
+    request.mutable_chat()->set_thinking_budget(5);
+    EXPECT_TRUE(stub_->Tokenize(Context().get(), request, &response).ok());
+    test.spoil(request);
+    const absl::Status bad = FromGrpcStatus(stub_->Tokenize(Context().get(), request, &response));
+    EXPECT_EQ(DetailOf(bad).field(), test.field);
+  }
+  ExpectServes();
+}
+
+TEST_F(RouterChatTest, AnErrorReachesTheClientHoweverLongItsValue) {
+  std::string text = "x";  // so that a cut after 60 or 200 bytes parts a character
+  for (int i = 0; i < 20000; ++i) text += "\xc3\xa9";
+  const struct {
+    std::string field;
+    v1::ErrorCode code;
+    std::function<void(v1::ChatRequest&)> spoil;
+  } kCases[] = {
+      {"messages[0].role", v1::ERROR_CODE_INVALID_FIELD,
+       [&text](v1::ChatRequest& r) { r.mutable_messages(0)->set_role(text); }},
+      {"model", v1::ERROR_CODE_MODEL_NOT_FOUND,
+       [&text](v1::ChatRequest& r) {
+         r.mutable_options()->set_model(text);
+         r.mutable_options()->set_request_id(text);
+       }},
+      {"template_args_json", v1::ERROR_CODE_INVALID_FIELD,
+       [&text](v1::ChatRequest& r) { r.set_template_args_json(text); }},
+      {"template_args_json.messages", v1::ERROR_CODE_INVALID_FIELD,
+       [&text](v1::ChatRequest& r) {
+         r.set_template_args_json("{\"messages\": \"" + text + "\"}");
+       }},
+  };
+  for (const auto& test : kCases) {
+    SCOPED_TRACE(test.field);
+    v1::ChatRequest request = Question("hi");
+    test.spoil(request);
+    const auto context = Context();
+    const auto reader = stub_->Chat(context.get(), request);
+    v1::ChatEvent event;
+    EXPECT_FALSE(reader->Read(&event));
+    const v1::ErrorDetail detail = DetailOf(FromGrpcStatus(reader->Finish()));
+    EXPECT_EQ(detail.code(), test.code);
+    EXPECT_EQ(detail.field(), test.field);
+    EXPECT_THAT(detail.value(), HasSubstr("\xc3\xa9..."));
+  }
 }
 
 TEST_F(RouterChatTest, ChatsWithReasoningAndContentApart) {

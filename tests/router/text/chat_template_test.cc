@@ -86,9 +86,11 @@ TEST(ChatTemplateTest, RefusalsNameTheField) {
   EXPECT_EQ(DetailOf(raised).code(), v1::ERROR_CODE_INVALID_FIELD);
   EXPECT_THAT(std::string(raised.message()), HasSubstr("no user"));
   conversation.template_args = {{"messages", 1}};
-  EXPECT_EQ(DetailOf(Render(kPlain, conversation).status()).field(), "template_args.messages");
+  EXPECT_EQ(DetailOf(Render(kPlain, conversation).status()).field(), "template_args_json.messages");
   conversation.template_args = Json::array();
-  EXPECT_EQ(DetailOf(Render(kPlain, conversation).status()).field(), "template_args");
+  EXPECT_EQ(DetailOf(Render(kPlain, conversation).status()).field(), "template_args_json");
+  conversation.template_args_field = "args";
+  EXPECT_EQ(DetailOf(Render(kPlain, conversation).status()).field(), "args");
 }
 
 TEST(ChatTemplateTest, ComesFromItsFileThenFromTheTokenizersConfig) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "nlohmann/json.hpp"
+#include "proto/error.h"
 
 namespace deltaserve {
 namespace {
@@ -130,19 +131,21 @@ TEST(ToolSchemaTest, TakesBothFormsOfATool) {
 TEST(ToolSchemaTest, RefusesWhatIsNoToolByItsIndex) {
   const std::string good = R"({"name": "f"})";
   struct Case {
-    std::string tool;
-    std::string message;
+    std::string tool, field, message;
   };
   for (const Case& c : std::vector<Case>{
-           {"", "tools_json[1] is not a JSON object"},
-           {"[]", "tools_json[1] is not a JSON object"},
-           {"{\"name\": \"f\"", "tools_json[1] is not a JSON object"},
-           {"{}", "tools_json[1].name is missing"},
-           {R"({"name": 5})", "tools_json[1].name is missing"},
-           {R"({"function": {"name": ""}})", "tools_json[1].function.name is missing"},
+           {"", "tools_json[1]", "is empty: it is no JSON;"},
+           {"[]", "tools_json[1]", "is []: it is no JSON object;"},
+           {"{\"name\": \"f\"", "tools_json[1]", "it is no JSON;"},
+           {"{}", "tools_json[1].name", "is absent"},
+           {R"({"name": 5})", "tools_json[1].name", "is 5"},
+           {R"({"function": {"name": ""}})", "tools_json[1].function.name", "is \"\""},
+           {R"({"function": {"name": [1]}})", "tools_json[1].function.name", "is [1]"},
        }) {
     const auto schema = ToolSchema::Parse(std::vector<std::string>{good, c.tool});
-    EXPECT_EQ(schema.status().code(), absl::StatusCode::kInvalidArgument) << c.tool;
+    EXPECT_EQ(DetailOf(schema.status()).code(), v1::ERROR_CODE_INVALID_FIELD) << c.tool;
+    EXPECT_EQ(DetailOf(schema.status()).field(), c.field) << c.tool;
+    EXPECT_EQ(DetailOf(schema.status()).remedy(), kToolRemedy) << c.tool;
     EXPECT_THAT(std::string(schema.status().message()), HasSubstr(c.message));
   }
 }
