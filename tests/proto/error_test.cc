@@ -12,7 +12,7 @@ namespace {
 using ::testing::EndsWith;
 
 // What a gRPC client takes of a call's metadata, all of it.
-constexpr size_t kMetadataBytes = 8 * 1024;
+constexpr size_t kMetadataBytes = 8192;
 
 std::string Repeated(const std::string& text, int times) {
   std::string all;
