@@ -49,7 +49,7 @@ FOLDERS = {
     "tools": ENGINE + PROTO + DEVICES + [
         "worker/service", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
-    "tools/eval": BASE + PROTO + ["tools"],
+    "tools/eval": BASE + PROTO + ["router/text", "tools"],
     "tools/bench_serve": BASE + PROTO + ["tools"],
     "tools/train": [],
 }

@@ -68,17 +68,16 @@ TEST(TraceTest, ReadsLinesAndNamesTheBadOne) {
   const std::string good = R"({"arrival": 0.5, "prompt_tokens": 3, "output_tokens": 4})";
   const auto trace = read(good + "\n{\"arrival\": 1,\n");
   EXPECT_THAT(std::string(trace.status().message()), HasSubstr("line 2"));
-  const auto two = read(good + "\n\n" +
-                        R"({"arrival": 0.5, "prompt_tokens": 9, "output_tokens": 8, "group": "g"})");
+  const auto two = read(
+      good + "\n\n" + R"({"arrival": 0.5, "prompt_tokens": 9, "output_tokens": 8, "group": "g"})");
   ASSERT_TRUE(two.ok()) << two.status();
   EXPECT_EQ((*two)[1].group, "g");
   EXPECT_EQ((*two)[1].prompt_tokens, 9u);
-  for (const auto& [line, what] : {std::pair("{}", "arrival"), std::pair("[]", "no JSON object"),
-                                   std::pair(R"({"arrival": 0.1})", "from 0.5 on"),
-                                   std::pair(R"({"arrival": 1, "prompt_tokens": 0})",
-                                             "prompt_tokens"),
-                                   std::pair(R"({"arrival": 1, "prompt_tokens": 1})",
-                                             "output_tokens")}) {
+  for (const auto& [line, what] :
+       {std::pair("{}", "arrival"), std::pair("[]", "no JSON object"),
+        std::pair(R"({"arrival": 0.1})", "from 0.5 on"),
+        std::pair(R"({"arrival": 1, "prompt_tokens": 0})", "prompt_tokens"),
+        std::pair(R"({"arrival": 1, "prompt_tokens": 1})", "output_tokens")}) {
     EXPECT_THAT(std::string(read(good + "\n" + line).status().message()), HasSubstr(what)) << line;
   }
   EXPECT_THAT(std::string(read("").status().message()), HasSubstr("no request"));

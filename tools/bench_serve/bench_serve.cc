@@ -70,7 +70,8 @@ absl::StatusOr<std::vector<Planned>> Plan(const BenchFlags& flags) {
     DS_ASSIGN_OR_RETURN(std::vector<Arrival> arrivals, ReadTrace(*flags.trace));
     const double span = std::max(arrivals.back().seconds, 1e-9);
     const double rate = static_cast<double>(arrivals.size()) / span;
-    return std::vector<Planned>{{.name = "trace", .offered = rate, .arrivals = std::move(arrivals)}};
+    return std::vector<Planned>{
+        {.name = "trace", .offered = rate, .arrivals = std::move(arrivals)}};
   }
   Shape shape{.groups = flags.groups};
   DS_ASSIGN_OR_RETURN(shape.prompt, Length::Parse("--prompt-tokens", flags.prompt_tokens));
@@ -103,7 +104,8 @@ absl::StatusOr<std::vector<Planned>> Plan(const BenchFlags& flags) {
 absl::StatusOr<std::vector<uint32_t>> SomeIds(v1::Inference::Stub& stub) {
   v1::TokenizeRequest request;
   std::string text;
-  for (int i = 0; i < 400; ++i) absl::StrAppend(&text, "The ", i, " ships of line ", i * i, " sail on. ");
+  for (int i = 0; i < 400; ++i)
+    absl::StrAppend(&text, "The ", i, " ships of line ", i * i, " sail on. ");
   request.set_text(text);
   v1::TokenizeResponse response;
   grpc::ClientContext context;
@@ -141,16 +143,16 @@ absl::StatusOr<bool> Bench(const BenchFlags& flags) {
   for (const Planned& load : loads) {
     LoadOptions options = flags.load;
     options.concurrency = load.concurrency;
-    const auto outcomes = RunLoad(*stub, load.arrivals, prompts, options,
-                                  [&](size_t done, size_t running, size_t failed) {
-                                    ShowProgress(load.name, load.arrivals.size(), done, running,
-                                                 failed);
-                                  });
+    const auto outcomes = RunLoad(
+        *stub, load.arrivals, prompts, options, [&](size_t done, size_t running, size_t failed) {
+          ShowProgress(load.name, load.arrivals.size(), done, running, failed);
+        });
     reports.push_back(Summarize(load.name, load.offered, outcomes, objective));
     all_answered &= reports.back().answered == reports.back().requests;
   }
   std::fputs(ReportTable(reports).c_str(), stdout);
-  if (flags.json) DS_RETURN_IF_ERROR(Write("--json", *flags.json, ReportJson(reports).dump(2) + "\n"));
+  if (flags.json)
+    DS_RETURN_IF_ERROR(Write("--json", *flags.json, ReportJson(reports).dump(2) + "\n"));
   if (flags.plot) {
     const char* axis = flags.concurrency ? "requests at once" : "requests a second";
     DS_RETURN_IF_ERROR(Write("--plot", *flags.plot, ReportPlot(reports, axis)));

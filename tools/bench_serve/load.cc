@@ -76,9 +76,9 @@ class Load {
     call->mutable_stop()->set_ignore_eos(true);
     call->set_return_token_ids(true);
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() +
-                         std::chrono::milliseconds(
-                             static_cast<int64_t>(1000 * options_.timeout_seconds)));
+    context.set_deadline(
+        std::chrono::system_clock::now() +
+        std::chrono::milliseconds(static_cast<int64_t>(1000 * options_.timeout_seconds)));
     outcome.begin = absl::ToDoubleSeconds(planned - start_);
     const auto stream = stub_.Generate(&context, request);
     double last = 0;

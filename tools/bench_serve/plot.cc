@@ -43,9 +43,8 @@ void AddPanel(const std::vector<Report>& reports,
   AddText(left + kWidth / 2, kTop + kHeight + 36, "middle", axis, svg);
   for (int tick = 0; tick <= 4; ++tick) {
     const double share = tick / 4.0;
-    absl::StrAppendFormat(svg,
-                          "<path d=\"M%.1f %.1fH%.1f\" stroke=\"#dddddd\" fill=\"none\"/>\n", left,
-                          y_of(share * most_y), left + kWidth);
+    absl::StrAppendFormat(svg, "<path d=\"M%.1f %.1fH%.1f\" stroke=\"#dddddd\" fill=\"none\"/>\n",
+                          left, y_of(share * most_y), left + kWidth);
     AddText(left - 6, y_of(share * most_y) + 4, "end", absl::StrFormat("%.4g", share * most_y),
             svg);
     AddText(x_of(share * most_x), kTop + kHeight + 18, "middle",
@@ -63,9 +62,9 @@ void AddPanel(const std::vector<Report>& reports,
     }
     absl::StrAppendFormat(svg, "<polyline points=\"%s\" stroke=\"%s\" fill=\"none\"/>\n", points,
                           kCurves[i].colour);
-    absl::StrAppendFormat(
-        svg, "<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">%s</text>\n", left + 8,
-        kTop + 14 + 16 * static_cast<double>(i), kCurves[i].colour, kCurves[i].name);
+    absl::StrAppendFormat(svg, "<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">%s</text>\n", left + 8,
+                          kTop + 14 + 16 * static_cast<double>(i), kCurves[i].colour,
+                          kCurves[i].name);
   }
 }
 

@@ -79,10 +79,10 @@ Report Summarize(const std::string& name,
 }
 
 std::string ReportTable(const std::vector<Report>& reports) {
-  std::string text = absl::StrFormat(
-      "%-14s %9s %8s %8s %10s %10s %28s %28s %20s\n", "load", "answered", "req/s", "good/s",
-      "prompt t/s", "output t/s", "first token ms p50/p90/p99", "between tokens ms p50/90/99",
-      "whole s p50/p99");
+  std::string text =
+      absl::StrFormat("%-14s %9s %8s %8s %10s %10s %28s %28s %20s\n", "load", "answered", "req/s",
+                      "good/s", "prompt t/s", "output t/s", "first token ms p50/p90/p99",
+                      "between tokens ms p50/90/99", "whole s p50/p99");
   for (const Report& report : reports) {
     const auto three = [](const Percentiles& p) {
       return absl::StrFormat("%.1f / %.1f / %.1f", 1e3 * p.p50, 1e3 * p.p90, 1e3 * p.p99);

@@ -25,7 +25,7 @@ struct Percentiles {
 Percentiles PercentilesOf(std::vector<double> values);
 
 struct Report {
-  std::string name;   // "rate 2/s", "8 at once", "trace"
+  std::string name;    // "rate 2/s", "8 at once", "trace"
   double offered = 0;  // requests a second, or how many at once; the plot's x
   size_t requests = 0, answered = 0;
   double seconds = 0;  // from the first arrival to the last end

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
+#include "router/text/client_json.h"
 #include "tools/json_lines.h"
 
 namespace deltaserve {
@@ -14,7 +15,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 absl::Status Wrong(const std::string& field, const Json& value, const std::string& wanted) {
-  return InvalidField(field, DumpJson(value).substr(0, 60), "it is not what is expected",
+  return InvalidField(field, DumpJson(value), "it is not what is expected",
                       absl::StrCat("give ", wanted));
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
 #include "proto/error.h"
+#include "router/text/client_json.h"
 #include "tools/json_lines.h"
 
 namespace deltaserve {
@@ -27,7 +28,7 @@ absl::StatusOr<std::vector<uint32_t>> IdsOf(const Json& json, const char* name) 
     if (good) ids.push_back(value.get<uint32_t>());
   }
   if (good) return ids;
-  return InvalidField(name, DumpJson(values).substr(0, 60), "it is not what is expected",
+  return InvalidField(name, DumpJson(values), "it is not what is expected",
                       "give a list of token ids");
 }
 
