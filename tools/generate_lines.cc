@@ -21,6 +21,18 @@ using json = nlohmann::ordered_json;
 constexpr char kFields[] =
     "use id, ids or text, max_tokens, logits_at, logprobs, and sampling fields as in params.proto";
 
+// Lists of ids in place of TokenIds, one or several: [1, 2] for {"ids": [1, 2]}.
+json Wrapped(const google::protobuf::FieldDescriptor& field, const json& value) {
+  const bool is_ids = field.message_type() != nullptr && field.message_type()->name() == "TokenIds";
+  if (!is_ids || !value.is_array()) return value;
+  if (!field.is_repeated()) return json{{"ids", value}};
+  json lists = json::array();
+  for (const json& list : value) {
+    lists.push_back(list.is_array() ? json{{"ids", list}} : list);
+  }
+  return lists;
+}
+
 // One field of the line into the part of CallOptions that has it.
 absl::Status SetField(const std::string& name, const json& value, v1::CallOptions* options) {
   for (google::protobuf::Message* part :
@@ -30,9 +42,7 @@ absl::Status SetField(const std::string& name, const json& value, v1::CallOption
         static_cast<google::protobuf::Message*>(options)}) {
     const auto* field = part->GetDescriptor()->FindFieldByName(name);
     if (field == nullptr) continue;
-    const bool is_ids = field->message_type() != nullptr && !field->is_repeated() &&
-                        field->message_type()->name() == "TokenIds";
-    const json wrapped = {{name, is_ids && value.is_array() ? json{{"ids", value}} : value}};
+    const json wrapped = {{name, Wrapped(*field, value)}};
     const std::unique_ptr<google::protobuf::Message> parsed(part->New());
     if (!google::protobuf::util::JsonStringToMessage(wrapped.dump(), parsed.get()).ok()) {
       return InvalidField(name, value.dump(),

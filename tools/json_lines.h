@@ -11,11 +11,10 @@
 namespace deltaserve {
 
 // The "id" of a line, for the line that answers it, also where the rest is refused: as JSON, "null"
-// where there is none that is a single value.
+// where there is none, or one of many lists inside one another.
 std::string LineId(const std::string& line);
 
-// Errors: those of ReadClientObject, for the field "line" and those in it; INVALID_FIELD naming
-// "id" where that is a list or an object.
+// Errors: those of ReadClientObject, for the field "line" and those in it.
 absl::StatusOr<nlohmann::ordered_json> ParseLine(const std::string& line);
 
 // {"id", "error": {"code", "field", "message"}}

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
@@ -124,6 +125,25 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
   EXPECT_FALSE(good.contains("error")) << good;
   EXPECT_EQ(good["logprobs"].size(), good["tokens"].size());
   EXPECT_EQ(good["logprobs"][0]["top"].size(), 2U);
+}
+
+// Over real ranks: the logits that rules change are gathered from both.
+TEST(GenerateLinesTest, RulesBindTheAnswer) {
+  const std::string prompt =
+      R"({"id": 1, "ids": [1, 2, 3], "max_tokens": 12, "temperature": 0, "ignore_eos": true)";
+  const std::vector<json> free = Generate(2, {prompt + "}"});
+  const auto tokens = free[0]["tokens"].get<std::vector<int>>();
+  const std::vector<json> bound = Generate(
+      2, {prompt + R"(, "allowed_token_ids": [7, 300]})",
+          prompt + absl::StrCat(", \"banned_sequences\": [[", tokens[0], "], [", tokens[1], "]]}"),
+          prompt + R"(, "logit_bias": [{"token_id": 9, "bias": 100}]})",
+          prompt + R"(, "presence_penalty": 2, "frequency_penalty": 2, "repetition_penalty": 9})"});
+  const auto of = [&](size_t line) { return bound[line]["tokens"].get<std::vector<int>>(); };
+  for (const int id : of(0)) EXPECT_TRUE(id == 7 || id == 300) << id;
+  for (const int id : of(1)) EXPECT_TRUE(id != tokens[0] && id != tokens[1]) << id;
+  EXPECT_EQ(of(2), std::vector<int>(12, 9));
+  const std::vector<int> penalised = of(3);
+  EXPECT_EQ(std::set<int>(penalised.begin(), penalised.end()).size(), 12U);  // none comes twice
 }
 
 }  // namespace
