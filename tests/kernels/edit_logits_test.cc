@@ -64,7 +64,8 @@ TEST_P(EditLogitsTest, PenaltiesAreTheReferencesBitForBit) {
   std::mt19937 random(3);
   constexpr int64_t kRows = 5, kWidth = 301;
   std::uniform_real_distribution<float> uniform(-4, 4);
-  std::vector<float> logits(kRows * kWidth), repetition(kRows), frequency(kRows), presence(kRows);
+  std::vector<float> logits(static_cast<size_t>(kRows * kWidth)), repetition(kRows),
+      frequency(kRows), presence(kRows);
   for (auto* values : {&logits, &frequency, &presence}) {
     for (float& value : *values) value = uniform(random);
   }
@@ -86,7 +87,7 @@ TEST_P(EditLogitsTest, PenaltiesAreTheReferencesBitForBit) {
 
 TEST_P(EditLogitsTest, MasksTheRowsThatItNamesAndLeavesIdsBeyondTheWords) {
   Session s(*device_);
-  std::vector<float> logits(3 * 70);
+  std::vector<float> logits(size_t{3} * 70);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i);
   const TensorView on_device = s.Put(logits, {3, 70});
   const uint32_t kFirst = 0x80000001u, kSecond = 0x00000002u;

@@ -18,7 +18,6 @@ namespace deltaserve {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 constexpr int64_t kTokens = 6;
 
@@ -209,6 +208,7 @@ TEST(LogitEditorTest, RulesGiveTheirDistributions) {
   constexpr double kChiSquareLimit = 25;
   constexpr int kDraws = 4000;
   std::vector<float> logits;
+  logits.reserve(kProbabilities.size());
   for (const double p : kProbabilities) logits.push_back(static_cast<float>(std::log(p)) + 2.0f);
   const std::vector<Parameter> parameters = Parameters();
   for (size_t a = 0; a < parameters.size(); ++a) {

@@ -126,6 +126,7 @@ std::vector<absl::StatusOr<StepResult>> RunAll(const Case& test, int ranks) {
   std::vector<absl::StatusOr<StepResult>> results(static_cast<size_t>(ranks),
                                                   absl::UnknownError("not run"));
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       const auto device = *cpu::CreateCpuDevice({.num_threads = 1});

@@ -37,8 +37,8 @@ Json Nested(int depth) { return Json::parse(absl::StrCat(Repeat("[", depth), Rep
 // A part of what a router allows, for tests that use all of it many times.
 Limits Small() {
   Limits limits;
-  limits.max_steps /= 40;
-  limits.max_memory_bytes /= 4;
+  limits.max_steps /= 400;
+  limits.max_memory_bytes /= 16;
   return limits;
 }
 
@@ -228,7 +228,7 @@ TEST_F(TemplateLimitsTest, NumbersOfTheTemplateAreNotAllocated) {
                                  "raise_exception(*range(100000))"}) {
     cases.push_back({expression, absl::StrCat("{{ ", expression, " }}"), ""});
   }
-  ExpectExhausted(cases, Json::object(), Limits());
+  ExpectExhausted(cases, Json::object(), Small());
 }
 
 TEST_F(TemplateLimitsTest, OutputEndsAtTheLimit) {
@@ -302,7 +302,7 @@ TEST_F(TemplateLimitsTest, DepthEndsAtTheLimit) {
            "{% set ns.a = namespace(a=ns.a) %}{% endfor %}{{ ns }}",
            "max_depth"},
       },
-      Json::object(), Limits());
+      Json::object(), Small());
 }
 
 // Chains that hold each other by other ways than the depth of values: taking them down must not
