@@ -111,7 +111,7 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
   };
   std::vector<std::string> lines;
   for (const Row& row : rows) lines.push_back(row.line);
-  lines.push_back(
+  lines.emplace_back(
       R"({"id": {"any": 1}, "text": "good", "max_tokens": 3, "logprobs": 2, "seed": 5})");
   const std::vector<json> answers = Generate(1, lines);
   for (size_t i = 0; i + 1 < answers.size(); ++i) {
