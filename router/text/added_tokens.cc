@@ -1,8 +1,8 @@
 #include "router/text/added_tokens.h"
 
 #include "kernels/base/check.h"
+#include "kernels/base/utf8.h"
 #include "router/text/unicode.h"
-#include "router/text/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -1,6 +1,6 @@
 #include "router/text/byte_level.h"
 
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/utf8.h"
 #include "router/text/ascii_text.h"
 #include "router/text/json_text.h"
-#include "router/text/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/split_syntax.h"
-#include "router/text/utf8.h"
 
 namespace deltaserve {
 namespace {

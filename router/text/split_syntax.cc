@@ -9,7 +9,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -7,12 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/added_tokens.h"
 #include "router/text/bpe.h"
 #include "router/text/split_pattern.h"
 #include "router/text/tokenizer_file.h"
 #include "router/text/unicode.h"
-#include "router/text/utf8.h"
 
 namespace deltaserve {
 namespace {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/base/utf8.h"
 #include "router/text/unicode_tables.h"
-#include "router/text/utf8.h"
 
 namespace deltaserve::unicode {
 namespace {

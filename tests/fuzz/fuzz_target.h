@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 // One file tests/fuzz/NAME_fuzz.cc defines it: runs one input, aborts where a property does not
 // hold. Returns 0.

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@
 #include "tools/bench_serve/load.h"
 #include "tools/bench_serve/report.h"
 #include "tools/bench_serve/workload.h"
+#include "tools/output_file.h"
 
 namespace deltaserve::bench {
 namespace {
@@ -113,15 +113,6 @@ absl::StatusOr<std::vector<uint32_t>> SomeIds(v1::Inference::Stub& stub) {
   return std::vector<uint32_t>(response.tokens().ids().begin(), response.tokens().ids().end());
 }
 
-absl::Status Write(const char* flag, const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text;
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      flag, " is ", path, ": it cannot be written; name a file in a folder that is there"));
-}
-
 void ShowProgress(const std::string& name, size_t all, size_t done, size_t running, size_t failed) {
   if (isatty(STDERR_FILENO) == 0) return;
   const size_t bar = all == 0 ? 20 : 20 * done / all;
@@ -152,10 +143,10 @@ absl::StatusOr<bool> Bench(const BenchFlags& flags) {
   }
   std::fputs(ReportTable(reports).c_str(), stdout);
   if (flags.json)
-    DS_RETURN_IF_ERROR(Write("--json", *flags.json, ReportJson(reports).dump(2) + "\n"));
+    DS_RETURN_IF_ERROR(WriteOutput("--json", *flags.json, ReportJson(reports).dump(2) + "\n"));
   if (flags.plot) {
     const char* axis = flags.concurrency ? "requests at once" : "requests a second";
-    DS_RETURN_IF_ERROR(Write("--plot", *flags.plot, ReportPlot(reports, axis)));
+    DS_RETURN_IF_ERROR(WriteOutput("--plot", *flags.plot, ReportPlot(reports, axis)));
   }
   return all_answered;
 }

@@ -8,20 +8,10 @@
 #include <vector>
 
 #include "deltaserve/v1/inference.grpc.pb.h"
+#include "tools/bench_serve/outcome.h"
 #include "tools/bench_serve/workload.h"
 
 namespace deltaserve::bench {
-
-// One request, in seconds. Of an open loop times count from the arrival that was planned, so that a
-// request that waits for its turn here is not told as a quick one.
-struct Outcome {
-  std::string error = {};         // empty: it was answered; else the ErrorCode or the gRPC status
-  double first = 0;               // to the first token
-  double total = 0;               // to the end
-  double begin = 0, end = 0;      // after the load's start
-  std::vector<double> gaps = {};  // between tokens: of a step that made k, k times a k-th
-  uint32_t prompt_tokens = 0, output_tokens = 0;
-};
 
 struct LoadOptions {
   uint32_t concurrency = 0;       // closed loop: so many at once; 0: open loop, by arrivals

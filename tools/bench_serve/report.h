@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "tools/bench_serve/load.h"
+#include "tools/bench_serve/outcome.h"
 
 namespace deltaserve::bench {
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "tools/eval/reply.h"
 #include "tools/eval/score.h"
 #include "tools/json_lines.h"
+#include "tools/output_file.h"
 
 namespace deltaserve {
 namespace {
@@ -33,15 +33,6 @@ struct EvalFlags {
   AskOptions ask;
   std::optional<std::string> json, answers, against;
 };
-
-absl::Status Write(const char* flag, const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text;
-  file.close();
-  if (file) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      flag, " is ", path, ": it cannot be written; name a file in a folder that is there"));
-}
 
 void ShowProgress(size_t done, size_t all) {
   if (isatty(STDERR_FILENO) == 0) return;
@@ -77,11 +68,11 @@ absl::StatusOr<bool> Evaluate(const EvalFlags& flags) {
     std::printf("against %s: %s", flags.against->c_str(), AgreementText(agreement).c_str());
     summary["against"] = AgreementJson(agreement);
   }
-  if (flags.json) DS_RETURN_IF_ERROR(Write("--json", *flags.json, summary.dump(2) + "\n"));
+  if (flags.json) DS_RETURN_IF_ERROR(WriteOutput("--json", *flags.json, summary.dump(2) + "\n"));
   if (flags.answers) {
     std::string lines;
     for (const Reply& reply : replies) absl::StrAppend(&lines, ReplyLine(reply), "\n");
-    DS_RETURN_IF_ERROR(Write("--answers", *flags.answers, lines));
+    DS_RETURN_IF_ERROR(WriteOutput("--answers", *flags.answers, lines));
   }
   return score.failed == 0;
 }

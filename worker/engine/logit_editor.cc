@@ -14,9 +14,10 @@ absl::Status LogitEditor::Penalize(std::span<const LogitHistory* const> historie
   const int64_t rows = logits.dim(0);
   std::vector<float> repetition, frequency, presence;
   PenaltyEntries entries;
+  const LogitRules neutral;
   for (size_t row = 0; row < histories.size(); ++row) {
     const LogitHistory* history = histories[row];
-    const LogitRules rules = history == nullptr ? LogitRules() : history->rules();
+    const LogitRules& rules = history == nullptr ? neutral : history->rules();
     repetition.push_back(rules.repetition_penalty);
     frequency.push_back(rules.frequency_penalty);
     presence.push_back(rules.presence_penalty);

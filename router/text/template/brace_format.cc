@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/arguments.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"

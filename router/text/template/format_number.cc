@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "absl/strings/ascii.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/text.h"
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/arguments.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"
@@ -185,8 +186,8 @@ absl::StatusOr<Value> FromJson(Runtime& runtime, const nlohmann::ordered_json& j
   DS_RETURN_IF_ERROR(depth.Check());
   DS_RETURN_IF_ERROR(runtime.Step());
   const auto text = [&runtime](const std::string& bytes) -> absl::StatusOr<Value> {
-    if (const size_t at = FindInvalidUtf8(bytes); at != std::string::npos) {
-      return Wrong("a string of the variables is not UTF-8 at byte ", at);
+    if (const std::optional<size_t> at = FindInvalidUtf8(bytes); at.has_value()) {
+      return Wrong("a string of the variables is not UTF-8 at byte ", *at);
     }
     return runtime.String(bytes);
   };

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/format_number.h"
 #include "router/text/template/nesting.h"
@@ -413,8 +414,8 @@ absl::StatusOr<std::vector<Token>> Tokenize(std::string_view source, const std::
         name, {1, 1},
         Cat("the template has ", source.size(), " bytes; at most ", kMaxSourceBytes, " are taken"));
   }
-  if (const size_t at = FindInvalidUtf8(source); at != kNone) {
-    return absl::InvalidArgumentError(Cat(name, ": byte ", at, " of the template is not UTF-8"));
+  if (const std::optional<size_t> at = FindInvalidUtf8(source); at.has_value()) {
+    return absl::InvalidArgumentError(Cat(name, ": byte ", *at, " of the template is not UTF-8"));
   }
   return Lexer(NormalLines(source), name).Run();
 }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_split.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/iterate.h"
 #include "router/text/template/loop.h"

@@ -2,6 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/text.h"
 

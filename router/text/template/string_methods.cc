@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/arguments.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/iterate.h"

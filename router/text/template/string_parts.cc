@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/cat.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/text.h"

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/base/status_macros.h"
+#include "kernels/base/utf8.h"
 #include "router/text/template/arguments.h"
 #include "router/text/template/operators.h"
 #include "router/text/template/string_parts.h"

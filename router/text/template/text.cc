@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/base/utf8.h"
 #include "router/text/template/unicode_tables.h"
 
 namespace deltaserve::jinja {
@@ -91,28 +92,6 @@ void AppendLower(std::u32string_view text, size_t at, std::u32string* out) {
 
 }  // namespace
 
-size_t FindInvalidUtf8(std::string_view bytes) {
-  for (size_t at = 0; at < bytes.size();) {
-    const auto first = static_cast<uint8_t>(bytes[at]);
-    if (first < 0x80) {
-      ++at;
-      continue;
-    }
-    const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-    if (first < 0xC2 || first > 0xF4 || at + length > bytes.size()) return at;
-    char32_t c = first & (0xFFu >> (length + 1));
-    for (size_t i = 1; i < length; ++i) {
-      const auto byte = static_cast<uint8_t>(bytes[at + i]);
-      if ((byte & 0xC0u) != 0x80) return at;
-      c = c << 6 | (byte & 0x3Fu);
-    }
-    const bool is_overlong = (length == 3 && c < 0x800) || (length == 4 && c < 0x10000);
-    if (is_overlong || (c >= 0xD800 && c < 0xE000) || c > 0x10FFFF) return at;
-    at += length;
-  }
-  return std::string_view::npos;
-}
-
 size_t CountCodePoints(std::string_view utf8) {
   size_t count = 0;
   for (const char byte : utf8) count += (static_cast<uint8_t>(byte) & 0xC0u) != 0x80 ? 1u : 0u;
@@ -123,38 +102,6 @@ size_t CharacterAtOrBefore(std::string_view utf8, size_t at) {
   if (at >= utf8.size()) return utf8.size();
   while (at > 0 && (static_cast<uint8_t>(utf8[at]) & 0xC0u) == 0x80) --at;
   return at;
-}
-
-std::u32string ToCodePoints(std::string_view utf8) {
-  std::u32string result;
-  result.reserve(utf8.size());
-  for (size_t at = 0; at < utf8.size();) {
-    const auto first = static_cast<uint8_t>(utf8[at]);
-    const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
-    char32_t c = length == 1 ? first : first & (0xFFu >> (length + 1));
-    for (size_t i = 1; i < length && at + i < utf8.size(); ++i) {
-      c = c << 6 | (static_cast<uint8_t>(utf8[at + i]) & 0x3Fu);
-    }
-    result.push_back(c);
-    at += length;
-  }
-  return result;
-}
-
-void AppendUtf8(char32_t c, std::string* utf8) {
-  const auto put = [utf8](char32_t byte) { utf8->push_back(static_cast<char>(byte)); };
-  if (c < 0x80) return put(c);
-  if (c < 0x800) {
-    put(0xC0 | c >> 6);
-  } else if (c < 0x10000) {
-    put(0xE0 | c >> 12);
-    put(0x80 | (c >> 6 & 0x3F));
-  } else {
-    put(0xF0 | c >> 18);
-    put(0x80 | (c >> 12 & 0x3F));
-    put(0x80 | (c >> 6 & 0x3F));
-  }
-  put(0x80 | (c & 0x3F));
 }
 
 std::string ToUtf8(std::u32string_view code_points) {

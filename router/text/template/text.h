@@ -9,15 +9,10 @@
 
 namespace deltaserve::jinja {
 
-// The offset of the first byte of `bytes` that is not part of a character; npos where all are.
-size_t FindInvalidUtf8(std::string_view bytes);
-
 size_t CountCodePoints(std::string_view utf8);
 // The last offset up to `at` where a character begins or the text ends.
 size_t CharacterAtOrBefore(std::string_view utf8, size_t at);
-std::u32string ToCodePoints(std::string_view utf8);
 std::string ToUtf8(std::u32string_view code_points);
-void AppendUtf8(char32_t code_point, std::string* utf8);
 
 // What str.isspace, isprintable, ... ask of one character.
 bool IsSpace(char32_t c);

@@ -4,7 +4,7 @@
 
 #include <map>
 
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 namespace deltaserve::unicode {
 namespace {

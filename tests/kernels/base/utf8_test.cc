@@ -1,4 +1,4 @@
-#include "router/text/utf8.h"
+#include "kernels/base/utf8.h"
 
 #include <gtest/gtest.h>
 
