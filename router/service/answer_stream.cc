@@ -30,101 +30,124 @@ void AnswerStream::Run(const WorldRegistry& worlds, const std::shared_ptr<Answer
   if (!made.ok()) return Fail(made.status());
   facts_ = world->facts;
   token_request_ = *std::move(made);
-  if (answer_->IsOver()) {  // a resumed answer that was complete
-    SendStarted();
-    return SendOwnEnd(v1::FINISH_REASON_STOP);
+  const uint32_t num_choices = NumChoices(answer_->options());
+  for (uint32_t i = 0; i < num_choices; ++i) choices_.emplace_back(this, i);
+  bool is_over = false;
+  {
+    absl::MutexLock lock(&answer_mutex_);
+    is_finished_.resize(num_choices);
+    num_left_ = num_choices;
+    is_over = answer_->IsOver(0);
   }
-  std::shared_ptr<TokenCall> call;
-  bool is_aborted = false;
+  if (is_over) {  // a resumed answer that was complete
+    SendStarted();
+    return SendOwnEnd(0, v1::FINISH_REASON_STOP);
+  }
+  for (const auto& call : MakeCalls(world->client, self)) call->Start(call);
+}
+
+std::vector<std::shared_ptr<TokenCall>> AnswerStream::MakeCalls(
+    WorldClient* world, const std::shared_ptr<AnswerStream>& self) {
+  std::vector<std::shared_ptr<TokenCall>> calls;
+  v1::TokenRequest request = token_request_;
+  for (Choice& choice : choices_) {
+    request.set_sample_index(choice.index);
+    // The call holds the choice, and with it the stream that has it.
+    calls.push_back(
+        world->NewCall(request, deadline_, std::shared_ptr<TokenObserver>(self, &choice)));
+  }
   {
     absl::MutexLock lock(&mutex_);
-    is_aborted = is_aborted_;
-    if (!is_gone_ && !is_aborted_) {
-      call = call_ = world->client->NewCall(token_request_, deadline_, self);
-    }
+    if (is_gone_) return {};
+    if (!is_aborted_) return calls_ = std::move(calls);
   }
-  if (is_aborted) return SendOwnEnd(v1::FINISH_REASON_CANCELLED);
-  if (call != nullptr) call->Start(call);
+  for (const Choice& choice : choices_) SendOwnEnd(choice.index, v1::FINISH_REASON_CANCELLED);
+  return {};
 }
 
 void AnswerStream::Abort() {
-  std::shared_ptr<TokenCall> call;
   {
     absl::MutexLock lock(&mutex_);
     is_aborted_ = true;
-    call = call_;
   }
-  if (call != nullptr) call->Cancel();
+  CancelAll();
 }
 
 bool AnswerStream::Join(AnswerEvent* /*last*/, const AnswerEvent& /*next*/) { return false; }
 
 void AnswerStream::OnGone() {
-  std::shared_ptr<TokenCall> call;
   {
     absl::MutexLock lock(&mutex_);
     is_gone_ = true;
-    call = call_;
   }
-  if (call != nullptr) call->Cancel();
+  CancelAll();
 }
 
 void AnswerStream::OnWritten() {
-  if (wants_next_.exchange(false)) ReadNext();
+  for (Choice& choice : choices_) {
+    if (choice.wants_next.exchange(false)) ReadNext(choice.index);
+  }
 }
 
 void AnswerStream::OnOver() { on_over_(this); }
 
-void AnswerStream::ReadNext() {
-  std::shared_ptr<TokenCall> call;
-  {
-    absl::MutexLock lock(&mutex_);
-    call = call_;
-  }
-  if (call != nullptr) call->Next();
+std::shared_ptr<TokenCall> AnswerStream::CallOf(uint32_t choice) const {
+  absl::MutexLock lock(&mutex_);
+  return calls_[choice];
 }
 
-void AnswerStream::OnEvent(const v1::TokenEvent& event) {
+void AnswerStream::ReadNext(uint32_t choice) {
+  if (const auto call = CallOf(choice); call != nullptr) call->Next();
+}
+
+void AnswerStream::CancelAll() {
+  std::vector<std::shared_ptr<TokenCall>> calls;
+  {
+    absl::MutexLock lock(&mutex_);
+    calls = calls_;
+  }
+  for (const auto& call : calls) {
+    if (call != nullptr) call->Cancel();
+  }
+}
+
+void AnswerStream::OnEvent(const v1::TokenEvent& event, Choice* choice) {
   absl::Status status;
   switch (event.event_case()) {
     case v1::TokenEvent::kAdmitted:
       SendStarted();
       break;
     case v1::TokenEvent::kTokens:
-      status = SendTokens(event.tokens());
-      if (status.ok() && answer_->IsOver()) {
-        SendOwnEnd(v1::FINISH_REASON_STOP);
-        OnGone();  // the world need not go on
+      status = SendTokens(choice->index, event.tokens());
+      if (status.ok() && IsFinished(choice->index)) {  // the text itself has ended it
+        if (const auto call = CallOf(choice->index); call != nullptr) call->Cancel();
         return;
       }
       break;
     case v1::TokenEvent::kEnded:
-      SendEnded(event.ended());
-      ReadNext();  // the world's stream ends by reading it to its end
+      SendEnded(choice->index, event.ended());
+      ReadNext(choice->index);  // the world's stream ends by reading it to its end
       return;
     case v1::TokenEvent::kPromptScores:  // not asked for
     case v1::TokenEvent::EVENT_NOT_SET:
       break;
   }
-  if (!status.ok()) {
-    Fail(status);
-    OnGone();
-    return;
-  }
+  if (!status.ok()) return Fail(status);
   // Whichever comes last, this or the end of the last write, asks for the next event.
-  wants_next_ = true;
-  if (IsIdle() && wants_next_.exchange(false)) ReadNext();
+  choice->wants_next = true;
+  if (IsIdle() && choice->wants_next.exchange(false)) ReadNext(choice->index);
 }
 
-void AnswerStream::OnEnd(const absl::Status& status) {
+void AnswerStream::OnEnd(const absl::Status& status, uint32_t choice) {
   bool is_aborted = false;
   {
     absl::MutexLock lock(&mutex_);
     is_aborted = is_aborted_;
-    call_ = nullptr;
+    calls_[choice] = nullptr;
   }
+  if (IsFinished(choice)) return;
   if (is_aborted) {
-    SendOwnEnd(v1::FINISH_REASON_CANCELLED);
+    SendOwnEnd(choice, v1::FINISH_REASON_CANCELLED);
   } else if (!status.ok()) {
     Fail(status);
   } else {
@@ -136,9 +159,20 @@ void AnswerStream::OnEnd(const absl::Status& status) {
   }
 }
 
-void AnswerStream::Fail(const absl::Status& status) { End(ToGrpcStatus(status, request_id_)); }
+void AnswerStream::Fail(const absl::Status& status) {
+  End(ToGrpcStatus(status, request_id_));
+  CancelAll();  // the world need not go on
+}
+
+bool AnswerStream::IsFinished(uint32_t choice) const {
+  absl::MutexLock lock(&answer_mutex_);
+  return is_finished_[choice];
+}
 
 void AnswerStream::SendStarted() {
+  absl::MutexLock lock(&answer_mutex_);
+  if (is_started_) return;
+  is_started_ = true;
   v1::Started started;
   started.set_request_id(request_id_);
   started.set_model(facts_->model().id());
@@ -153,34 +187,47 @@ void AnswerStream::SendStarted() {
   SendAll(std::move(events));
 }
 
-absl::Status AnswerStream::SendTokens(const v1::TokenEvent::Tokens& tokens) {
-  AnswerEvents events;
-  DS_RETURN_IF_ERROR(answer_->Add(tokens, &events));
-  SendAll(std::move(events));
+absl::Status AnswerStream::SendTokens(uint32_t choice, const v1::TokenEvent::Tokens& tokens) {
+  {
+    absl::MutexLock lock(&answer_mutex_);
+    if (is_finished_[choice]) return absl::OkStatus();
+    AnswerEvents events;
+    DS_RETURN_IF_ERROR(answer_->Add(choice, tokens, &events));
+    SendAll(std::move(events));
+    if (!answer_->IsOver(choice)) return absl::OkStatus();
+  }
+  SendOwnEnd(choice, v1::FINISH_REASON_STOP);
   return absl::OkStatus();
 }
 
-void AnswerStream::SendFinished(v1::Finished finished, bool counts) {
-  AnswerEvents events;
-  answer_->Finish(std::move(finished), counts, &events);
-  SendAll(std::move(events));
-  End(grpc::Status::OK);
-}
-
-void AnswerStream::SendEnded(const v1::TokenEvent::Ended& ended) {
+void AnswerStream::SendEnded(uint32_t choice, const v1::TokenEvent::Ended& ended) {
   v1::Finished finished;
+  finished.set_choice(choice);
   finished.set_reason(ended.reason());
   if (ended.has_match()) *finished.mutable_match() = ended.match();
   *finished.mutable_usage() = ended.usage();
+  absl::MutexLock lock(&answer_mutex_);
   SendFinished(std::move(finished), /*counts=*/false);
 }
 
-void AnswerStream::SendOwnEnd(v1::FinishReason reason) {
+void AnswerStream::SendOwnEnd(uint32_t choice, v1::FinishReason reason) {
   v1::Finished finished;
+  finished.set_choice(choice);
   finished.set_reason(reason);
   finished.mutable_usage()->set_prompt_tokens(
       static_cast<uint32_t>(token_request_.prompt_ids_size()));
+  absl::MutexLock lock(&answer_mutex_);
   SendFinished(std::move(finished), /*counts=*/true);
+}
+
+void AnswerStream::SendFinished(v1::Finished finished, bool counts) {
+  const uint32_t choice = finished.choice();
+  if (is_finished_[choice]) return;
+  is_finished_[choice] = true;
+  AnswerEvents events;
+  answer_->Finish(std::move(finished), counts, &events);
+  SendAll(std::move(events));
+  if (--num_left_ == 0) End(grpc::Status::OK);
 }
 
 void AnswerStream::SendAll(AnswerEvents events) {

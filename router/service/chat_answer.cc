@@ -57,11 +57,14 @@ absl::StatusOr<v1::TokenRequest> ChatAnswer::Prepare(std::shared_ptr<const World
                       ThinkingBudget(text.starts_in_reasoning));
   if (forced_exit.has_value()) *made.mutable_forced_exit() = *forced_exit;
 
-  call_id_prefix_ = absl::StrCat("call-", defaults.request_id, "-");
-  if (call_.parses_tool_calls) parser_.emplace(call_.tools);
-  text_.emplace(tokenizer, made, text);
+  Choice first{.text = AnswerText(tokenizer, made, text)};
+  if (call_.parses_tool_calls) first.parser.emplace(call_.tools);
   v1::ChatDelta sent_before;
-  AddText(text_->Resume(made).text, &sent_before);
+  AddText(first.text.Resume(made).text, &first, &sent_before);
+  choices_ = std::vector<Choice>(NumChoices(options()), first);
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    choices_[i].call_id_prefix = absl::StrCat("call-", defaults.request_id, "-", i, "-");
+  }
   return made;
 }
 
@@ -93,9 +96,11 @@ void ChatAnswer::Start(const v1::Started& started, AnswerEvents* events) {
   Append(event, events);
 }
 
-void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found, v1::ChatDelta* delta) {
+void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found,
+                               Choice* choice,
+                               v1::ChatDelta* delta) const {
   for (const ToolCallEvent& event : found) {
-    if (is_one_call_over_) return;
+    if (choice->is_one_call_over) return;
     const auto index = static_cast<uint32_t>(event.index);
     switch (event.kind) {
       case ToolCallEvent::Kind::kContent:
@@ -104,7 +109,7 @@ void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found, v1::Chat
       case ToolCallEvent::Kind::kCallStart: {
         v1::ToolCallDelta* call = delta->add_tool_calls();
         call->set_index(index);
-        call->set_id(absl::StrCat(call_id_prefix_, index));
+        call->set_id(absl::StrCat(choice->call_id_prefix, index));
         call->set_name(event.text);
         break;
       }
@@ -119,56 +124,60 @@ void ChatAnswer::AddCallEvents(const std::vector<ToolCallEvent>& found, v1::Chat
         break;
       }
       case ToolCallEvent::Kind::kCallEnd:
-        is_one_call_over_ = !call_.parallel_tool_calls;
+        choice->is_one_call_over = !call_.parallel_tool_calls;
         break;
     }
   }
 }
 
-void ChatAnswer::AddText(const std::string& text, v1::ChatDelta* delta) {
-  if (!parser_.has_value()) {
+void ChatAnswer::AddText(const std::string& text, Choice* choice, v1::ChatDelta* delta) const {
+  if (!choice->parser.has_value()) {
     delta->mutable_content()->append(text);
     return;
   }
-  AddCallEvents(parser_->Add(text), delta);
+  AddCallEvents(choice->parser->Add(text), choice, delta);
 }
 
-absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
+absl::Status ChatAnswer::Add(uint32_t choice,
+                             const v1::TokenEvent::Tokens& tokens,
+                             AnswerEvents* events) {
+  Choice& to = choices_[choice];
   v1::ChatEvent event;
   v1::ChatDelta* delta = event.mutable_delta();
-  delta->set_first_index(text_->num_tokens());
+  delta->set_choice(choice);
+  delta->set_first_index(to.text.num_tokens());
   // One by one, so that where the answer ends does not depend on how many a step made.
   int num_tokens = 0;
   v1::TokenEvent::Tokens one;
-  for (int i = 0; i < tokens.ids_size() && !IsOver(); ++i) {
+  for (int i = 0; i < tokens.ids_size() && !to.is_over(); ++i) {
     one.clear_ids();
     one.add_ids(tokens.ids(i));
     one.set_first_index(tokens.first_index() + static_cast<uint32_t>(i));
-    DS_ASSIGN_OR_RETURN(const AnswerText::Part part, text_->Add(one));
+    DS_ASSIGN_OR_RETURN(const AnswerText::Part part, to.text.Add(one));
     num_tokens += part.num_tokens;
     delta->mutable_reasoning()->append(part.reasoning);
-    AddText(part.text, delta);
+    AddText(part.text, &to, delta);
   }
   SetTokens(tokens, num_tokens, options().return_token_ids(), delta);
   if (!IsEmpty(*delta)) Append(event, events);
   return absl::OkStatus();
 }
 
-bool ChatAnswer::IsOver() const { return text_->stop_string().has_value() || is_one_call_over_; }
-
 void ChatAnswer::Finish(v1::Finished finished, bool counts, AnswerEvents* events) {
-  AnswerText::Part rest = text_->Finish();
+  Choice& choice = choices_[finished.choice()];
+  AnswerText::Part rest = choice.text.Finish();
   v1::ChatEvent event;
   v1::ChatDelta* delta = event.mutable_delta();
+  delta->set_choice(finished.choice());
   delta->set_first_index(rest.first_index);
   delta->set_reasoning(std::move(rest.reasoning));
-  AddText(rest.text, delta);
-  if (parser_.has_value()) AddCallEvents(parser_->Finish(), delta);
+  AddText(rest.text, &choice, delta);
+  if (choice.parser.has_value()) AddCallEvents(choice.parser->Finish(), &choice, delta);
   if (!IsEmpty(*delta)) Append(event, events);
 
-  CompleteFinished(*text_, counts, &finished);
-  if (finished.reason() == v1::FINISH_REASON_STOP && parser_.has_value() &&
-      parser_->num_calls() > 0 && !parser_->broke_off()) {
+  CompleteFinished(choice.text, counts, &finished);
+  if (finished.reason() == v1::FINISH_REASON_STOP && choice.parser.has_value() &&
+      choice.parser->num_calls() > 0 && !choice.parser->broke_off()) {
     finished.set_reason(v1::FINISH_REASON_TOOL_CALLS);
   }
   v1::ChatEvent last;

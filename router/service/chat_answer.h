@@ -1,6 +1,6 @@
 #pragma once
 
-// ChatAnswer: the answer to a conversation: content, reasoning and tool calls.
+// ChatAnswer: the answers to a conversation: content, reasoning and tool calls.
 
 #include <memory>
 #include <optional>
@@ -25,23 +25,33 @@ class ChatAnswer final : public Answer {
   absl::StatusOr<v1::TokenRequest> Prepare(std::shared_ptr<const WorldFacts> facts,
                                            const ResolverDefaults& defaults) override;
   void Start(const v1::Started& started, AnswerEvents* events) override;
-  absl::Status Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) override;
+  absl::Status Add(uint32_t choice,
+                   const v1::TokenEvent::Tokens& tokens,
+                   AnswerEvents* events) override;
   void Finish(v1::Finished finished, bool counts, AnswerEvents* events) override;
-  bool IsOver() const override;
+  bool IsOver(uint32_t choice) const override { return choices_[choice].is_over(); }
 
  private:
+  struct Choice {
+    bool is_over() const { return text.stop_string().has_value() || is_one_call_over; }
+
+    AnswerText text;
+    std::optional<ToolCallParser> parser = {};  // where tools may be called
+    std::string call_id_prefix = {};
+    bool is_one_call_over = false;  // and the client wants no second
+  };
+
   absl::StatusOr<std::optional<v1::ForcedExit>> ThinkingBudget(bool starts_in_reasoning) const;
-  // Content and tool calls of the answer's text.
-  void AddText(const std::string& text, v1::ChatDelta* delta);
-  void AddCallEvents(const std::vector<ToolCallEvent>& found, v1::ChatDelta* delta);
+  // Content and tool calls of the choice's text.
+  void AddText(const std::string& text, Choice* choice, v1::ChatDelta* delta) const;
+  void AddCallEvents(const std::vector<ToolCallEvent>& found,
+                     Choice* choice,
+                     v1::ChatDelta* delta) const;
 
   const v1::ChatRequest request_;
   std::shared_ptr<const WorldFacts> facts_;
   ChatCall call_;
-  std::string call_id_prefix_;
-  std::optional<AnswerText> text_;
-  std::optional<ToolCallParser> parser_;  // where tools may be called
-  bool is_one_call_over_ = false;         // and the client wants no second
+  std::vector<Choice> choices_;
 };
 
 }  // namespace deltaserve

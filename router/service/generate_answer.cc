@@ -57,8 +57,9 @@ absl::StatusOr<v1::TokenRequest> GenerateAnswer::Prepare(std::shared_ptr<const W
   const Tokenizer& tokenizer = *facts_->text->tokenizer;
   AnswerTextOptions text = TextOptions(options());
   text.starts_in_reasoning = EndsBetweenThinkTokens(tokenizer, prompt_);
-  text_.emplace(tokenizer, made, text);
-  text_->Resume(made);
+  AnswerText first(tokenizer, made, text);
+  first.Resume(made);
+  texts_ = std::vector<AnswerText>(NumChoices(options()), first);
   return made;
 }
 
@@ -72,7 +73,7 @@ void GenerateAnswer::Start(const v1::Started& started, AnswerEvents* events) {
 void GenerateAnswer::Echo(AnswerEvents* events) const {
   v1::GenerateEvent event;
   v1::TextDelta* delta = event.mutable_delta();
-  delta->set_first_index(text_->num_tokens());
+  delta->set_first_index(texts_[0].num_tokens());
   if (request_.prompt_case() == v1::GenerateRequest::kText) {
     delta->set_text(request_.text());
   } else {
@@ -83,10 +84,13 @@ void GenerateAnswer::Echo(AnswerEvents* events) const {
   Append(event, events);
 }
 
-absl::Status GenerateAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
-  DS_ASSIGN_OR_RETURN(AnswerText::Part part, text_->Add(tokens));
+absl::Status GenerateAnswer::Add(uint32_t choice,
+                                 const v1::TokenEvent::Tokens& tokens,
+                                 AnswerEvents* events) {
+  DS_ASSIGN_OR_RETURN(AnswerText::Part part, texts_[choice].Add(tokens));
   v1::GenerateEvent event;
   v1::TextDelta* delta = event.mutable_delta();
+  delta->set_choice(choice);
   delta->set_first_index(part.first_index);
   delta->set_text(std::move(part.text));
   SetTokens(tokens, part.num_tokens, options().return_token_ids(), delta);
@@ -98,15 +102,17 @@ absl::Status GenerateAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEve
 }
 
 void GenerateAnswer::Finish(v1::Finished finished, bool counts, AnswerEvents* events) {
-  AnswerText::Part rest = text_->Finish();
+  AnswerText& text = texts_[finished.choice()];
+  AnswerText::Part rest = text.Finish();
   if (!rest.text.empty()) {
     v1::GenerateEvent event;
+    event.mutable_delta()->set_choice(finished.choice());
     event.mutable_delta()->set_first_index(rest.first_index);
     event.mutable_delta()->set_text(std::move(rest.text));
     Append(event, events);
   }
   v1::GenerateEvent event;
-  CompleteFinished(*text_, counts, &finished);
+  CompleteFinished(text, counts, &finished);
   *event.mutable_finished() = std::move(finished);
   Append(event, events);
 }

@@ -1,9 +1,9 @@
 #pragma once
 
-// GenerateAnswer: the answer to a prompt of text or ids, as text.
+// GenerateAnswer: the answers to a prompt of text or ids, as text.
 
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "router/service/answer.h"
 #include "router/service/answer_text.h"
@@ -18,9 +18,11 @@ class GenerateAnswer final : public Answer {
   absl::StatusOr<v1::TokenRequest> Prepare(std::shared_ptr<const WorldFacts> facts,
                                            const ResolverDefaults& defaults) override;
   void Start(const v1::Started& started, AnswerEvents* events) override;
-  absl::Status Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) override;
+  absl::Status Add(uint32_t choice,
+                   const v1::TokenEvent::Tokens& tokens,
+                   AnswerEvents* events) override;
   void Finish(v1::Finished finished, bool counts, AnswerEvents* events) override;
-  bool IsOver() const override { return text_->stop_string().has_value(); }
+  bool IsOver(uint32_t choice) const override { return texts_[choice].stop_string().has_value(); }
 
  private:
   absl::StatusOr<std::vector<int32_t>> PromptIds() const;
@@ -29,7 +31,7 @@ class GenerateAnswer final : public Answer {
   const v1::GenerateRequest request_;
   std::shared_ptr<const WorldFacts> facts_;
   std::vector<int32_t> prompt_;
-  std::optional<AnswerText> text_;
+  std::vector<AnswerText> texts_;  // one a choice
 };
 
 }  // namespace deltaserve

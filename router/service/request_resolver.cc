@@ -14,7 +14,6 @@ namespace deltaserve {
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 256;
-constexpr uint32_t kMaxSamples = 16384;
 
 absl::Status CheckStops(const v1::CallOptions& options) {
   const std::vector<std::string> stop_strings(options.stop_strings().begin(),
@@ -24,16 +23,33 @@ absl::Status CheckStops(const v1::CallOptions& options) {
   return OutOfRange(fault->field, fault->range, fault->value, fault->remedy);
 }
 
-absl::Status CheckSamples(const v1::CallOptions& options) {
-  const uint32_t n = options.has_n() ? options.n() : 1;
-  if (n < 1 || n > kMaxSamples) {
-    return OutOfRange("n", absl::StrCat("in [1, ", kMaxSamples, "]"), absl::StrCat(n),
-                      "leave it out for one answer");
+absl::Status CheckChoices(const v1::CallOptions& options) {
+  const uint32_t n = NumChoices(options);
+  if (n < 1 || n > kMaxChoices) {
+    return OutOfRange(
+        "n", absl::StrCat("in [1, ", kMaxChoices, "]"), absl::StrCat(n),
+        n < 1 ? "leave it out for one answer" : "send more requests, each with a seed of its own");
   }
-  if (n > 1) {
-    return UnsupportedField("n", absl::StrCat(n),
-                            "one answer a request in this version; send the request n times with "
-                            "different seeds");
+  if (n > 1 && options.has_continue_token_ids()) {
+    return OutOfRange("n", "1 with continue_token_ids", absl::StrCat(n),
+                      "continue each answer in a request of its own");
+  }
+  return absl::OkStatus();
+}
+
+// What CheckChoices cannot know: the temperature where a default fills it, and the world.
+absl::Status CheckChoices(const v1::TokenRequest& request, const v1::Capacity& world, uint32_t n) {
+  if (n == 1) return absl::OkStatus();
+  if (request.sampling().temperature() == 0) {
+    return OutOfRange("n", "1 where sampling.temperature is 0", absl::StrCat(n),
+                      "all answers would be the same: raise sampling.temperature or leave n out");
+  }
+  const uint64_t places = uint64_t{world.slots()} + world.max_queue();
+  if (n > places) {
+    return OutOfRange("n",
+                      absl::StrCat("at most ", places, ", the ", world.slots(), " slots and ",
+                                   world.max_queue(), " queue places of the world"),
+                      absl::StrCat(n), "ask for fewer answers at a time");
   }
   return absl::OkStatus();
 }
@@ -111,7 +127,7 @@ absl::Status CheckOptions(const v1::CallOptions& options, int64_t num_tokens) {
   DS_RETURN_IF_ERROR(CheckStop(options.stop(), num_tokens));
   DS_RETURN_IF_ERROR(CheckOutput(options.output(), num_tokens));
   DS_RETURN_IF_ERROR(CheckStops(options));
-  DS_RETURN_IF_ERROR(CheckSamples(options));
+  DS_RETURN_IF_ERROR(CheckChoices(options));
   DS_RETURN_IF_ERROR(CheckConstraint(options.constraint()));
   DS_RETURN_IF_ERROR(CheckSpeculation(options.speculation()));
   DS_RETURN_IF_ERROR(CheckAdapter(options.adapter()));
@@ -144,6 +160,7 @@ absl::StatusOr<v1::TokenRequest> Resolve(const v1::CallOptions& options,
     return InvalidField("sampling.seed", "absent", "a continuation needs the seed it began with",
                         "send the seed that Started told");
   }
+  DS_RETURN_IF_ERROR(CheckChoices(request, facts.description.capacity(), NumChoices(options)));
 
   *request.mutable_stop() = options.stop();
   DS_ASSIGN_OR_RETURN(const uint32_t max_tokens,

@@ -14,6 +14,14 @@
 
 namespace deltaserve {
 
+// Most answers to one request. Each is a stream of the world and holds a copy of the prompt.
+inline constexpr uint32_t kMaxChoices = 128;
+
+// How many answers are asked for: 1 to kMaxChoices once CheckOptions has passed the options.
+inline uint32_t NumChoices(const v1::CallOptions& options) {
+  return options.has_n() ? options.n() : 1;
+}
+
 // What does not come from the client.
 struct ResolverDefaults {
   uint32_t max_tokens = 4096;  // where the client says none and there is room
@@ -26,10 +34,11 @@ struct ResolverDefaults {
 // (UNSUPPORTED). Fields are named as in CallOptions, such as "sampling.top_p".
 absl::Status CheckOptions(const v1::CallOptions& options, int64_t num_tokens);
 
-// The request for `prompt`, which CheckOptions has passed. Absent sampling fields come from the
-// model's generation_config, then neutral values; stop.max_tokens is min(room, default). Errors:
-// INVALID_FIELD, UNSUPPORTED (a default of the model that this version does not do),
-// CONTEXT_TOO_LONG with the numbers.
+// The request of choice 0 for `prompt`, which CheckOptions has passed. Absent sampling fields come
+// from the model's generation_config, then neutral values; stop.max_tokens is min(room, default).
+// Errors: INVALID_FIELD (also of n, where answers would all be the same or the world has no places
+// for them), UNSUPPORTED (a default of the model that this version does not do), CONTEXT_TOO_LONG
+// with the numbers.
 absl::StatusOr<v1::TokenRequest> Resolve(const v1::CallOptions& options,
                                          const std::vector<int32_t>& prompt,
                                          const WorldFacts& facts,

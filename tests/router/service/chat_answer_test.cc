@@ -37,6 +37,7 @@ std::shared_ptr<const WorldFacts> Facts() {
   model->set_id("tiny");
   model->set_max_context(4096);
   model->set_num_tokens(1000);
+  facts->description.mutable_capacity()->set_slots(2);
   facts->text = *ModelText::Make(files, TextDigest(files));
   return facts;
 }
@@ -78,25 +79,28 @@ class ChatAnswerTest : public testing::Test {
     Start();
     AnswerEvents events;
     const std::vector<int32_t> ids = Ids(text);
-    for (size_t i = 0; i < ids.size() && !answer_->IsOver(); i += step) {
+    for (size_t i = 0; i < ids.size() && !answer_->IsOver(0); i += step) {
       v1::TokenEvent::Tokens tokens;
       tokens.set_first_index(static_cast<uint32_t>(i));
       for (size_t j = i; j < std::min(i + step, ids.size()); ++j) {
         tokens.add_ids(static_cast<uint32_t>(ids[j]));
       }
-      EXPECT_TRUE(answer_->Add(tokens, &events).ok());
+      EXPECT_TRUE(answer_->Add(0, tokens, &events).ok());
     }
     v1::Finished finished;
     finished.set_reason(v1::FINISH_REASON_STOP);
     answer_->Finish(finished, /*counts=*/true, &events);
     return Join(events);
   }
-  static Told Join(const AnswerEvents& events) {
+  static Told Join(const AnswerEvents& events, uint32_t choice = 0) {
     Told told;
     for (const AnswerEvent& one : events) {
       grpc::ByteBuffer bytes(one.bytes);
       v1::ChatEvent event;
       EXPECT_TRUE(grpc::SerializationTraits<v1::ChatEvent>::Deserialize(&bytes, &event).ok());
+      if ((event.has_delta() ? event.delta().choice() : event.finished().choice()) != choice) {
+        continue;
+      }
       if (event.has_finished()) {
         told.finished = event.finished();
         ++told.num_finished;
@@ -148,9 +152,46 @@ TEST_F(ChatAnswerTest, ToolCallsStreamAsValidJsonWithIdsOfTheirOwn) {
       EXPECT_EQ(nlohmann::json::parse(call.arguments),
                 nlohmann::json({{"a", 12}, {"note", "so </b>"}}));
     }
-    EXPECT_EQ(told.calls[0].id, "call-chat-1-0");
-    EXPECT_EQ(told.calls[1].id, "call-chat-1-1");
+    EXPECT_EQ(told.calls[0].id, "call-chat-1-0-0");
+    EXPECT_EQ(told.calls[1].id, "call-chat-1-0-1");
     EXPECT_EQ(told.finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
+  }
+}
+
+// Each has its own reasoning, calls and end, however their tokens come in turn.
+TEST_F(ChatAnswerTest, ChoicesDoNotMix) {
+  request_.add_tools_json(kAdd);
+  request_.set_parallel_tool_calls(false);
+  request_.mutable_options()->set_n(2);
+  Start();
+  const std::vector<int32_t> texts[2] = {
+      Ids(std::string("one\n</think>\n\nfirst ") + kCall + kCall),
+      Ids(std::string("two\n</think>\n\nno call but ") + kCall)};
+  AnswerEvents events;
+  for (uint32_t i = 0; i < std::max(texts[0].size(), texts[1].size()); ++i) {
+    for (const uint32_t choice : {1u, 0u}) {
+      if (i >= texts[choice].size() || answer_->IsOver(choice)) continue;
+      v1::TokenEvent::Tokens tokens;
+      tokens.set_first_index(i);
+      tokens.add_ids(static_cast<uint32_t>(texts[choice][i]));
+      ASSERT_TRUE(answer_->Add(choice, tokens, &events).ok());
+    }
+  }
+  for (const uint32_t choice : {0u, 1u}) {
+    EXPECT_TRUE(answer_->IsOver(choice));
+    v1::Finished finished;
+    finished.set_choice(choice);
+    finished.set_reason(v1::FINISH_REASON_STOP);
+    answer_->Finish(finished, /*counts=*/true, &events);
+    const Told told = Join(events, choice);
+    EXPECT_EQ(told.reasoning, choice == 0 ? "one" : "two");
+    EXPECT_EQ(told.content, choice == 0 ? "first " : "no call but ");
+    ASSERT_EQ(told.calls.size(), 1u);
+    EXPECT_EQ(told.calls[0].id, choice == 0 ? "call-chat-1-0-0" : "call-chat-1-1-0");
+    EXPECT_EQ(nlohmann::json::parse(told.calls[0].arguments)["a"], 12);
+    EXPECT_EQ(told.finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
+    const size_t most = Ids(told.reasoning + "\n</think>\n\n" + told.content + kCall).size();
+    EXPECT_LE(told.finished.usage().completion_tokens(), most);
   }
 }
 
@@ -216,7 +257,7 @@ TEST_F(ChatAnswerTest, OneCallAtATimeEndsTheAnswerAfterTheFirst) {
     const Told told = Say(std::string("x</think>") + kCall + "\n" + kCall, step);
     ASSERT_EQ(told.calls.size(), 1u);
     EXPECT_TRUE(nlohmann::json::parse(told.calls[0].arguments).is_object());
-    EXPECT_TRUE(answer_->IsOver());
+    EXPECT_TRUE(answer_->IsOver(0));
     EXPECT_EQ(told.finished.reason(), v1::FINISH_REASON_TOOL_CALLS);
   }
 }
@@ -237,7 +278,7 @@ TEST_F(ChatAnswerTest, StopStringsCutContentOnly) {
   EXPECT_EQ(told.reasoning, "so END");
   EXPECT_EQ(told.content, "hello ");
   EXPECT_EQ(told.finished.match().stop_string(), "END");
-  EXPECT_TRUE(answer_->IsOver());
+  EXPECT_TRUE(answer_->IsOver(0));
 }
 
 TEST_F(ChatAnswerTest, AThinkingBudgetBecomesTokensForTheWorld) {
@@ -269,7 +310,7 @@ TEST_F(ChatAnswerTest, AResumedAnswerSaysTheRestAndNothingTwice) {
     v1::TokenEvent::Tokens rest;
     rest.set_first_index(static_cast<uint32_t>(cut));
     for (size_t i = cut; i < ids.size(); ++i) rest.add_ids(static_cast<uint32_t>(ids[i]));
-    ASSERT_TRUE(answer_->Add(rest, &events).ok());
+    ASSERT_TRUE(answer_->Add(0, rest, &events).ok());
     v1::Finished finished;
     finished.set_reason(v1::FINISH_REASON_STOP);
     answer_->Finish(finished, true, &events);

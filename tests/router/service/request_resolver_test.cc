@@ -231,8 +231,15 @@ std::vector<Refusal> Refusals() {
          o.add_stop_strings("x");
          o.add_stop_strings(std::string(1025, 'x'));
        }},
-      {"n", "n must be in [1, 16384], got 0", bad, [](O& o) { o.set_n(0); }},
-      {"n", "n is not supported", none, [](O& o) { o.set_n(2); }},
+      {"n", "n must be in [1, 128], got 0; leave it out for one answer", bad,
+       [](O& o) { o.set_n(0); }},
+      {"n", "n must be in [1, 128], got 129; send more requests, each with a seed of its own", bad,
+       [](O& o) { o.set_n(129); }},
+      {"n", "n must be 1 with continue_token_ids, got 2; continue each answer", bad,
+       [](O& o) {
+         o.set_n(2);
+         o.mutable_continue_token_ids()->add_ids(1);
+       }},
       {"constraint.json_schema", "leave constraint out", none,
        [](O& o) { o.mutable_constraint()->set_json_schema("{}"); }},
       {"speculation.max_draft_tokens", "set it to 0", none,
@@ -255,6 +262,36 @@ TEST(RequestResolverTest, RefusesEachBadFieldByItsName) {
     EXPECT_EQ(DetailOf(status).code(), refusal.code);
     EXPECT_FALSE(DetailOf(status).remedy().empty());
   }
+}
+
+// What only the defaults and the world decide.
+TEST(RequestResolverTest, SeveralAnswersNeedATemperatureAndPlacesInTheWorld) {
+  WorldFacts facts = FactsWith(kQwen);
+  facts.description.mutable_capacity()->set_slots(4);
+  facts.description.mutable_capacity()->set_max_queue(6);
+  v1::CallOptions options;
+  options.set_n(10);
+  EXPECT_TRUE(Resolve(options, {1}, facts, kDefaults).ok());
+  options.set_n(11);
+  const absl::Status crowd = Resolve(options, {1}, facts, kDefaults).status();
+  EXPECT_EQ(DetailOf(crowd).field(), "n");
+  EXPECT_EQ(std::string(crowd.message()),
+            "n must be at most 10, the 4 slots and 6 queue places of the world, got 11; ask for "
+            "fewer answers at a time");
+  options.set_n(2);
+  options.mutable_sampling()->set_temperature(0);
+  const absl::Status greedy = Resolve(options, {1}, facts, kDefaults).status();
+  EXPECT_EQ(DetailOf(greedy).field(), "n");
+  EXPECT_EQ(std::string(greedy.message()),
+            "n must be 1 where sampling.temperature is 0, got 2; all answers would be the same: "
+            "raise sampling.temperature or leave n out");
+  // The model's default is as good as the client's word.
+  WorldFacts cold = FactsWith(R"({"temperature": 0})");
+  *cold.description.mutable_capacity() = facts.description.capacity();
+  options.clear_sampling();
+  EXPECT_EQ(DetailOf(Resolve(options, {1}, cold, kDefaults).status()).field(), "n");
+  options.set_n(1);
+  EXPECT_TRUE(Resolve(options, {1}, cold, kDefaults).ok());
 }
 
 TEST(RequestResolverTest, NeutralValuesOfFeaturesThatAreNotThereAreTaken) {

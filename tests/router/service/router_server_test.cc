@@ -168,8 +168,7 @@ TEST_F(RouterServerTest, RefusesBadRequestsByNameAndStaysUp) {
        [](R& r) { r.mutable_options()->set_model("big"); }},
       {"sampling.top_p", bad, "sampling.top_p must be in (0, 1], got 0; use 1 to turn it off",
        [](R& r) { r.mutable_options()->mutable_sampling()->set_top_p(0); }},
-      {"n", v1::ERROR_CODE_UNSUPPORTED, "one answer a request",
-       [](R& r) { r.mutable_options()->set_n(2); }},
+      {"n", bad, "n must be in [1, 128], got 129", [](R& r) { r.mutable_options()->set_n(129); }},
       {"prompt", v1::ERROR_CODE_CONTEXT_TOO_LONG, "prompt has 200 tokens",
        [](R& r) {
          for (int i = 0; i < 200; ++i) r.mutable_tokens()->add_ids(1);

@@ -123,6 +123,8 @@ class FakeWorld final : public v1::World::Service {
     model->set_num_tokens(static_cast<uint32_t>(FixtureTokenizer()->num_tokens()));
     model->add_eos_token_ids(7);
     model->set_generation_defaults_json(files_[kGenerationConfigFile]);
+    description_.mutable_capacity()->set_slots(32);
+    description_.mutable_capacity()->set_max_queue(256);
   }
   ~FakeWorld() override { Stop(); }
 
