@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <random>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -20,6 +21,7 @@
 namespace deltaserve::test {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -65,6 +67,99 @@ TEST(WorldTest, StreamsWhatTheOfflineGeneratorGives) {
   const auto second = nlohmann::json::parse(line);
   EXPECT_EQ(second["id"], 2);
   EXPECT_EQ(second["error"]["field"], "text");
+}
+
+struct Choices {
+  grpc::Status status;
+  int num_started = 0;
+  std::vector<std::string> texts;
+  std::vector<std::vector<uint32_t>> tokens;
+  std::vector<v1::Finished> finished;  // of each choice, in the order in which they ended
+};
+
+Choices GenerateSeveral(v1::Inference::Stub& stub, const v1::GenerateRequest& request) {
+  const uint32_t n = request.options().n();
+  Choices choices;
+  choices.texts.resize(n);
+  choices.tokens.resize(n);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
+  const auto stream = stub.Generate(&context, request);
+  v1::GenerateEvent event;
+  while (stream->Read(&event)) {
+    if (event.has_started()) ++choices.num_started;
+    if (event.has_finished()) choices.finished.push_back(event.finished());
+    if (!event.has_delta()) continue;
+    const v1::TextDelta& delta = event.delta();
+    std::vector<uint32_t>& tokens = choices.tokens.at(delta.choice());
+    EXPECT_EQ(delta.first_index(), tokens.size());
+    choices.texts.at(delta.choice()) += delta.text();
+    tokens.insert(tokens.end(), delta.tokens().ids().begin(), delta.tokens().ids().end());
+  }
+  choices.status = stream->Finish();
+  return choices;
+}
+
+// More choices than slots: some wait, and that changes nothing of them.
+TEST(WorldTest, ChoicesAreAnswersOfTheirOwnAndTheFirstIsTheOneOfOne) {
+  constexpr uint32_t kTokens = 30;
+  ServedModel served(2, {"--slots", "4", "--max-queue", "8"});
+  v1::GenerateRequest request = GreedyRequest("Once more", kTokens);
+  v1::CallOptions& options = *request.mutable_options();
+  options.mutable_sampling()->set_temperature(1);
+  options.mutable_sampling()->set_seed(9);
+  grpc::ClientContext context;
+  const Answer one = Generate(served.inference(), request, context);
+  ASSERT_TRUE(one.status.ok()) << one.status.error_message();
+  options.set_n(7);
+  const Choices seven = GenerateSeveral(served.inference(), request);
+  ASSERT_TRUE(seven.status.ok()) << seven.status.error_message();
+  EXPECT_EQ(seven.num_started, 1);
+  EXPECT_EQ(seven.tokens[0], one.tokens);
+  EXPECT_EQ(seven.texts[0], one.text);
+  const std::set<std::vector<uint32_t>> distinct(seven.tokens.begin(), seven.tokens.end());
+  EXPECT_EQ(distinct.size(), 7U);
+  std::set<uint32_t> ended;
+  for (const v1::Finished& finished : seven.finished) {
+    ended.insert(finished.choice());
+    EXPECT_EQ(finished.reason(), v1::FINISH_REASON_LENGTH);
+    EXPECT_EQ(finished.usage().completion_tokens(), kTokens);
+    EXPECT_EQ(finished.usage().prompt_tokens(), one.finished.usage().prompt_tokens());
+  }
+  EXPECT_EQ(ended.size(), 7U);
+  EXPECT_EQ(seven.finished.size(), 7U);
+  options.set_n(3);
+  const Choices three = GenerateSeveral(served.inference(), request);
+  EXPECT_THAT(three.tokens, ElementsAre(seven.tokens[0], seven.tokens[1], seven.tokens[2]));
+
+  options.set_n(13);
+  const Choices refused = GenerateSeveral(served.inference(), request);
+  EXPECT_EQ(refused.status.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(DetailOf(refused.status).field(), "n");
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("4 slots and 8 queue places"));
+
+  // All places are taken: the second call is refused as a whole and leaves nothing behind, and the
+  // first one's cancel empties the world.
+  options.set_n(12);
+  options.mutable_stop()->set_max_tokens(400);
+  grpc::ClientContext first_context;
+  const auto first = served.inference().Generate(&first_context, request);
+  v1::GenerateEvent event;
+  ASSERT_TRUE(first->Read(&event));
+  v1::Load load;
+  while (load.running() + load.waiting() < 12) load = served.Report().load();
+  options.set_n(2);
+  const Choices full = GenerateSeveral(served.inference(), request);
+  EXPECT_EQ(full.status.error_code(), grpc::RESOURCE_EXHAUSTED) << full.status.error_message();
+  EXPECT_EQ(DetailOf(full.status).code(), v1::ERROR_CODE_QUEUE_FULL);
+  EXPECT_TRUE(DetailOf(full.status).retryable());
+  first_context.TryCancel();
+  const v1::WorldReport empty = served.WaitUntilEmpty();
+  EXPECT_EQ(empty.load().running() + empty.load().waiting(), 0U);
+  EXPECT_EQ(empty.load().kv_blocks_used(), 0U);
+  while (first->Read(&event)) {
+  }
+  EXPECT_EQ(first->Finish().error_code(), grpc::CANCELLED);
 }
 
 // 32 clients at once; a third of them gives up in the middle, a third has a deadline too short.

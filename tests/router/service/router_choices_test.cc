@@ -113,22 +113,16 @@ TEST_P(ChoiceFaultTest, OfOneEndsAllAndTheWorldHearsOfIt) {
 INSTANTIATE_TEST_SUITE_P(
     Faults,
     ChoiceFaultTest,
-    testing::Values(Fault{"QueueFull",
-                          v1::ERROR_CODE_QUEUE_FULL,
-                          true,
+    testing::Values(Fault{"QueueFull", v1::ERROR_CODE_QUEUE_FULL, true,
                           [](WorldAnswer& answer) {
                             v1::ErrorDetail full;
                             full.set_code(v1::ERROR_CODE_QUEUE_FULL);
                             full.mutable_retry_after()->set_seconds(3);
                             answer.Close(ToGrpcStatus(MakeError(full, "16 requests wait"), ""));
                           }},
-                    Fault{"LostToken",
-                          v1::ERROR_CODE_INTERNAL,
-                          false,
+                    Fault{"LostToken", v1::ERROR_CODE_INTERNAL, false,
                           [](WorldAnswer& answer) { answer.Tokens(7, {1}); }},
-                    Fault{"NoReason",
-                          v1::ERROR_CODE_WORLD_LOST,
-                          true,
+                    Fault{"NoReason", v1::ERROR_CODE_WORLD_LOST, true,
                           [](WorldAnswer& answer) { answer.Close(grpc::Status::OK); }}),
     [](const auto& one) { return one.param.name; });
 
