@@ -30,13 +30,12 @@ void AnswerStream::Run(const WorldRegistry& worlds, const std::shared_ptr<Answer
   if (!made.ok()) return Fail(made.status());
   facts_ = world->facts;
   token_request_ = *std::move(made);
-  const uint32_t num_choices = NumChoices(answer_->options());
-  for (uint32_t i = 0; i < num_choices; ++i) choices_.emplace_back(this, i);
+  for (uint32_t i = 0; i < num_choices(); ++i) choices_.emplace_back(this, i);
   bool is_over = false;
   {
     absl::MutexLock lock(&answer_mutex_);
-    is_finished_.resize(num_choices);
-    num_left_ = num_choices;
+    is_finished_.resize(choices_.size());
+    num_left_ = choices_.size();
     is_over = answer_->IsOver(0);
   }
   if (is_over) {  // a resumed answer that was complete

@@ -3,6 +3,7 @@
 // AnswerStream: one Generate or Chat call of a client, and the world's streams that answer it, one
 // a choice.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -46,6 +47,10 @@ class AnswerStream : public EventStream<AnswerEvent, grpc::ByteBuffer> {
   void Abort();
 
   const std::string& request_id() const { return request_id_; }
+  // Answers that the client asked for, within what is legal. Any thread.
+  uint32_t num_choices() const {
+    return std::clamp(NumChoices(answer_->options()), 1U, kMaxChoices);
+  }
 
  private:
   // Hears the world's stream of one choice.

@@ -88,7 +88,8 @@ std::vector<std::shared_ptr<AnswerStream>> InferenceService::Streams() const {
 
 Health InferenceService::Heartbeat(absl::Time now) {
   for (const auto& stream : Streams()) {
-    if (stream->IsStalled(now - options_.stall_timeout, options_.max_pending_bytes)) {
+    const size_t bytes = options_.max_pending_bytes * stream->num_choices();
+    if (stream->IsStalled(now - options_.stall_timeout, bytes)) {
       stream->Break();
     }
   }

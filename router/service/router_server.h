@@ -20,6 +20,7 @@ struct RouterServerOptions {
   int tokenizer_threads = 2;
   // A client that completes no write for so long is cut off.
   absl::Duration stall_timeout = absl::Seconds(30);
+  // So is one for whom more waits, times the answers that it asked for (n).
   size_t max_pending_bytes = size_t{8} << 20;
   absl::Duration tick = absl::Milliseconds(50);  // between looks at health and stalled streams
 };

@@ -211,7 +211,7 @@ TEST_F(RouterChoicesTest, AClientThatReadsLateGetsAllOfIt) {
   constexpr uint32_t kSteps = 150;
   constexpr uint32_t kTokens = 4096;  // of a step; some 8 KiB with their text
   Restart({.stall_timeout = kPatience,
-           .max_pending_bytes = size_t{3} * kChoices * kTokens,
+           .max_pending_bytes = size_t{3} * kTokens,
            .tick = absl::Milliseconds(1)});
   v1::GenerateRequest request = Several(kChoices);
   request.mutable_options()->set_return_token_ids(true);
@@ -219,6 +219,7 @@ TEST_F(RouterChoicesTest, AClientThatReadsLateGetsAllOfIt) {
   const auto answers = Answers(kChoices);
   std::atomic<uint32_t> written{0};
   std::vector<std::thread> floods;
+  floods.reserve(kChoices);
   for (const auto& answer : answers) {
     floods.emplace_back([&answer, &written] {
       answer->Admit();
