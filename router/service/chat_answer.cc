@@ -133,6 +133,12 @@ void ChatAnswer::AddText(const std::string& text, v1::ChatDelta* delta) {
   AddCallEvents(parser_->Add(text), delta);
 }
 
+void ChatAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
+  v1::ChatEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
   v1::ChatEvent event;
   v1::ChatDelta* delta = event.mutable_delta();

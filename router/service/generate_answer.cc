@@ -83,6 +83,12 @@ void GenerateAnswer::Echo(AnswerEvents* events) const {
   Append(event, events);
 }
 
+void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
+  v1::GenerateEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 absl::Status GenerateAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {
   DS_ASSIGN_OR_RETURN(AnswerText::Part part, text_->Add(tokens));
   v1::GenerateEvent event;
