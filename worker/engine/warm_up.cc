@@ -33,13 +33,13 @@ void ScoreRows(PrefillChunk* chunk) {
   chunk->score_top = kMostTop;
 }
 
-// Every slot begins with a prompt of one token, but the first with one that leaves its block room
-// for only one more, and is scored.
+// Every slot begins with a prompt of one token, but the first with one that is scored and leaves
+// its block room for the decodes of the plans that follow.
 StepPlan OpenAll(int64_t sequences) {
   StepPlan plan;
   for (int32_t slot = 0; slot < sequences; ++slot) {
     Open(slot, {slot}, &plan);
-    plan.chunks.push_back(Prompt(slot, slot == 0 ? kBlockTokens - 1 : 1));
+    plan.chunks.push_back(Prompt(slot, slot == 0 ? kBlockTokens - 2 : 1));
   }
   ScoreRows(&plan.chunks.front());
   return plan;
