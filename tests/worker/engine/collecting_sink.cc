@@ -77,16 +77,6 @@ CollectingSink::Received CollectingSink::WaitForTokens(size_t count) const {
   return received_;
 }
 
-CollectingSink::Received CollectingSink::WaitForPages(size_t count) const {
-  const absl::MutexLock lock(&mutex_);
-  const auto enough = [this, count]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return Over() || received_.prompt_pages.size() >= count;
-  };
-  DS_CHECK(mutex_.AwaitWithTimeout(absl::Condition(&enough), kPatience))
-      << received_.prompt_pages.size() << " of " << count << " pages";
-  return received_;
-}
-
 CollectingSink::Received CollectingSink::Now() const {
   const absl::MutexLock lock(&mutex_);
   return received_;

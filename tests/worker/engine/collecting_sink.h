@@ -48,8 +48,6 @@ class CollectingSink final : public RequestSink {
   Received Wait() const;
   // Blocks until there are `count` tokens or the request is over.
   Received WaitForTokens(size_t count) const;
-  // Blocks until there are `count` pages of scores of the prompt or the request is over.
-  Received WaitForPages(size_t count) const;
   Received Now() const;
 
  private:

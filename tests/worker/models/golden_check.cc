@@ -41,6 +41,33 @@ void CompareRow(const GoldenPrompt& golden, int64_t position, const std::vector<
   EXPECT_LE(worst, kTolerance) << "position " << position;
 }
 
+// Scores of the prompt's tokens are the log-softmax of the golden's logits.
+void CompareScores(const GoldenPrompt& golden, const std::vector<TokenLogProb>& scores) {
+  ASSERT_EQ(scores.size(), golden.ids.size() - 1);
+  int num_compared = 0;
+  for (size_t t = 0; t < scores.size(); ++t) {
+    const TokenLogProb& score = scores[t];
+    EXPECT_EQ(score.id, golden.ids[t + 1]);
+    const std::vector<int32_t>& top = golden.top_ids[t];
+    ASSERT_EQ(score.top.size(), top.size());
+    for (size_t i = 0; i < top.size(); ++i) {
+      // Where two are all but equal, either may come first.
+      EXPECT_NEAR(score.top[i].second, golden.top_logits[t][i] - golden.lse[t], kTolerance)
+          << "position " << t + 1;
+      if (score.id != top[i]) continue;
+      EXPECT_NEAR(score.logprob, golden.top_logits[t][i] - golden.lse[t], kTolerance);
+      ++num_compared;
+    }
+    const auto found = std::find(golden.row_positions.begin(), golden.row_positions.end(),
+                                 static_cast<int64_t>(t));
+    if (found == golden.row_positions.end()) continue;
+    const auto& row = golden.rows[static_cast<size_t>(found - golden.row_positions.begin())];
+    EXPECT_NEAR(score.logprob, row[static_cast<size_t>(score.id)] - golden.lse[t], kTolerance);
+    ++num_compared;
+  }
+  EXPECT_TRUE(num_compared > 0 || scores.empty());
+}
+
 }  // namespace
 
 void CheckGolden(const std::string& model, const Cut& cut) {
@@ -55,12 +82,13 @@ void CheckGolden(const std::string& model, const Cut& cut) {
     request.max_tokens = static_cast<uint32_t>(golden.greedy.size());
     request.ignore_eos = true;
     request.logprobs = 0;
-    // A step scores few rows of a prompt, so all positions are asked for only where steps are
-    // short.
+    // A step scores few rows of a prompt, so all positions are asked for, in both ways, only where
+    // steps are short.
     request.logits_at = golden.row_positions;
     if (cut.token_budget == 64) {
       request.logits_at.resize(golden.ids.size());
       std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+      request.prompt_logprobs = golden.top_ids[0].size();
     }
     sinks.push_back(std::make_shared<CollectingSink>());
     const auto ticket = world->engine().Submit(request, sinks.back());
@@ -77,6 +105,7 @@ void CheckGolden(const std::string& model, const Cut& cut) {
     }
     EXPECT_GE(received.logits.size(), goldens[i].row_positions.size());
     for (const auto& [position, row] : received.logits) CompareRow(goldens[i], position, row);
+    if (cut.token_budget == 64) CompareScores(goldens[i], received.prompt_scores());
   }
 }
 
