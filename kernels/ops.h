@@ -251,11 +251,11 @@ struct SampleArgs {
 struct LogProbsArgs {
   TensorView logits;  // f32 [rows, vocabulary rows]
   int64_t num_tokens = 0;
-  TensorView id;           // i32 [rows]
-  TensorView logprob;      // f32 [rows]
-  TensorView rank;         // i32 [rows]
-  TensorView top_id;       // i32 [rows, num_top]
-  TensorView top_logprob;  // f32 [rows, num_top]
+  TensorView id;             // i32 [rows]
+  TensorView logprob;        // f32 [rows]
+  TensorView rank;           // i32 [rows]
+  TensorView top_id;         // i32 [rows, num_top]
+  TensorView top_logprob;    // f32 [rows, num_top]
   TensorView named_begin;    // i32 [rows + 1], ascending from 0
   TensorView named_id;       // i32 [named], real ids
   TensorView named_logprob;  // f32 [named]

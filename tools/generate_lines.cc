@@ -187,8 +187,8 @@ std::string WriteLine(const std::string& id,
   absl::StrAppend(&out, ", \"finish_reason\": ", stopped ? "\"stop\"" : "\"length\"");
   if (line.request.logprobs.has_value()) {
     const size_t count = std::min(num_tokens, result.logprobs.size());
-    absl::StrAppend(&out, ", \"logprobs\": ",
-                    LogProbsJson(std::span(result.logprobs).first(count)).dump());
+    absl::StrAppend(
+        &out, ", \"logprobs\": ", LogProbsJson(std::span(result.logprobs).first(count)).dump());
   }
   if (line.request.prompt_logprobs.has_value()) {
     absl::StrAppend(&out, ", \"prompt_logprobs\": ", LogProbsJson(result.prompt_logprobs).dump());

@@ -159,8 +159,7 @@ void ReferenceOps::LogProbs(const LogProbsArgs& args, Arena& /*arena*/) {
     const int32_t* begin = args.named_begin.as<int32_t>() + r;
     for (int32_t j = begin[0]; j < begin[1]; ++j) {
       const float named = logits[args.named_id.as<int32_t>()[j]];
-      args.named_logprob.as<float>()[j] =
-          static_cast<float>(static_cast<double>(named) - log_sum);
+      args.named_logprob.as<float>()[j] = static_cast<float>(static_cast<double>(named) - log_sum);
     }
   }
 }

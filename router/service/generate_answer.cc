@@ -83,7 +83,8 @@ void GenerateAnswer::Echo(AnswerEvents* events) const {
   Append(event, events);
 }
 
-void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
+void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page,
+                                     AnswerEvents* events) {
   v1::GenerateEvent event;
   *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
   Append(event, events);

@@ -352,8 +352,8 @@ TEST_P(LogProbsTest, CountTiesAsLessLikelyAndListThemByLowestId) {
       result.top_logprob,
       {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum), static_cast<float>(-log_sum)},
       kLogProbTolerance);
-  ExpectClose(result.named_logprob,
-              {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum)}, kLogProbTolerance);
+  ExpectClose(result.named_logprob, {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum)},
+              kLogProbTolerance);
 }
 
 TEST_P(LogProbsTest, AgreeWithTheReference) {
@@ -361,8 +361,8 @@ TEST_P(LogProbsTest, AgreeWithTheReference) {
   for (const int64_t num_top : {0, 1, 20}) {
     const auto logits = Normal(rng, int64_t{9} * 1500, 4.0f);
     const std::vector<int32_t> ids = {0, 1, 1400, 7, 700, 3, 999, 13, 1250};
-    const std::vector<std::vector<int32_t>> named = {{5}, {}, {0, 1400, 5}, {}, {}, {7, 7},
-                                                     {},  {}, {9}};
+    const std::vector<std::vector<int32_t>> named = {{5},    {}, {0, 1400, 5}, {}, {},
+                                                     {7, 7}, {}, {},           {9}};
     const LogProbResult actual = LogProbs(*device_, logits, ids, 1401, num_top, named);
     const LogProbResult expected =
         LogProbs(*MakeDevice("reference"), logits, ids, 1401, num_top, named);

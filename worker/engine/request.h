@@ -83,9 +83,9 @@ struct Ended {
   uint32_t completion_tokens = 0;
 };
 
-// Receives one request's results, in order: OnAdmitted, then any of OnLogits and OnPromptScores, then
-// any of OnTokens, then exactly one of OnEnded and OnError. Called on the engine thread: must not block and must not call
-// the engine.
+// Receives one request's results, in order: OnAdmitted, then any of OnLogits and OnPromptScores,
+// then any of OnTokens, then exactly one of OnEnded and OnError. Called on the engine thread: must
+// not block and must not call the engine.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;

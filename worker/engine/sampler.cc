@@ -199,9 +199,8 @@ absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
     const ScorePlan::Sampled& sampled = inputs.score->sampled[at];
     if (sampled.scoring != Scoring::kGatheredLogProbs) continue;
     any = true;
-    wanted[row] = {.out = &result->logprobs[at],
-                   .num_top = sampled.num_top,
-                   .named = inputs.logprob_ids[at]};
+    wanted[row] = {
+        .out = &result->logprobs[at], .num_top = sampled.num_top, .named = inputs.logprob_ids[at]};
   }
   return any ? scorer_.Score(whole, ids, wanted, arena) : absl::OkStatus();
 }
@@ -242,8 +241,7 @@ absl::Status Sampler::RunPrompt(const Inputs& inputs, Arena& arena, StepResult* 
     for (auto at = static_cast<size_t>(begin); at < static_cast<size_t>(begin + count); ++at) {
       wanted.push_back({.out = &result->prompt_scores[at], .num_top = tokens[at].num_top});
     }
-    DS_RETURN_IF_ERROR(
-        scorer_.Score(whole, inputs.prompt_ids.Rows(begin, count), wanted, arena));
+    DS_RETURN_IF_ERROR(scorer_.Score(whole, inputs.prompt_ids.Rows(begin, count), wanted, arena));
   }
   return absl::OkStatus();
 }

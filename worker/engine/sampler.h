@@ -24,8 +24,9 @@ namespace deltaserve {
 // A row's path depends on its own request alone, and both paths choose the same token where both
 // could be taken: so do not batch nor ranks. kMerged rows: each rank's best (value, id) travels
 // through one AllGather and is merged in rank order, ties to the lowest id. Other rows' logits are
-// gathered to rank 0, at most 32 rows at a time, and sampled there; ids come back by Broadcast. Rows
-// that score a prompt's tokens are gathered in the same way and leave rank 0 as log-probabilities.
+// gathered to rank 0, at most 32 rows at a time, and sampled there; ids come back by Broadcast.
+// Rows that score a prompt's tokens are gathered in the same way and leave rank 0 as
+// log-probabilities.
 class Sampler {
  public:
   struct Sizes {

@@ -27,9 +27,10 @@ bool operator==(const OpenSlot& a, const OpenSlot& b) {
   return a.slot == b.slot && a.state == b.state && a.sample_index == b.sample_index &&
          a.num_generated == b.num_generated && a.forced_exit == b.forced_exit &&
          a.exit_seen == b.exit_seen && a.rules == b.rules && a.num_prompt == b.num_prompt &&
-         a.logprob_ids == b.logprob_ids && a.blocks == b.blocks && a.sampling.temperature == b.sampling.temperature &&
-         a.sampling.top_p == b.sampling.top_p && a.sampling.top_k == b.sampling.top_k &&
-         a.sampling.min_p == b.sampling.min_p && a.sampling.seed == b.sampling.seed;
+         a.logprob_ids == b.logprob_ids && a.blocks == b.blocks &&
+         a.sampling.temperature == b.sampling.temperature && a.sampling.top_p == b.sampling.top_p &&
+         a.sampling.top_k == b.sampling.top_k && a.sampling.min_p == b.sampling.min_p &&
+         a.sampling.seed == b.sampling.seed;
 }
 
 bool operator==(const StepPlan& a, const StepPlan& b) {
@@ -60,11 +61,11 @@ void ScoreChunk(const PrefillChunk& chunk, int32_t first_row, ScorePlan* score) 
   if (chunk.scoring == Scoring::kNone) return;
   const int32_t last = static_cast<int32_t>(chunk.ids.size()) - 1;
   const bool last_scored = !score->rows.empty() && score->rows.back() == first_row + last;
-  score->sampled.push_back({.slot = chunk.slot,
-                            .scored = last_scored ? static_cast<int32_t>(score->rows.size()) - 1
-                                                  : add_row(last),
-                            .scoring = chunk.scoring,
-                            .num_top = chunk.num_top});
+  score->sampled.push_back(
+      {.slot = chunk.slot,
+       .scored = last_scored ? static_cast<int32_t>(score->rows.size()) - 1 : add_row(last),
+       .scoring = chunk.scoring,
+       .num_top = chunk.num_top});
 }
 
 }  // namespace

@@ -35,13 +35,13 @@ struct OpenSlot {
   int32_t state = 0;
   SamplingSettings sampling = {};
   uint32_t sample_index = 0;
-  uint32_t num_generated = 0;        // of a resumed request, counted by the random counter
-  ForcedExit forced_exit = {};       // no force_ids: none
-  bool exit_seen = false;            // its watch_id is among the resumed tokens that count
-  LogitRules rules = {};             // empty: none
-  uint32_t num_prompt = 0;           // of the tokens to be prefilled; for rules
+  uint32_t num_generated = 0;             // of a resumed request, counted by the random counter
+  ForcedExit forced_exit = {};            // no force_ids: none
+  bool exit_seen = false;                 // its watch_id is among the resumed tokens that count
+  LogitRules rules = {};                  // empty: none
+  uint32_t num_prompt = 0;                // of the tokens to be prefilled; for rules
   std::vector<int32_t> logprob_ids = {};  // Request::logprob_ids
-  std::vector<int32_t> blocks = {};  // KV block of each 64 positions
+  std::vector<int32_t> blocks = {};       // KV block of each 64 positions
 };
 
 enum class StateAction : uint8_t { kZero = 1 };
@@ -76,7 +76,7 @@ struct PrefillChunk {
   // The ids that come after each of the first rows, to be scored there, and alternatives of each.
   std::vector<int32_t> score_ids = {};
   uint8_t score_top = 0;
-  Scoring scoring = Scoring::kNone;         // of the last row: kNone unless it ends the prompt
+  Scoring scoring = Scoring::kNone;  // of the last row: kNone unless it ends the prompt
   uint8_t num_top = 0;
   bool operator==(const PrefillChunk&) const = default;
 

@@ -19,8 +19,7 @@ struct HostScores {
 };
 
 TokenLogProb Assemble(const HostScores& scores, size_t row, const TokenScorer::Wanted& wanted) {
-  TokenLogProb out{
-      .id = scores.id[row], .logprob = scores.logprob[row], .rank = scores.rank[row]};
+  TokenLogProb out{.id = scores.id[row], .logprob = scores.logprob[row], .rank = scores.rank[row]};
   for (int64_t i = 0; i < std::min<int64_t>(wanted.num_top, scores.num_top); ++i) {
     const size_t at = row * static_cast<size_t>(scores.num_top) + static_cast<size_t>(i);
     out.top.emplace_back(scores.top_id[at], scores.top_logprob[at]);

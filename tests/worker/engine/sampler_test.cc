@@ -24,9 +24,9 @@ constexpr int64_t kNumTokens = 197;  // ids from here on have no token
 
 struct Case {
   ScorePlan score;
-  std::vector<SamplingSettings> settings;      // one a sampled row, in plan order
-  std::vector<std::vector<float>> logits;      // one a scored row: kVocabRows
-  std::vector<const LogitHistory*> histories;  // one a sampled row
+  std::vector<SamplingSettings> settings;         // one a sampled row, in plan order
+  std::vector<std::vector<float>> logits;         // one a scored row: kVocabRows
+  std::vector<const LogitHistory*> histories;     // one a sampled row
   std::vector<std::vector<int32_t>> logprob_ids;  // one a sampled row
 };
 

@@ -1,4 +1,5 @@
-// Scores of prompts and of named ids, from the engine: what they are, and that nothing changes them.
+// Scores of prompts and of named ids, from the engine: what they are, and that nothing changes
+// them.
 
 #include <algorithm>
 #include <cmath>
@@ -75,8 +76,8 @@ TEST_P(TokenScoresTest, EachTokenOfAPromptIsScoredByWhatCameBefore) {
     for (size_t i = 0; i < scores.size(); ++i) {
       SCOPED_TRACE(i);
       EXPECT_EQ(scores[i].id, request.prompt[i + 1]);
-      ExpectScore(scores[i],
-                  FakeLogits(std::span(request.prompt).first(i + 1), kModel.vocab_size), 4);
+      ExpectScore(scores[i], FakeLogits(std::span(request.prompt).first(i + 1), kModel.vocab_size),
+                  4);
     }
     for (const auto& page : received.prompt_pages) EXPECT_LE(page.size(), 64u);
     EXPECT_EQ(received.tokens.size(), 3u);

@@ -44,8 +44,8 @@ void CompareRow(const GoldenPrompt& golden, int64_t position, const std::vector<
 }
 
 // Scores of the prompt's tokens are the log-softmax of the golden's logits. The golden's sums are
-// over all rows of the vocabulary, scores are over the `num_tokens` real ids: `rows`, the logits that
-// the world gave and that CompareRow has compared, tell the difference.
+// over all rows of the vocabulary, scores are over the `num_tokens` real ids: `rows`, the logits
+// that the world gave and that CompareRow has compared, tell the difference.
 void CompareScores(const GoldenPrompt& golden,
                    const std::map<int64_t, std::vector<float>>& rows,
                    int64_t num_tokens,
@@ -67,8 +67,7 @@ void CompareScores(const GoldenPrompt& golden,
     told.emplace_back(scores[t].id, scores[t].logprob);
     for (const auto& [id, logprob] : told) {
       const auto found = logits.find(id);
-      const float logit =
-          found == logits.end() ? row[static_cast<size_t>(id)] : found->second;
+      const float logit = found == logits.end() ? row[static_cast<size_t>(id)] : found->second;
       EXPECT_NEAR(logprob, logit - lse, kTolerance) << "id " << id;
     }
   }
