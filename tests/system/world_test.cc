@@ -78,6 +78,11 @@ TEST(WorldTest, StreamsWhatTheOfflineGeneratorGives) {
   EXPECT_GT(answer.prompt_logprobs.size(), 64U);
   EXPECT_EQ(answer.prompt_logprobs.size() + 1, answer.finished.usage().prompt_tokens());
 
+  v1::ListModelsResponse models;
+  grpc::ClientContext listing;
+  ASSERT_TRUE(served.inference().ListModels(&listing, {}, &models).ok());
+  EXPECT_THAT(models.models(0).capabilities(), ::testing::Contains("prompt_logprobs"));
+
   TempDir folder;
   const std::string prompts = folder / "in.jsonl";
   const std::string output = folder / "out.jsonl";
