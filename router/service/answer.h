@@ -35,8 +35,8 @@ class Answer {
                                                    const ResolverDefaults& defaults) = 0;
 
   // Each appends the events that it makes.
-  virtual void Start(const v1::Started& started, AnswerEvents* events) = 0;
   virtual void AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) = 0;
+  virtual void Start(const v1::Started& started, AnswerEvents* events) = 0;
   virtual absl::Status Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) = 0;
   // What was held back, then `finished`, completed with what the text says: the stop string, tool
   // calls, and the tokens counted here where `counts` is true (the world did not end the answer).

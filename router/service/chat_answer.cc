@@ -87,6 +87,12 @@ absl::StatusOr<std::optional<v1::ForcedExit>> ChatAnswer::ThinkingBudget(
   return std::optional<v1::ForcedExit>(std::move(exit));
 }
 
+void ChatAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
+  v1::ChatEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 void ChatAnswer::Start(const v1::Started& started, AnswerEvents* events) {
   v1::ChatEvent event;
   *event.mutable_started() = started;
@@ -131,12 +137,6 @@ void ChatAnswer::AddText(const std::string& text, v1::ChatDelta* delta) {
     return;
   }
   AddCallEvents(parser_->Add(text), delta);
-}
-
-void ChatAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
-  v1::ChatEvent event;
-  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
-  Append(event, events);
 }
 
 absl::Status ChatAnswer::Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) {

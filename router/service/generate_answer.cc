@@ -62,6 +62,13 @@ absl::StatusOr<v1::TokenRequest> GenerateAnswer::Prepare(std::shared_ptr<const W
   return made;
 }
 
+void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page,
+                                     AnswerEvents* events) {
+  v1::GenerateEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 void GenerateAnswer::Start(const v1::Started& started, AnswerEvents* events) {
   v1::GenerateEvent event;
   *event.mutable_started() = started;
@@ -80,13 +87,6 @@ void GenerateAnswer::Echo(AnswerEvents* events) const {
     for (const int32_t id : prompt_) delta->mutable_text()->append(detokenizer.Add(id));
     delta->mutable_text()->append(detokenizer.Finish());
   }
-  Append(event, events);
-}
-
-void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page,
-                                     AnswerEvents* events) {
-  v1::GenerateEvent event;
-  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
   Append(event, events);
 }
 

@@ -17,8 +17,8 @@ class GenerateAnswer final : public Answer {
   const v1::CallOptions& options() const override { return request_.options(); }
   absl::StatusOr<v1::TokenRequest> Prepare(std::shared_ptr<const WorldFacts> facts,
                                            const ResolverDefaults& defaults) override;
-  void Start(const v1::Started& started, AnswerEvents* events) override;
   void AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) override;
+  void Start(const v1::Started& started, AnswerEvents* events) override;
   absl::Status Add(const v1::TokenEvent::Tokens& tokens, AnswerEvents* events) override;
   void Finish(v1::Finished finished, bool counts, AnswerEvents* events) override;
   bool IsOver() const override { return text_->stop_string().has_value(); }

@@ -71,7 +71,7 @@ class Executor {
   EngineCapacity capacity_;
   SlotLimits limits_;
   Arena arena_;
-  Buffer logits_;  // f32 [slots + kMaxLogitRows, local rows of the vocabulary]
+  Buffer logits_;  // f32 [rows scored at most, local rows of the vocabulary]
   KvCache kv_;
   RecurrentState state_;
   std::unique_ptr<SlotTable> slots_;
