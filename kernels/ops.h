@@ -246,15 +246,19 @@ struct SampleArgs {
 };
 
 // Log-softmax of raw logits over real ids: of one id a row with its rank (1 = most likely; ties
-// counted as less likely), and of the num_top most likely, ties to the lowest id.
+// counted as less likely), of the num_top most likely, ties to the lowest id, and of ids that a row
+// names: those of row r are named_id[named_begin[r] .. named_begin[r + 1]).
 struct LogProbsArgs {
   TensorView logits;  // f32 [rows, vocabulary rows]
   int64_t num_tokens = 0;
-  TensorView id;           // i32 [rows]
-  TensorView logprob;      // f32 [rows]
-  TensorView rank;         // i32 [rows]
-  TensorView top_id;       // i32 [rows, num_top]
-  TensorView top_logprob;  // f32 [rows, num_top]
+  TensorView id;             // i32 [rows]
+  TensorView logprob;        // f32 [rows]
+  TensorView rank;           // i32 [rows]
+  TensorView top_id;         // i32 [rows, num_top]
+  TensorView top_logprob;    // f32 [rows, num_top]
+  TensorView named_begin;    // i32 [rows + 1], ascending from 0
+  TensorView named_id;       // i32 [named], real ids
+  TensorView named_logprob;  // f32 [named]
 };
 
 // What requests change of whole rows before a token is sampled, in place. An entry is an id of a

@@ -168,21 +168,7 @@ absl::Status CheckOutput(const v1::OutputParams& output, int64_t num_tokens) {
                       absl::StrCat("at most ", kMaxLogprobTokenIds, " ids"),
                       absl::StrCat(output.logprob_token_ids_size(), " ids"), "ask for fewer");
   }
-  if (absl::Status ids =
-          CheckTokenIds(output.logprob_token_ids(), "output.logprob_token_ids", num_tokens);
-      !ids.ok()) {
-    return ids;
-  }
-  if (output.has_prompt_logprobs()) {
-    return UnsupportedField("output.prompt_logprobs", absl::StrCat(output.prompt_logprobs()),
-                            "scores of prompts are not part of this version; leave it out");
-  }
-  if (output.logprob_token_ids_size() > 0) {
-    return UnsupportedField("output.logprob_token_ids",
-                            absl::StrCat(output.logprob_token_ids_size(), " ids"),
-                            "scores of chosen ids are not part of this version; leave it out");
-  }
-  return absl::OkStatus();
+  return CheckTokenIds(output.logprob_token_ids(), "output.logprob_token_ids", num_tokens);
 }
 
 absl::Status CheckConstraint(const v1::Constraint& constraint) {

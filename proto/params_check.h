@@ -14,7 +14,7 @@
 
 namespace deltaserve {
 
-// Most alternatives of a token that OutputParams.logprobs may ask for.
+// Most alternatives of a token that OutputParams.logprobs and prompt_logprobs may ask for.
 inline constexpr uint32_t kMaxLogprobs = 20;
 
 // "<field> must be <range>, got <value>; <remedy>", with INVALID_FIELD.

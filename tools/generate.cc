@@ -34,8 +34,8 @@ struct GenerateOptions {
 void AddFlags(CommandLine& line, GenerateOptions* options) {
   AddRankFlags(line, &options->rank);
   line.Add("--prompts", &options->prompts,
-           "JSON lines: id, ids or text, max_tokens, logits_at, logprobs, and sampling "
-           "fields named as in params.proto")
+           "JSON lines: id, ids or text, max_tokens, logits_at, logprobs, prompt_logprobs, and "
+           "other fields named as in params.proto")
       .Required();
   line.Add("--output", &options->output, "File that gets a JSON line a prompt, in order")
       .Required();
@@ -54,6 +54,9 @@ class LineSink : public RequestSink {
   void OnAdmitted() override {}
   void OnLogits(int64_t, std::span<const float> logits) override {
     result_.logits.emplace_back(logits.begin(), logits.end());
+  }
+  void OnPromptScores(int64_t, std::span<const TokenLogProb> scores) override {
+    result_.prompt_logprobs.insert(result_.prompt_logprobs.end(), scores.begin(), scores.end());
   }
   void OnTokens(uint32_t,
                 std::span<const int32_t> ids,

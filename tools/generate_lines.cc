@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <optional>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/util/json_util.h"
@@ -19,7 +20,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr char kFields[] =
-    "use id, ids or text, max_tokens, logits_at, logprobs, and sampling fields as in params.proto";
+    "use id, ids or text, max_tokens, logits_at, logprobs, prompt_logprobs, and other fields as in "
+    "params.proto";
 
 // Lists of ids in place of TokenIds, one or several: [1, 2] for {"ids": [1, 2]}.
 json Wrapped(const google::protobuf::FieldDescriptor& field, const json& value) {
@@ -112,15 +114,19 @@ void AppendFloat(float value, std::string* out) {
   out->append(digits, end.ptr);
 }
 
-json LogProbJson(const TokenLogProb& logprob) {
-  json top = json::array();
-  for (const auto& [id, value] : logprob.top) {
-    top.push_back({{"token_id", id}, {"logprob", value}});
+json LogProbsJson(std::span<const TokenLogProb> logprobs) {
+  json list = json::array();
+  for (const TokenLogProb& logprob : logprobs) {
+    json top = json::array();
+    for (const auto& [id, value] : logprob.top) {
+      top.push_back({{"token_id", id}, {"logprob", value}});
+    }
+    list.push_back({{"token_id", logprob.id},
+                    {"logprob", logprob.logprob},
+                    {"rank", logprob.rank},
+                    {"top", std::move(top)}});
   }
-  return {{"token_id", logprob.id},
-          {"logprob", logprob.logprob},
-          {"rank", logprob.rank},
-          {"top", std::move(top)}};
+  return list;
 }
 
 }  // namespace
@@ -180,11 +186,12 @@ std::string WriteLine(const std::string& id,
   if (tokenizer != nullptr) absl::StrAppend(&out, ", \"text\": ", json(text).dump());
   absl::StrAppend(&out, ", \"finish_reason\": ", stopped ? "\"stop\"" : "\"length\"");
   if (line.request.logprobs.has_value()) {
-    json logprobs = json::array();
-    for (size_t i = 0; i < std::min(num_tokens, result.logprobs.size()); ++i) {
-      logprobs.push_back(LogProbJson(result.logprobs[i]));
-    }
-    absl::StrAppend(&out, ", \"logprobs\": ", logprobs.dump());
+    const size_t count = std::min(num_tokens, result.logprobs.size());
+    absl::StrAppend(
+        &out, ", \"logprobs\": ", LogProbsJson(std::span(result.logprobs).first(count)).dump());
+  }
+  if (line.request.prompt_logprobs.has_value()) {
+    absl::StrAppend(&out, ", \"prompt_logprobs\": ", LogProbsJson(result.prompt_logprobs).dump());
   }
   if (!line.request.logits_at.empty()) {
     out += ", \"logits\": [";

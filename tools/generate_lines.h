@@ -43,12 +43,14 @@ absl::StatusOr<ParsedLine> ReadLine(const std::string& line,
 // What a request gave.
 struct LineResult {
   std::vector<int32_t> tokens;
-  std::vector<TokenLogProb> logprobs;      // empty where none were asked for
-  std::vector<std::vector<float>> logits;  // a row a position asked for
+  std::vector<TokenLogProb> logprobs;         // empty where none were asked for
+  std::vector<TokenLogProb> prompt_logprobs;  // the same; of the prompt from its second token on
+  std::vector<std::vector<float>> logits;     // a row a position asked for
   Ended ended;
 };
 
-// {"id", "tokens", "text", "finish_reason", and where asked for "logprobs" and "logits"}
+// {"id", "tokens", "text", "finish_reason", and where asked for "logprobs", "prompt_logprobs",
+// "logits"}
 std::string WriteLine(const std::string& id,
                       const ParsedLine& line,
                       const LineResult& result,

@@ -67,6 +67,7 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
       file != info.text_assets.end()) {
     info.generation_defaults_json = file->second;
   }
+  info.capabilities = {"prompt_logprobs"};
   const ParallelOptions& parallel = rank.plan().options();
   const auto ranks = static_cast<uint32_t>(parallel.ranks);
   info.layout.set_ranks(ranks);

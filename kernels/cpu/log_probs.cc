@@ -40,6 +40,12 @@ void LogProbsRow(const LogProbsArgs& args, int64_t row) {
   float* top = args.top_logprob.as<float>() + row * num_top;
   TopLogits(logits, n, num_top, args.top_id.as<int32_t>() + row * num_top, top);
   for (int64_t j = 0; j < num_top; ++j) top[j] -= log_sum;
+  const int32_t* begin = args.named_begin.as<int32_t>() + row;
+  for (int32_t j = begin[0]; j < begin[1]; ++j) {
+    const int32_t named = args.named_id.as<int32_t>()[j];
+    DS_CHECK(named >= 0 && named < n) << "id " << named << " of " << n;
+    args.named_logprob.as<float>()[j] = logits[named] - log_sum;
+  }
 }
 
 }  // namespace
@@ -49,6 +55,10 @@ void LogProbs(const LogProbsArgs& args, ThreadPool& pool) {
   DS_CHECK(args.id.numel() == rows && args.logprob.numel() == rows && args.rank.numel() == rows &&
            args.top_id.dim(0) == rows && args.top_logprob.numel() == args.top_id.numel())
       << args.logits.ToString() << ", " << args.top_id.ToString();
+  DS_CHECK(args.named_begin.numel() == rows + 1 &&
+           args.named_id.numel() == args.named_logprob.numel() &&
+           args.named_begin.as<int32_t>()[rows] <= args.named_id.numel())
+      << args.named_begin.ToString() << ", " << args.named_id.ToString();
   DS_CHECK(args.num_tokens <= args.logits.dim(1) && args.top_id.dim(1) <= args.num_tokens)
       << args.top_id.ToString() << " of " << args.num_tokens;
   ParallelFor(pool, rows, 1, 4 * args.num_tokens, [&](int64_t begin, int64_t end, int) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Log-probabilities of a chosen id and of the most likely ones.
+// Log-probabilities of a chosen id, of the most likely ones and of some that rows name.
 
 #include "kernels/base/thread_pool.h"
 #include "kernels/ops.h"

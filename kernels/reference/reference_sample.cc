@@ -156,6 +156,11 @@ void ReferenceOps::LogProbs(const LogProbsArgs& args, Arena& /*arena*/) {
       args.top_logprob.as<float>()[r * num_top + j] =
           static_cast<float>(static_cast<double>(e.logit) - log_sum);
     }
+    const int32_t* begin = args.named_begin.as<int32_t>() + r;
+    for (int32_t j = begin[0]; j < begin[1]; ++j) {
+      const float named = logits[args.named_id.as<int32_t>()[j]];
+      args.named_logprob.as<float>()[j] = static_cast<float>(static_cast<double>(named) - log_sum);
+    }
   }
 }
 

@@ -39,6 +39,7 @@ class Answer {
                                                    const ResolverDefaults& defaults) = 0;
 
   // Each appends the events that it makes.
+  virtual void AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) = 0;
   virtual void Start(const v1::Started& started, AnswerEvents* events) = 0;
   virtual absl::Status Add(uint32_t choice,
                            const v1::TokenEvent::Tokens& tokens,

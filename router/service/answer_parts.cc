@@ -22,6 +22,13 @@ absl::StatusOr<std::vector<int32_t>> EncodeField(const Tokenizer& tokenizer,
                       std::string(ids.status().message()), "send text as UTF-8");
 }
 
+v1::PromptLogprobs ToPromptLogprobs(const v1::TokenEvent::PromptScores& page) {
+  v1::PromptLogprobs scores;
+  scores.set_first_position(page.first_position());
+  *scores.mutable_tokens() = page.tokens();
+  return scores;
+}
+
 void CompleteFinished(const AnswerText& text, bool counts, v1::Finished* finished) {
   v1::Usage* usage = finished->mutable_usage();
   usage->set_reasoning_tokens(text.num_reasoning_tokens());

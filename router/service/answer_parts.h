@@ -33,6 +33,8 @@ void SetTokens(const v1::TokenEvent::Tokens& tokens, int count, bool with_ids, D
   }
 }
 
+v1::PromptLogprobs ToPromptLogprobs(const v1::TokenEvent::PromptScores& page);
+
 // What `text` knows of the answer's end: reasoning tokens, a stop string, and where `counts` is
 // true the number of tokens.
 void CompleteFinished(const AnswerText& text, bool counts, v1::Finished* finished);

@@ -127,7 +127,12 @@ void AnswerStream::OnEvent(const v1::TokenEvent& event, Choice* choice) {
       SendEnded(choice->index, event.ended());
       ReadNext(choice->index);  // the world's stream ends by reading it to its end
       return;
-    case v1::TokenEvent::kPromptScores:  // not asked for
+    case v1::TokenEvent::kPromptScores: {
+      AnswerEvents events;
+      answer_->AddPromptScores(event.prompt_scores(), &events);
+      SendAll(std::move(events));
+      break;
+    }
     case v1::TokenEvent::EVENT_NOT_SET:
       break;
   }

@@ -90,6 +90,12 @@ absl::StatusOr<std::optional<v1::ForcedExit>> ChatAnswer::ThinkingBudget(
   return std::optional<v1::ForcedExit>(std::move(exit));
 }
 
+void ChatAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) {
+  v1::ChatEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 void ChatAnswer::Start(const v1::Started& started, AnswerEvents* events) {
   v1::ChatEvent event;
   *event.mutable_started() = started;

@@ -63,6 +63,13 @@ absl::StatusOr<v1::TokenRequest> GenerateAnswer::Prepare(std::shared_ptr<const W
   return made;
 }
 
+void GenerateAnswer::AddPromptScores(const v1::TokenEvent::PromptScores& page,
+                                     AnswerEvents* events) {
+  v1::GenerateEvent event;
+  *event.mutable_prompt_logprobs() = ToPromptLogprobs(page);
+  Append(event, events);
+}
+
 void GenerateAnswer::Start(const v1::Started& started, AnswerEvents* events) {
   v1::GenerateEvent event;
   *event.mutable_started() = started;

@@ -17,6 +17,7 @@ class GenerateAnswer final : public Answer {
   const v1::CallOptions& options() const override { return request_.options(); }
   absl::StatusOr<v1::TokenRequest> Prepare(std::shared_ptr<const WorldFacts> facts,
                                            const ResolverDefaults& defaults) override;
+  void AddPromptScores(const v1::TokenEvent::PromptScores& page, AnswerEvents* events) override;
   void Start(const v1::Started& started, AnswerEvents* events) override;
   absl::Status Add(uint32_t choice,
                    const v1::TokenEvent::Tokens& tokens,

@@ -306,14 +306,22 @@ struct LogProbResult {
   std::vector<int32_t> rank;
   std::vector<int32_t> top_id;
   std::vector<float> top_logprob;
+  std::vector<float> named_logprob;
 };
 
+// `named`: the ids that each row names; empty for none.
 LogProbResult LogProbs(Device& device,
                        const std::vector<float>& logits,
                        const std::vector<int32_t>& ids,
                        int64_t num_tokens,
-                       int64_t num_top) {
+                       int64_t num_top,
+                       const std::vector<std::vector<int32_t>>& named = {}) {
   Session s(device);
+  std::vector<int32_t> named_begin(ids.size() + 1), named_id;
+  for (size_t row = 0; row < named.size(); ++row) {
+    named_id.insert(named_id.end(), named[row].begin(), named[row].end());
+    named_begin[row + 1] = static_cast<int32_t>(named_id.size());
+  }
   const auto rows = static_cast<int64_t>(ids.size());
   const LogProbsArgs args{
       .logits = s.Put(logits, {rows, static_cast<int64_t>(logits.size()) / rows}),
@@ -322,17 +330,20 @@ LogProbResult LogProbs(Device& device,
       .logprob = s.NewF32({rows}),
       .rank = s.NewI32({rows}),
       .top_id = s.NewI32({rows, num_top}),
-      .top_logprob = s.NewF32({rows, num_top})};
+      .top_logprob = s.NewF32({rows, num_top}),
+      .named_begin = s.Put(named_begin),
+      .named_id = s.Put(named_id),
+      .named_logprob = s.NewF32({static_cast<int64_t>(named_id.size())})};
   s.ops().LogProbs(args, s.arena());
   return {s.Floats(args.logprob), s.Get<int32_t>(args.rank), s.Get<int32_t>(args.top_id),
-          s.Floats(args.top_logprob)};
+          s.Floats(args.top_logprob), s.Floats(args.named_logprob)};
 }
 
 using LogProbsTest = SampleTest;
 
 TEST_P(LogProbsTest, CountTiesAsLessLikelyAndListThemByLowestId) {
   // Four equal logits and one larger; the sixth is padding.
-  const LogProbResult result = LogProbs(*device_, {0, 0, 2, 0, 0, 99}, {3}, 5, 3);
+  const LogProbResult result = LogProbs(*device_, {0, 0, 2, 0, 0, 99}, {3}, 5, 3, {{2, 4}});
   const double log_sum = std::log(4 + std::exp(2.0));
   ExpectClose(result.logprob, {static_cast<float>(-log_sum)}, kLogProbTolerance);
   EXPECT_THAT(result.rank, ElementsAre(2));
@@ -341,6 +352,8 @@ TEST_P(LogProbsTest, CountTiesAsLessLikelyAndListThemByLowestId) {
       result.top_logprob,
       {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum), static_cast<float>(-log_sum)},
       kLogProbTolerance);
+  ExpectClose(result.named_logprob, {static_cast<float>(2 - log_sum), static_cast<float>(-log_sum)},
+              kLogProbTolerance);
 }
 
 TEST_P(LogProbsTest, AgreeWithTheReference) {
@@ -348,8 +361,12 @@ TEST_P(LogProbsTest, AgreeWithTheReference) {
   for (const int64_t num_top : {0, 1, 20}) {
     const auto logits = Normal(rng, int64_t{9} * 1500, 4.0f);
     const std::vector<int32_t> ids = {0, 1, 1400, 7, 700, 3, 999, 13, 1250};
-    const LogProbResult actual = LogProbs(*device_, logits, ids, 1401, num_top);
-    const LogProbResult expected = LogProbs(*MakeDevice("reference"), logits, ids, 1401, num_top);
+    const std::vector<std::vector<int32_t>> named = {{5},    {}, {0, 1400, 5}, {}, {},
+                                                     {7, 7}, {}, {},           {9}};
+    const LogProbResult actual = LogProbs(*device_, logits, ids, 1401, num_top, named);
+    const LogProbResult expected =
+        LogProbs(*MakeDevice("reference"), logits, ids, 1401, num_top, named);
+    ExpectClose(actual.named_logprob, expected.named_logprob, kLogProbTolerance);
     ExpectClose(actual.logprob, expected.logprob, kLogProbTolerance);
     EXPECT_EQ(actual.rank, expected.rank);
     EXPECT_EQ(actual.top_id, expected.top_id);

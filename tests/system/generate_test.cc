@@ -105,6 +105,8 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
       {R"({"id": "j", "ids": [1, 2], "logits_at": [5]})", "logits_at[0]"},
       {R"({"id": "k", "ids": [1, 2], "logits_at": [-1, 0]})", "logits_at[1]"},
       {R"({"id": "l", "ids": [1], "n": 2})", "n"},
+      {R"({"id": "q", "ids": [1], "prompt_logprobs": 21})", "output.prompt_logprobs"},
+      {R"({"id": "r", "ids": [1], "logprob_token_ids": [99999]})", "output.logprob_token_ids[0]"},
       {R"({"id": "m", "ids": [1], "presence_penalty": 3})", "sampling.presence_penalty"},
       {R"({"id": "n", "text": 7})", "text"},
       {"\xc3\x28 no JSON", "line"},
@@ -112,7 +114,8 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
   std::vector<std::string> lines;
   for (const Row& row : rows) lines.push_back(row.line);
   lines.emplace_back(
-      R"({"id": {"any": 1}, "text": "good", "max_tokens": 3, "logprobs": 2, "seed": 5})");
+      R"({"id": {"any": 1}, "text": "good day", "max_tokens": 3, "logprobs": 2, "seed": 5,)"
+      R"( "prompt_logprobs": 1, "logprob_token_ids": [1, 2, 3, 1]})");
   const std::vector<json> answers = Generate(1, lines);
   for (size_t i = 0; i + 1 < answers.size(); ++i) {
     SCOPED_TRACE(rows[i].line);
@@ -124,7 +127,14 @@ TEST(GenerateLinesTest, ABadLineIsAnsweredByNameAndTheRestGoOn) {
   EXPECT_EQ(good["id"], (json{{"any", 1}}));
   EXPECT_FALSE(good.contains("error")) << good;
   EXPECT_EQ(good["logprobs"].size(), good["tokens"].size());
-  EXPECT_EQ(good["logprobs"][0]["top"].size(), 2U);
+  // Two alternatives and the named ids that are not among them.
+  std::set<int> ids;
+  for (const json& entry : good["logprobs"][0]["top"]) ids.insert(entry["token_id"].get<int>());
+  EXPECT_EQ(ids.size(), good["logprobs"][0]["top"].size());
+  for (const int id : {1, 2, 3}) EXPECT_TRUE(ids.contains(id)) << id;
+  ASSERT_GE(good["prompt_logprobs"].size(), 1U);
+  EXPECT_EQ(good["prompt_logprobs"][0]["top"].size(), 1U);
+  EXPECT_LT(good["prompt_logprobs"][0]["logprob"], 0);
 }
 
 // Over real ranks: the logits that rules change are gathered from both.

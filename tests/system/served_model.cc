@@ -89,11 +89,19 @@ Answer Generate(v1::Inference::Stub& stub,
   v1::GenerateEvent event;
   while (stream->Read(&event)) {
     if (event.has_finished()) answer.finished = event.finished();
+    if (event.has_prompt_logprobs()) {
+      const v1::PromptLogprobs& page = event.prompt_logprobs();
+      answer.in_order &=
+          answer.tokens.empty() && page.first_position() == answer.prompt_logprobs.size() + 1;
+      answer.prompt_logprobs.insert(answer.prompt_logprobs.end(), page.tokens().begin(),
+                                    page.tokens().end());
+    }
     if (!event.has_delta()) continue;
     const v1::TextDelta& delta = event.delta();
     if (delta.first_index() != answer.tokens.size()) answer.in_order = false;
     answer.text += delta.text();
     for (const uint32_t id : delta.tokens().ids()) answer.tokens.push_back(id);
+    answer.logprobs.insert(answer.logprobs.end(), delta.logprobs().begin(), delta.logprobs().end());
   }
   answer.status = stream->Finish();
   return answer;

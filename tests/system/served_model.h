@@ -50,8 +50,11 @@ struct Answer {
   grpc::Status status;
   std::string text;
   std::vector<uint32_t> tokens;
+  std::vector<v1::TokenLogprob> logprobs, prompt_logprobs;
   v1::Finished finished;  // empty where status is not OK
-  bool in_order = true;   // every delta's first_index follows the tokens before it
+  // Every delta's first_index follows the tokens before it, every page of the prompt's scores the
+  // one before, and they come before all tokens.
+  bool in_order = true;
 };
 Answer Generate(v1::Inference::Stub& stub,
                 const v1::GenerateRequest& request,

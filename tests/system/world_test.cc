@@ -8,6 +8,9 @@
 #include <set>
 #include <sstream>
 #include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -35,21 +38,60 @@ std::string Prompt(uint32_t seed) {
   return text;
 }
 
+// Bit for bit: token, log-probability, rank and alternatives.
+using Score = std::tuple<uint32_t, float, uint32_t, std::vector<std::pair<uint32_t, float>>>;
+
+std::vector<Score> Scores(const nlohmann::json& list) {
+  std::vector<Score> scores;
+  for (const auto& item : list) {
+    auto& score = scores.emplace_back(item["token_id"], item["logprob"], item["rank"],
+                                      std::vector<std::pair<uint32_t, float>>());
+    for (const auto& entry : item["top"]) {
+      std::get<3>(score).emplace_back(entry["token_id"], entry["logprob"]);
+    }
+  }
+  return scores;
+}
+
+std::vector<Score> Scores(const std::vector<v1::TokenLogprob>& list) {
+  std::vector<Score> scores;
+  for (const v1::TokenLogprob& item : list) {
+    auto& score = scores.emplace_back(item.token_id(), item.logprob(), item.rank(),
+                                      std::vector<std::pair<uint32_t, float>>());
+    for (const auto& entry : item.top()) {
+      std::get<3>(score).emplace_back(entry.token_id(), entry.logprob());
+    }
+  }
+  return scores;
+}
+
 TEST(WorldTest, StreamsWhatTheOfflineGeneratorGives) {
   ServedModel served(2);
   grpc::ClientContext context;
-  const Answer answer = Generate(served.inference(), GreedyRequest("Hello, world", 40), context);
+  const std::string text = Prompt(59);  // scored in several steps
+  v1::GenerateRequest request = GreedyRequest(text, 40);
+  request.mutable_options()->mutable_output()->set_prompt_logprobs(3);
+  request.mutable_options()->mutable_output()->add_logprob_token_ids(7);
+  const Answer answer = Generate(served.inference(), request, context);
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
   EXPECT_TRUE(answer.in_order);
   EXPECT_EQ(answer.finished.reason(), v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(answer.finished.usage().completion_tokens(), 40U);
+  EXPECT_GT(answer.prompt_logprobs.size(), 64U);
+  EXPECT_EQ(answer.prompt_logprobs.size() + 1, answer.finished.usage().prompt_tokens());
+
+  v1::ListModelsResponse models;
+  grpc::ClientContext listing;
+  ASSERT_TRUE(served.inference().ListModels(&listing, {}, &models).ok());
+  EXPECT_THAT(models.models(0).capabilities(), ::testing::Contains("prompt_logprobs"));
 
   TempDir folder;
   const std::string prompts = folder / "in.jsonl";
   const std::string output = folder / "out.jsonl";
   {
     std::ofstream out(prompts);
-    out << R"({"id": 1, "text": "Hello, world", "max_tokens": 40, "temperature": 0, "ignore_eos": true})"
+    out << R"({"id": 1, "max_tokens": 40, "temperature": 0, "ignore_eos": true, )"
+        << R"("prompt_logprobs": 3, "logprob_token_ids": [7], "text": ")" << text << "\"}"
         << "\n{\"id\": 2, \"text\": 5}\n";
   }
   const RunResult run = RunToEnd(
@@ -63,6 +105,8 @@ TEST(WorldTest, StreamsWhatTheOfflineGeneratorGives) {
   const auto first = nlohmann::json::parse(line);
   EXPECT_EQ(first["tokens"].get<std::vector<uint32_t>>(), answer.tokens);
   EXPECT_EQ(first["text"].get<std::string>(), answer.text);
+  EXPECT_EQ(Scores(first["logprobs"]), Scores(answer.logprobs));
+  EXPECT_EQ(Scores(first["prompt_logprobs"]), Scores(answer.prompt_logprobs));
   std::getline(lines, line);
   const auto second = nlohmann::json::parse(line);
   EXPECT_EQ(second["id"], 2);

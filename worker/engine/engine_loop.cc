@@ -269,6 +269,9 @@ void Engine::Deliver(RequestSink& sink, const SchedulerEvent& event) {
     void operator()(const SchedulerEvent::Logits& logits) const {
       sink.OnLogits(logits.position, logits.row);
     }
+    void operator()(const SchedulerEvent::PromptScores& scores) const {
+      sink.OnPromptScores(scores.first_position, scores.tokens);
+    }
     void operator()(const SchedulerEvent::Tokens& tokens) const {
       sink.OnTokens(tokens.first_index, tokens.ids, tokens.logprobs);
     }

@@ -28,7 +28,10 @@ struct EngineOptions {
   absl::Status Validate() const;
 };
 
-// The most rows of prompt logits that one step scores.
+// The most rows of prompts whose logits rank 0 gets in one step, besides those that are sampled: as
+// many as the shortest chunk that is cut from a prompt, so that a prompt always goes on.
 inline constexpr int64_t kMaxLogitRows = 64;
+// The most ids that a request may have scored with every token.
+inline constexpr int64_t kMaxLogProbIds = 128;
 
 }  // namespace deltaserve

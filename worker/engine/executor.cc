@@ -115,7 +115,7 @@ absl::Status Executor::Allocate() {
   DS_ASSIGN_OR_RETURN(kv_, KvCache::Create(device_, model_.kv_shape(capacity_.kv_blocks)));
   DS_ASSIGN_OR_RETURN(state_, RecurrentState::Create(device_, model_.state_shape(capacity_.slots)));
   DS_ASSIGN_OR_RETURN(inputs_, StepInputs::Create(device_, limits_));
-  const int64_t scored = capacity_.slots + (options_.prompt_logits ? kMaxLogitRows : 0);
+  const int64_t scored = capacity_.slots + kMaxLogitRows;
   const LocalSizes& local = model_.plan().local();
   DS_ASSIGN_OR_RETURN(
       logits_, device_.Allocate(static_cast<size_t>(scored * local.vocab_rows) * sizeof(float),
@@ -200,18 +200,23 @@ absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
   model_.Forward(views.batch, context, logits);
   std::vector<int32_t> forced;
   std::vector<const LogitHistory*> histories;
+  std::vector<std::span<const int32_t>> logprob_ids;
   for (const ScorePlan::Sampled& sampled : score.sampled) {
     const Slot& slot = slots_->slot(sampled.slot);
     forced.push_back(slot.forced_id());
     histories.push_back(slot.history.has_value() ? &*slot.history : nullptr);
+    logprob_ids.emplace_back(slot.logprob_ids);
   }
   return sampler_->Run({.score = &score,
                         .logits = logits,
                         .params = views.sampled,
                         .sampled_scored = views.sampled_scored,
                         .logits_scored = views.logits_scored,
+                        .prompt_scored = views.prompt_scored,
+                        .prompt_ids = views.prompt_ids,
                         .forced = std::move(forced),
-                        .histories = std::move(histories)},
+                        .histories = std::move(histories),
+                        .logprob_ids = std::move(logprob_ids)},
                        arena_);
 }
 

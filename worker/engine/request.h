@@ -54,6 +54,10 @@ struct Request {
   bool ignore_eos = false;
   std::optional<ForcedExit> forced_exit;
   std::optional<uint32_t> logprobs;  // alternatives a token, 0..20; absent = none
+  // Distinct ids whose log-probabilities come with every generated token; needs logprobs.
+  std::vector<int32_t> logprob_ids = {};
+  // Alternatives of each token of the prompt but the first, 0..20; absent = no scores of these.
+  std::optional<uint32_t> prompt_logprobs;
   // Positions of the prompt whose raw logits are wanted (offline tool only; rank 0 gets whole
   // rows).
   std::vector<int64_t> logits_at;
@@ -65,6 +69,7 @@ struct TokenLogProb {
   int32_t id = 0;
   float logprob = 0;
   int32_t rank = 0;  // 1 = most likely
+  // Most likely first; then those of Request::logprob_ids that are not among them, in their order.
   std::vector<std::pair<int32_t, float>> top = {};
 };
 
@@ -78,15 +83,18 @@ struct Ended {
   uint32_t completion_tokens = 0;
 };
 
-// Receives one request's results, in order: OnAdmitted, then any of OnLogits and OnTokens, then
-// exactly one of OnEnded and OnError. Called on the engine thread: must not block and must not call
-// the engine.
+// Receives one request's results, in order: OnAdmitted, then any of OnLogits and OnPromptScores,
+// then any of OnTokens, then exactly one of OnEnded and OnError. Called on the engine thread: must
+// not block and must not call the engine.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;
   virtual void OnAdmitted() = 0;
   // Raw logits (all rows of the vocabulary) at a position of the prompt, ascending.
   virtual void OnLogits(int64_t position, std::span<const float> logits) = 0;
+  // Of the prompt's tokens from `first_position`, all that one step scored; the first of all pages
+  // begins at 1, each where the one before ended, and the last ends with the prompt.
+  virtual void OnPromptScores(int64_t first_position, std::span<const TokenLogProb> scores) = 0;
   // All that one step made; first_index counts generated tokens from 0, resumed ones included.
   // logprobs is empty or as long as ids. The EOS or stop token that ends a request is among the
   // ids.

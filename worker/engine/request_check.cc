@@ -7,6 +7,7 @@
 #include "kernels/base/status_macros.h"
 #include "kernels/ops.h"
 #include "proto/error.h"
+#include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
@@ -81,6 +82,24 @@ absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens) {
   return CheckIds(rules.ends, "stop.stop_token_ids", num_tokens);
 }
 
+absl::Status CheckOutput(const Request& request, int64_t num_tokens) {
+  if (request.logprobs.value_or(0) > kMaxLogProbs) {
+    return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
+                        absl::StrCat("use 0 to ", kMaxLogProbs));
+  }
+  if (request.prompt_logprobs.value_or(0) > kMaxLogProbs) {
+    return InvalidField("output.prompt_logprobs", absl::StrCat(*request.prompt_logprobs),
+                        "out of range", absl::StrCat("use 0 to ", kMaxLogProbs));
+  }
+  const std::vector<int32_t>& ids = request.logprob_ids;
+  if (ids.size() > kMaxLogProbIds || (!ids.empty() && !request.logprobs.has_value())) {
+    return InvalidField("output.logprob_token_ids", absl::StrCat(ids.size(), " ids"),
+                        "too many, or given without logprobs",
+                        absl::StrCat("send at most ", kMaxLogProbIds, ", with logprobs"));
+  }
+  return CheckIds(ids, "output.logprob_token_ids", num_tokens);
+}
+
 absl::Status CheckLength(const Request& request, const EngineCapacity& capacity) {
   if (request.max_tokens < 1) {
     return InvalidField("stop.max_tokens", "0", "nothing would be generated", "use 1 or more");
@@ -143,10 +162,7 @@ absl::Status CheckRequest(const Request& request,
   DS_RETURN_IF_ERROR(CheckIds(request.stop_token_ids, "stop.stop_token_ids", capacity.num_tokens));
   DS_RETURN_IF_ERROR(CheckSampling(request.sampling));
   DS_RETURN_IF_ERROR(CheckRules(request.rules, capacity.num_tokens));
-  if (request.logprobs.has_value() && *request.logprobs > kMaxLogProbs) {
-    return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
-                        absl::StrCat("use 0 to ", kMaxLogProbs));
-  }
+  DS_RETURN_IF_ERROR(CheckOutput(request, capacity.num_tokens));
   if (request.forced_exit.has_value()) {
     DS_RETURN_IF_ERROR(CheckForcedExit(*request.forced_exit, capacity.num_tokens));
   }

@@ -24,7 +24,11 @@ SampleParams Slice(const SampleParams& params, int64_t begin, int64_t count) {
 }  // namespace
 
 Sampler::Sampler(Device& device, Communicator& comm, const Sizes& sizes)
-    : device_(device), comm_(comm), sizes_(sizes), editor_(device, sizes.num_tokens) {}
+    : device_(device),
+      comm_(comm),
+      sizes_(sizes),
+      editor_(device, sizes.num_tokens),
+      scorer_(device, sizes.num_tokens) {}
 
 absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
   const ScorePlan& score = *inputs.score;
@@ -32,12 +36,14 @@ absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
   result.ids.resize(score.sampled.size());
   if (comm_.rank() == 0) {
     result.logprobs.resize(score.sampled.size());
+    result.prompt_scores.resize(score.prompt.size());
     for (size_t i = 0; i < score.logits.size(); ++i) {
       result.logits.emplace_back(static_cast<size_t>(sizes_.vocab_rows));
     }
   }
   DS_RETURN_IF_ERROR(RunMerged(inputs, arena, &result));
   DS_RETURN_IF_ERROR(RunGathered(inputs, arena, &result));
+  DS_RETURN_IF_ERROR(RunPrompt(inputs, arena, &result));
   DS_RETURN_IF_ERROR(RunLogits(inputs, arena, &result));
   DS_RETURN_IF_ERROR(device_.Synchronize());
   return result;
@@ -185,51 +191,18 @@ absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
                                    TensorView whole,
                                    TensorView ids,
                                    Arena& arena,
-                                   StepResult* result) {
-  const int64_t count = ids.numel();
-  const auto sampled = [&](int64_t row) {
-    return static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin + row)]);
-  };
-  int64_t num_top = -1;
-  for (int64_t row = 0; row < count; ++row) {
-    const ScorePlan::Sampled& wanted = inputs.score->sampled[sampled(row)];
-    if (wanted.scoring != Scoring::kGatheredLogProbs) continue;
-    num_top = std::max(num_top, int64_t{wanted.num_top});
+                                   StepResult* result) const {
+  std::vector<TokenScorer::Wanted> wanted(static_cast<size_t>(ids.numel()));
+  bool any = false;
+  for (size_t row = 0; row < wanted.size(); ++row) {
+    const auto at = static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin) + row]);
+    const ScorePlan::Sampled& sampled = inputs.score->sampled[at];
+    if (sampled.scoring != Scoring::kGatheredLogProbs) continue;
+    any = true;
+    wanted[row] = {
+        .out = &result->logprobs[at], .num_top = sampled.num_top, .named = inputs.logprob_ids[at]};
   }
-  if (num_top < 0) return absl::OkStatus();
-  num_top = std::min(std::max<int64_t>(num_top, 1), sizes_.num_tokens);
-  const TensorView logprob = arena.Allocate(DType::kF32, {count});
-  const TensorView rank = arena.Allocate(DType::kI32, {count});
-  const TensorView top_id = arena.Allocate(DType::kI32, {count, num_top});
-  const TensorView top_logprob = arena.Allocate(DType::kF32, {count, num_top});
-  device_.ops().LogProbs({.logits = whole,
-                          .num_tokens = sizes_.num_tokens,
-                          .id = ids,
-                          .logprob = logprob,
-                          .rank = rank,
-                          .top_id = top_id,
-                          .top_logprob = top_logprob},
-                         arena);
-  std::vector<int32_t> host_id(static_cast<size_t>(count)), host_rank(host_id.size()),
-      host_top_id(static_cast<size_t>(count * num_top));
-  std::vector<float> host_logprob(host_id.size()), host_top_logprob(host_top_id.size());
-  device_.CopyToHost(host_id.data(), ids);
-  device_.CopyToHost(host_rank.data(), rank);
-  device_.CopyToHost(host_logprob.data(), logprob);
-  device_.CopyToHost(host_top_id.data(), top_id);
-  device_.CopyToHost(host_top_logprob.data(), top_logprob);
-  DS_RETURN_IF_ERROR(device_.Synchronize());
-  for (int64_t row = 0; row < count; ++row) {
-    const size_t at = static_cast<size_t>(row);
-    TokenLogProb& out = result->logprobs[sampled(row)];
-    out = {.id = host_id[at], .logprob = host_logprob[at], .rank = host_rank[at]};
-    const int64_t wanted = inputs.score->sampled[sampled(row)].num_top;
-    for (int64_t i = 0; i < std::min(wanted, num_top); ++i) {
-      const size_t top = static_cast<size_t>(row * num_top + i);
-      out.top.emplace_back(host_top_id[top], host_top_logprob[top]);
-    }
-  }
-  return absl::OkStatus();
+  return any ? scorer_.Score(whole, ids, wanted, arena) : absl::OkStatus();
 }
 
 absl::Status Sampler::RunGathered(const Inputs& inputs, Arena& arena, StepResult* result) {
@@ -251,6 +224,24 @@ absl::Status Sampler::RunGathered(const Inputs& inputs, Arena& arena, StepResult
   for (int64_t row = 0; row < rows; ++row) {
     DS_RETURN_IF_ERROR(StoreId(inputs, host[static_cast<size_t>(row)],
                                score.order[static_cast<size_t>(first + row)], result));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Sampler::RunPrompt(const Inputs& inputs, Arena& arena, StepResult* result) {
+  const std::vector<ScorePlan::PromptToken>& tokens = inputs.score->prompt;
+  const auto rows = static_cast<int64_t>(tokens.size());
+  for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
+    const ArenaScope scope(arena);
+    const int64_t count = std::min(kGatherRows, rows - begin);
+    const TensorView whole =
+        GatherWholeRows(inputs.logits, inputs.prompt_scored.Rows(begin, count), arena);
+    if (comm_.rank() != 0) continue;
+    std::vector<TokenScorer::Wanted> wanted;
+    for (auto at = static_cast<size_t>(begin); at < static_cast<size_t>(begin + count); ++at) {
+      wanted.push_back({.out = &result->prompt_scores[at], .num_top = tokens[at].num_top});
+    }
+    DS_RETURN_IF_ERROR(scorer_.Score(whole, inputs.prompt_ids.Rows(begin, count), wanted, arena));
   }
   return absl::OkStatus();
 }

@@ -3,6 +3,7 @@
 // Sampler: the scored rows of a step to token ids, on every rank.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,6 +15,7 @@
 #include "worker/engine/logit_editor.h"
 #include "worker/engine/step_plan.h"
 #include "worker/engine/step_result.h"
+#include "worker/engine/token_scorer.h"
 
 namespace deltaserve {
 
@@ -23,6 +25,8 @@ namespace deltaserve {
 // could be taken: so do not batch nor ranks. kMerged rows: each rank's best (value, id) travels
 // through one AllGather and is merged in rank order, ties to the lowest id. Other rows' logits are
 // gathered to rank 0, at most 32 rows at a time, and sampled there; ids come back by Broadcast.
+// Rows that score a prompt's tokens are gathered in the same way and leave rank 0 as
+// log-probabilities.
 class Sampler {
  public:
   struct Sizes {
@@ -38,10 +42,14 @@ class Sampler {
     SampleParams params;        // one entry a sampled row, as ScorePlan::order has them
     TensorView sampled_scored;  // i32 [sampled] in that order: index into the rows of logits
     TensorView logits_scored;   // i32 [logits], the same
+    TensorView prompt_scored;   // i32 [prompt], the same
+    TensorView prompt_ids;      // i32 [prompt]
     // The id of each row of ScorePlan::sampled where it is not to be chosen, else -1.
     std::vector<int32_t> forced;
     // The rules of each row of ScorePlan::sampled, or null.
     std::vector<const LogitHistory*> histories;
+    // The ids whose log-probabilities each row of ScorePlan::sampled wants besides.
+    std::vector<std::span<const int32_t>> logprob_ids;
   };
 
   // Rows that travel together to rank 0.
@@ -57,6 +65,7 @@ class Sampler {
   std::vector<int32_t> Merge(const std::vector<int32_t>& pairs, int64_t rows) const;
   absl::Status RunMerged(const Inputs& inputs, Arena& arena, StepResult* result);
   absl::Status RunGathered(const Inputs& inputs, Arena& arena, StepResult* result);
+  absl::Status RunPrompt(const Inputs& inputs, Arena& arena, StepResult* result);
   absl::Status RunLogits(const Inputs& inputs, Arena& arena, StepResult* result);
   // Rows `scored` (i32) of this rank's logits, whole, on rank 0: f32 [rows, local_rows * size];
   // not to be looked at on other ranks. The memory is `arena`'s.
@@ -73,7 +82,7 @@ class Sampler {
                             TensorView whole,
                             TensorView ids,
                             Arena& arena,
-                            StepResult* result);
+                            StepResult* result) const;
   absl::Status StoreId(const Inputs& inputs, int32_t id, int32_t sampled, StepResult* result) const;
 
   // The rows that are sampled: `whole`, or a copy with the rules of requests put on it.
@@ -86,6 +95,7 @@ class Sampler {
   Communicator& comm_;
   const Sizes sizes_;
   const LogitEditor editor_;
+  const TokenScorer scorer_;
 };
 
 }  // namespace deltaserve

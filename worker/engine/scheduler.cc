@@ -1,6 +1,7 @@
 #include "worker/engine/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
@@ -189,6 +190,7 @@ void Scheduler::Admit(StepPlan* plan) {
                            .exit_seen = ExitSeen(sequence.request),
                            .rules = sequence.request.rules,
                            .num_prompt = static_cast<uint32_t>(sequence.request.prompt.size()),
+                           .logprob_ids = sequence.request.logprob_ids,
                            .blocks = sequence.blocks});
     plan->state_ops.push_back({.action = StateAction::kZero, .state = sequence.slot});
     events_.push_back({sequence.ticket, SchedulerEvent::Admitted{}});
@@ -209,12 +211,12 @@ void Scheduler::PlanDecodes(StepPlan* plan, Inflight* inflight) {
 int64_t Scheduler::ChunkLength(const Sequence& sequence, int64_t budget, int64_t logit_room) const {
   const int64_t total = static_cast<int64_t>(sequence.prefill.size());
   const int64_t start = sequence.planned_prefill;
-  const std::vector<int64_t>& positions = sequence.request.logits_at;
   int64_t length = std::min(total - start, budget);
-  // The first position that finds no room ends the chunk before it.
-  const size_t beyond = sequence.next_logits + static_cast<size_t>(logit_room);
-  if (beyond < positions.size()) length = std::min(length, positions[beyond] - start);
-  return start + length == total ? length : length / kBlockTokens * kBlockTokens;
+  if (start + length < total) length = length / kBlockTokens * kBlockTokens;
+  while (length > 0 && LogitRowsWithin(sequence, length) > logit_room) {
+    length = (length - 1) / kBlockTokens * kBlockTokens;
+  }
+  return length;
 }
 
 void Scheduler::PlanChunks(int64_t token_budget, StepPlan* plan, Inflight* inflight) {
@@ -230,13 +232,13 @@ void Scheduler::PlanChunks(int64_t token_budget, StepPlan* plan, Inflight* infli
   for (const Sequence* prompt : prompts) {
     lengths.push_back(ChunkLength(*prompt, std::min(left, kBlockTokens), logit_room));
     left -= lengths.back();
-    logit_room -= LogitsWithin(*prompt, lengths.back());
+    logit_room -= LogitRowsWithin(*prompt, lengths.back());
   }
   for (size_t i = 0; i < prompts.size() && left > 0; ++i) {
-    const int64_t room = logit_room + LogitsWithin(*prompts[i], lengths[i]);
+    const int64_t room = logit_room + LogitRowsWithin(*prompts[i], lengths[i]);
     const int64_t longer = ChunkLength(*prompts[i], lengths[i] + left, room);
     left -= longer - lengths[i];
-    logit_room = room - LogitsWithin(*prompts[i], longer);
+    logit_room = room - LogitRowsWithin(*prompts[i], longer);
     lengths[i] = longer;
   }
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -244,21 +246,39 @@ void Scheduler::PlanChunks(int64_t token_budget, StepPlan* plan, Inflight* infli
   }
 }
 
-int64_t Scheduler::LogitsWithin(const Sequence& sequence, int64_t length) {
+int64_t Scheduler::ScoresWithin(const Sequence& sequence, int64_t length) {
+  if (!sequence.request.prompt_logprobs.has_value()) return 0;
+  const auto last = static_cast<int64_t>(sequence.request.prompt.size()) - 1;
+  return std::clamp<int64_t>(last - sequence.planned_prefill, 0, length);
+}
+
+int64_t Scheduler::LogitsWithin(const Sequence& sequence, int64_t begin, int64_t length) {
   const std::vector<int64_t>& positions = sequence.request.logits_at;
-  const auto first = positions.begin() + static_cast<ptrdiff_t>(sequence.next_logits);
-  return std::lower_bound(first, positions.end(), sequence.planned_prefill + length) - first;
+  const auto first = std::lower_bound(positions.begin(), positions.end(), begin);
+  return std::lower_bound(first, positions.end(), begin + length) - first;
+}
+
+int64_t Scheduler::LogitRowsWithin(const Sequence& sequence, int64_t length) {
+  const int64_t scores = ScoresWithin(sequence, length);
+  return scores + LogitsWithin(sequence, sequence.planned_prefill + scores, length - scores);
 }
 
 void Scheduler::AddChunk(Sequence& sequence, int64_t length, StepPlan* plan, Inflight* inflight) {
-  const auto begin = sequence.prefill.begin() + sequence.planned_prefill;
+  const int64_t start = sequence.planned_prefill;
+  const auto begin = sequence.prefill.begin() + start;
   PrefillChunk chunk{.slot = sequence.slot,
-                     .start = static_cast<int32_t>(sequence.planned_prefill),
+                     .start = static_cast<int32_t>(start),
                      .ids = std::vector<int32_t>(begin, begin + length)};
-  for (int64_t left = LogitsWithin(sequence, length); left > 0; --left) {
+  for (int64_t left = LogitsWithin(sequence, start, length); left > 0; --left) {
     const int64_t position = sequence.request.logits_at[sequence.next_logits++];
-    chunk.logit_offsets.push_back(static_cast<int32_t>(position - sequence.planned_prefill));
+    chunk.logit_offsets.push_back(static_cast<int32_t>(position - start));
     inflight->logits.emplace_back(sequence.ticket, position);
+  }
+  if (const int64_t scores = ScoresWithin(sequence, length); scores > 0) {
+    chunk.score_ids.assign(begin + 1, begin + 1 + scores);
+    chunk.score_top = static_cast<uint8_t>(*sequence.request.prompt_logprobs);
+    inflight->pages.push_back(
+        {.ticket = sequence.ticket, .first_position = start + 1, .count = scores});
   }
   sequence.planned_prefill += length;
   if (!sequence.prefilling()) {
@@ -300,18 +320,32 @@ void Scheduler::TakeToken(Sequence& sequence, int32_t id, TokenLogProb logprob) 
   if (EndsAt(sequence, id)) EndAfter(sequence, id);
 }
 
+void Scheduler::CommitPrompts(const Inflight& inflight, StepResult* result) {
+  DS_CHECK_EQ(inflight.logits.size(), result->logits.size());
+  for (size_t i = 0; i < inflight.logits.size(); ++i) {
+    const auto& [ticket, position] = inflight.logits[i];
+    if (Find(ticket) == nullptr) continue;
+    events_.push_back({ticket, SchedulerEvent::Logits{position, std::move(result->logits[i])}});
+  }
+  auto next = std::make_move_iterator(result->prompt_scores.begin());
+  const auto end = std::make_move_iterator(result->prompt_scores.end());
+  for (const Page& page : inflight.pages) {
+    DS_CHECK_LE(page.count, end - next);
+    const auto begin = std::exchange(next, next + page.count);
+    if (Find(page.ticket) == nullptr) continue;
+    events_.push_back(
+        {page.ticket, SchedulerEvent::PromptScores{page.first_position, {begin, next}}});
+  }
+  DS_CHECK(next == end) << end - next << " scores of nobody";
+}
+
 void Scheduler::Commit(StepResult result) {
   DS_CHECK(!inflight_.empty()) << "no plan awaits a result";
   const Inflight inflight = std::move(inflight_.front());
   inflight_.pop_front();
   DS_CHECK_EQ(inflight.sampled.size(), result.ids.size());
-  DS_CHECK_EQ(inflight.logits.size(), result.logits.size());
   // Rows of requests that have ended since the plan was made are dropped.
-  for (size_t i = 0; i < inflight.logits.size(); ++i) {
-    const auto& [ticket, position] = inflight.logits[i];
-    if (Find(ticket) == nullptr) continue;
-    events_.push_back({ticket, SchedulerEvent::Logits{position, std::move(result.logits[i])}});
-  }
+  CommitPrompts(inflight, &result);
   result.logprobs.resize(result.ids.size());
   for (size_t i = 0; i < inflight.sampled.size(); ++i) {
     Sequence* sequence = Find(inflight.sampled[i]);

@@ -30,6 +30,10 @@ struct SchedulerEvent {
     int64_t position = 0;
     std::vector<float> row = {};
   };
+  struct PromptScores {
+    int64_t first_position = 0;
+    std::vector<TokenLogProb> tokens = {};
+  };
   struct Tokens {
     uint32_t first_index = 0;
     std::vector<int32_t> ids = {};
@@ -38,7 +42,7 @@ struct SchedulerEvent {
 
   uint64_t ticket = 0;
   // absl::Status: the request failed. Ended and absl::Status are a request's last event.
-  std::variant<Admitted, Logits, Tokens, Ended, absl::Status> what;
+  std::variant<Admitted, Logits, PromptScores, Tokens, Ended, absl::Status> what;
 };
 
 struct SchedulerOptions {
@@ -92,10 +96,18 @@ class Scheduler {
   using Order = std::pair<int64_t, uint64_t>;
   using Queue = std::map<Order, Sequence*>;
 
+  // Tokens of a prompt that one chunk scores.
+  struct Page {
+    uint64_t ticket = 0;
+    int64_t first_position = 0;
+    int64_t count = 0;
+  };
+
   // Whom the rows of a plan belong to, until its result is committed.
   struct Inflight {
     std::vector<uint64_t> sampled;
     std::vector<std::pair<uint64_t, int64_t>> logits;  // ticket, position
+    std::vector<Page> pages;
   };
 
   static Order OrderOf(const Sequence& sequence);
@@ -106,8 +118,13 @@ class Scheduler {
   void PlanChunks(int64_t token_budget, StepPlan* plan, Inflight* inflight);
   int64_t ChunkLength(const Sequence& sequence, int64_t budget, int64_t logit_room) const;
   void AddChunk(Sequence& sequence, int64_t length, StepPlan* plan, Inflight* inflight);
-  // Positions of the prompt within the next `length` tokens whose logits are wanted.
-  static int64_t LogitsWithin(const Sequence& sequence, int64_t length);
+  // Of the next `length` tokens, the first so many score the token after them.
+  static int64_t ScoresWithin(const Sequence& sequence, int64_t length);
+  // Positions of logits_at among the `length` tokens from `begin` on.
+  static int64_t LogitsWithin(const Sequence& sequence, int64_t begin, int64_t length);
+  // PrefillChunk::num_logit_rows of a chunk of the next `length` tokens.
+  static int64_t LogitRowsWithin(const Sequence& sequence, int64_t length);
+  void CommitPrompts(const Inflight& inflight, StepResult* result);
   void TakeToken(Sequence& sequence, int32_t id, TokenLogProb logprob);
   // Whether `id`, the last token generated, is the last of all, and the end that it makes.
   bool EndsAt(const Sequence& sequence, int32_t id) const;

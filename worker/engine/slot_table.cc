@@ -68,13 +68,15 @@ absl::Status SlotTable::Append(int32_t slot, std::span<const int32_t> blocks) {
   return absl::OkStatus();
 }
 
+bool SlotTable::HaveRows(std::span<const int32_t> ids) const {
+  return std::all_of(ids.begin(), ids.end(), [this](int32_t id) { return HasRow(id); });
+}
+
 absl::Status SlotTable::CheckRules(const LogitRules& rules) const {
-  const auto has_row = [&](int32_t id) { return id >= 0 && id < limits_.vocab_rows; };
-  bool fits = std::all_of(rules.allowed.begin(), rules.allowed.end(), has_row) &&
-              std::all_of(rules.ends.begin(), rules.ends.end(), has_row);
-  for (const auto& [id, bias] : rules.bias) fits = fits && has_row(id);
+  bool fits = HaveRows(rules.allowed) && HaveRows(rules.ends);
+  for (const auto& [id, bias] : rules.bias) fits = fits && HasRow(id);
   for (const std::vector<int32_t>& sequence : rules.banned) {
-    fits = fits && !sequence.empty() && has_row(sequence.back());
+    fits = fits && !sequence.empty() && HasRow(sequence.back());
   }
   return fits ? absl::OkStatus() : Misfit("rules name ids that have no logit");
 }
@@ -94,7 +96,13 @@ absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
               .sample_index = open.sample_index,
               .sampling = open.sampling,
               .forced_exit = open.forced_exit,
-              .exit_seen = open.exit_seen};
+              .exit_seen = open.exit_seen,
+              .logprob_ids = open.logprob_ids};
+  if (!HaveRows(open.logprob_ids) ||
+      static_cast<int64_t>(open.logprob_ids.size()) > kMaxLogProbIds) {
+    return Misfit(absl::StrCat(open.logprob_ids.size(), " ids to be scored, ", kMaxLogProbIds,
+                               " at most, each with a logit"));
+  }
   if (!open.rules.empty()) {
     DS_RETURN_IF_ERROR(CheckRules(open.rules));
     slot.history.emplace(open.rules, open.num_prompt);
@@ -140,6 +148,15 @@ absl::Status SlotTable::CheckChunk(const PrefillChunk& chunk) const {
       return Misfit(absl::StrCat("token ", id, " of ", limits_.vocab_rows));
     }
   }
+  return CheckLogitRows(chunk);
+}
+
+absl::Status SlotTable::CheckLogitRows(const PrefillChunk& chunk) const {
+  const int64_t length = static_cast<int64_t>(chunk.ids.size());
+  if (static_cast<int64_t>(chunk.score_ids.size()) > length || !HaveRows(chunk.score_ids)) {
+    return Misfit(absl::StrCat(chunk.score_ids.size(), " ids scored by a chunk of ", length,
+                               ", or one that has no logit"));
+  }
   int64_t before = -1;
   for (const int32_t offset : chunk.logit_offsets) {
     if (offset <= before || offset >= length || !limits_.prompt_logits) {
@@ -179,7 +196,7 @@ absl::Status SlotTable::Apply(const StepPlan& plan) {
     if (std::optional<LogitHistory>& history = slots_[static_cast<size_t>(chunk.slot)].history) {
       for (const int32_t id : chunk.ids) history->Add(id);
     }
-    logit_rows += static_cast<int64_t>(chunk.logit_offsets.size());
+    logit_rows += chunk.num_logit_rows();
   }
   if (plan.num_rows() > limits_.max_rows || logit_rows > kMaxLogitRows) {
     return Misfit(absl::StrCat(plan.num_rows(), " rows, ", logit_rows, " of them for logits; ",
@@ -243,6 +260,7 @@ uint32_t SlotTable::Digest() const {
     for (const int32_t id : slot.forced_exit.force_ids) crc.Add(id);
     crc.Add(slot.exit_seen ? 1u : 0u);
     crc.Add(slot.history.has_value() ? 1u : 0u);
+    for (const int32_t id : slot.logprob_ids) crc.Add(id);
     crc.Add(static_cast<uint32_t>(slot.blocks.size()));
     for (const int32_t block : slot.blocks) crc.Add(block);
   }

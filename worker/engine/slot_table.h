@@ -34,6 +34,7 @@ struct Slot {
   ForcedExit forced_exit = {};
   bool exit_seen = false;
   std::optional<LogitHistory> history = {};  // where the request has rules
+  std::vector<int32_t> logprob_ids = {};     // scored with every token
   std::vector<int32_t> blocks = {};
 
   // The token to be sampled next where a thinking budget fixes it, else -1.
@@ -62,11 +63,14 @@ class SlotTable {
 
  private:
   absl::Status ApplyClose(int32_t slot);
+  bool HasRow(int32_t id) const { return id >= 0 && id < limits_.vocab_rows; }
+  bool HaveRows(std::span<const int32_t> ids) const;
   absl::Status CheckRules(const LogitRules& rules) const;
   absl::Status ApplyOpen(const OpenSlot& open);
   absl::Status Append(int32_t slot, std::span<const int32_t> blocks);
   absl::Status CheckDecode(const DecodeRow& decode) const;
   absl::Status CheckChunk(const PrefillChunk& chunk) const;
+  absl::Status CheckLogitRows(const PrefillChunk& chunk) const;
   absl::Status CheckOpen(int32_t slot, const char* what) const;
 
   const SlotLimits limits_;

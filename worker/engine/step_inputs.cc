@@ -22,7 +22,7 @@ size_t MostStaged(const SlotLimits& limits) {
   const size_t logits = static_cast<size_t>(kMaxLogitRows);
   return kPerSlotArrays * Aligned((slots + 1) * sizeof(uint64_t)) +
          Aligned(static_cast<size_t>(limits.max_rows) * sizeof(int32_t)) +
-         2 * Aligned((slots + logits) * sizeof(int32_t));
+         4 * Aligned((slots + logits) * sizeof(int32_t));
 }
 
 size_t MostRowBytes(const SlotLimits& limits) {
@@ -109,7 +109,7 @@ void StepInputs::StageSlots(const StepPlan& plan, const SlotTable& slots, Views*
 
 void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, Views* views) {
   std::vector<float> temperature, top_p, min_p;
-  std::vector<int32_t> top_k, sampled_scored, logits_scored;
+  std::vector<int32_t> top_k, sampled_scored, logits_scored, prompt_scored, prompt_ids;
   std::vector<uint64_t> seed;
   std::vector<uint32_t> sample_index, token_index;
   for (const int32_t index : score.order) {
@@ -125,6 +125,10 @@ void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, V
     sampled_scored.push_back(sampled.scored);
   }
   for (const ScorePlan::Logits& logits : score.logits) logits_scored.push_back(logits.scored);
+  for (const ScorePlan::PromptToken& token : score.prompt) {
+    prompt_scored.push_back(token.scored);
+    prompt_ids.push_back(token.id);
+  }
   views->sampled = {.temperature = Stage<float>(temperature),
                     .top_k = Stage<int32_t>(top_k),
                     .top_p = Stage<float>(top_p),
@@ -134,6 +138,8 @@ void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, V
                     .token_index = Stage<uint32_t>(token_index)};
   views->sampled_scored = Stage<int32_t>(sampled_scored);
   views->logits_scored = Stage<int32_t>(logits_scored);
+  views->prompt_scored = Stage<int32_t>(prompt_scored);
+  views->prompt_ids = Stage<int32_t>(prompt_ids);
   views->batch.scored_rows = Stage<int32_t>(score.rows);
   views->batch.num_scored = static_cast<int64_t>(score.rows.size());
 }

@@ -30,6 +30,8 @@ class StepInputs {
     SampleParams sampled;       // one entry a sampled row, as ScorePlan::order has them
     TensorView sampled_scored;  // i32 [sampled] in that order: index into the scored rows
     TensorView logits_scored;   // i32 [logits], the same
+    TensorView prompt_scored;   // i32 [prompt], the same
+    TensorView prompt_ids;      // i32 [prompt]
   };
 
   // Enqueues copies of the block tables that `plan` changed. `slots`: after Apply(plan).

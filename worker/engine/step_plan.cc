@@ -17,13 +17,20 @@ int64_t StepPlan::num_chunk_rows() const {
   return rows;
 }
 
+int64_t PrefillChunk::num_logit_rows() const {
+  const auto scored = static_cast<int64_t>(score_ids.size());
+  const auto beyond = std::lower_bound(logit_offsets.begin(), logit_offsets.end(), scored);
+  return scored + (logit_offsets.end() - beyond);
+}
+
 bool operator==(const OpenSlot& a, const OpenSlot& b) {
   return a.slot == b.slot && a.state == b.state && a.sample_index == b.sample_index &&
          a.num_generated == b.num_generated && a.forced_exit == b.forced_exit &&
          a.exit_seen == b.exit_seen && a.rules == b.rules && a.num_prompt == b.num_prompt &&
-         a.blocks == b.blocks && a.sampling.temperature == b.sampling.temperature &&
-         a.sampling.top_p == b.sampling.top_p && a.sampling.top_k == b.sampling.top_k &&
-         a.sampling.min_p == b.sampling.min_p && a.sampling.seed == b.sampling.seed;
+         a.logprob_ids == b.logprob_ids && a.blocks == b.blocks &&
+         a.sampling.temperature == b.sampling.temperature && a.sampling.top_p == b.sampling.top_p &&
+         a.sampling.top_k == b.sampling.top_k && a.sampling.min_p == b.sampling.min_p &&
+         a.sampling.seed == b.sampling.seed;
 }
 
 bool operator==(const StepPlan& a, const StepPlan& b) {
@@ -35,21 +42,30 @@ bool operator==(const StepPlan& a, const StepPlan& b) {
 namespace {
 
 void ScoreChunk(const PrefillChunk& chunk, int32_t first_row, ScorePlan* score) {
-  const int32_t last = static_cast<int32_t>(chunk.ids.size()) - 1;
-  bool last_scored = false;
+  const auto add_row = [&](int32_t offset) {
+    score->rows.push_back(first_row + offset);
+    return static_cast<int32_t>(score->rows.size()) - 1;
+  };
+  const auto first = static_cast<int32_t>(score->rows.size());
+  const auto num_prompt = static_cast<int32_t>(chunk.score_ids.size());
+  for (int32_t offset = 0; offset < num_prompt; ++offset) {
+    score->prompt.push_back({.id = chunk.score_ids[static_cast<size_t>(offset)],
+                             .scored = add_row(offset),
+                             .num_top = chunk.score_top});
+  }
   for (const int32_t offset : chunk.logit_offsets) {
     score->logits.push_back({.slot = chunk.slot,
                              .position = chunk.start + offset,
-                             .scored = static_cast<int32_t>(score->rows.size())});
-    score->rows.push_back(first_row + offset);
-    last_scored = offset == last;
+                             .scored = offset < num_prompt ? first + offset : add_row(offset)});
   }
   if (chunk.scoring == Scoring::kNone) return;
-  if (!last_scored) score->rows.push_back(first_row + last);
-  score->sampled.push_back({.slot = chunk.slot,
-                            .scored = static_cast<int32_t>(score->rows.size()) - 1,
-                            .scoring = chunk.scoring,
-                            .num_top = chunk.num_top});
+  const int32_t last = static_cast<int32_t>(chunk.ids.size()) - 1;
+  const bool last_scored = !score->rows.empty() && score->rows.back() == first_row + last;
+  score->sampled.push_back(
+      {.slot = chunk.slot,
+       .scored = last_scored ? static_cast<int32_t>(score->rows.size()) - 1 : add_row(last),
+       .scoring = chunk.scoring,
+       .num_top = chunk.num_top});
 }
 
 }  // namespace

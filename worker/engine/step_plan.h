@@ -18,7 +18,7 @@ enum class PlanKind : uint8_t {
   kStop = 3,  // deltas; then every rank ends
 };
 
-// What is wanted of a row's logits besides Request::logits_at. Part of the plan, so that every rank
+// What is sampled from a row's logits and how. Part of the plan, so that every rank
 // makes the same collectives; depends on the row's own request alone.
 enum class Scoring : uint8_t {
   kNone = 0,              // not sampled
@@ -35,12 +35,13 @@ struct OpenSlot {
   int32_t state = 0;
   SamplingSettings sampling = {};
   uint32_t sample_index = 0;
-  uint32_t num_generated = 0;        // of a resumed request, counted by the random counter
-  ForcedExit forced_exit = {};       // no force_ids: none
-  bool exit_seen = false;            // its watch_id is among the resumed tokens that count
-  LogitRules rules = {};             // empty: none
-  uint32_t num_prompt = 0;           // of the tokens to be prefilled; for rules
-  std::vector<int32_t> blocks = {};  // KV block of each 64 positions
+  uint32_t num_generated = 0;             // of a resumed request, counted by the random counter
+  ForcedExit forced_exit = {};            // no force_ids: none
+  bool exit_seen = false;                 // its watch_id is among the resumed tokens that count
+  LogitRules rules = {};                  // empty: none
+  uint32_t num_prompt = 0;                // of the tokens to be prefilled; for rules
+  std::vector<int32_t> logprob_ids = {};  // Request::logprob_ids
+  std::vector<int32_t> blocks = {};       // KV block of each 64 positions
 };
 
 enum class StateAction : uint8_t { kZero = 1 };
@@ -72,9 +73,15 @@ struct PrefillChunk {
   int32_t start = 0;  // multiple of 64; the slot's length
   std::vector<int32_t> ids = {};
   std::vector<int32_t> logit_offsets = {};  // into ids, ascending: rows whose logits rank 0 wants
-  Scoring scoring = Scoring::kNone;         // of the last row: kNone unless it ends the prompt
+  // The ids that come after each of the first rows, to be scored there, and alternatives of each.
+  std::vector<int32_t> score_ids = {};
+  uint8_t score_top = 0;
+  Scoring scoring = Scoring::kNone;  // of the last row: kNone unless it ends the prompt
   uint8_t num_top = 0;
   bool operator==(const PrefillChunk&) const = default;
+
+  // Rows whose logits rank 0 gets besides those of sampling, kMaxLogitRows in a step.
+  int64_t num_logit_rows() const;
 };
 
 // Applied in this order of fields. A slot has at most one of decode and chunk.
@@ -115,9 +122,16 @@ struct ScorePlan {
     int32_t position = 0;
     int32_t scored = 0;  // index into rows
   };
+  // A token of a prompt, scored by the row before it.
+  struct PromptToken {
+    int32_t id = 0;
+    int32_t scored = 0;  // index into rows
+    int num_top = 0;
+  };
 
   std::vector<int32_t> rows;  // of the batch, ascending
   std::vector<Sampled> sampled;
+  std::vector<PromptToken> prompt;
   std::vector<Logits> logits;
   // Indices into sampled: the kMerged ones, then the others, each ascending.
   std::vector<int32_t> order;

@@ -10,7 +10,7 @@
 namespace deltaserve {
 namespace {
 
-constexpr uint8_t kVersion = 3;
+constexpr uint8_t kVersion = 4;
 
 class Writer {
  public:
@@ -151,6 +151,7 @@ void Write(const OpenSlot& open, Writer& out) {
   out.U8(open.exit_seen ? 1 : 0);
   Write(open.rules, out);
   out.U32(open.num_prompt);
+  out.Ints(open.logprob_ids);
   out.Ints(open.blocks);
 }
 
@@ -171,6 +172,7 @@ OpenSlot ReadOpen(Reader& in) {
   open.exit_seen = in.Kind<uint8_t>(0, 1) == 1;
   open.rules = ReadRules(in);
   open.num_prompt = in.U32();
+  open.logprob_ids = in.Ints();
   open.blocks = in.Ints();
   return open;
 }
@@ -181,6 +183,8 @@ PrefillChunk ReadChunk(Reader& in) {
   chunk.start = in.I32();
   chunk.ids = in.Ints();
   chunk.logit_offsets = in.Ints();
+  chunk.score_ids = in.Ints();
+  chunk.score_top = in.U8();
   chunk.scoring = in.Kind(Scoring::kNone, Scoring::kGatheredLogProbs);
   chunk.num_top = in.U8();
   return chunk;
@@ -199,6 +203,8 @@ void WriteRows(const StepPlan& plan, Writer& out) {
     out.I32(chunk.start);
     out.Ints(chunk.ids);
     out.Ints(chunk.logit_offsets);
+    out.Ints(chunk.score_ids);
+    out.U8(chunk.score_top);
     out.U8(static_cast<uint8_t>(chunk.scoring));
     out.U8(chunk.num_top);
   }
@@ -211,7 +217,7 @@ void ReadRows(Reader& in, StepPlan* plan) {
     decode.scoring = in.Kind(Scoring::kNone, Scoring::kGatheredLogProbs);
     decode.num_top = in.U8();
   }
-  plan->chunks.resize(in.Count(18));
+  plan->chunks.resize(in.Count(23));
   for (PrefillChunk& chunk : plan->chunks) chunk = ReadChunk(in);
 }
 
@@ -249,7 +255,7 @@ absl::StatusOr<StepPlan> ParsePlan(std::span<const uint8_t> bytes) {
   plan.kind = in.Kind(PlanKind::kStep, PlanKind::kStop);
   plan.predicted_ms = in.U32();
   plan.closes = in.Ints();
-  plan.opens.resize(in.Count(62));
+  plan.opens.resize(in.Count(66));
   for (OpenSlot& open : plan.opens) open = ReadOpen(in);
   plan.state_ops.resize(in.Count(5));
   for (StateOp& op : plan.state_ops) {

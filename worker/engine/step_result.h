@@ -15,6 +15,8 @@ struct StepResult {
   // As long as ids on rank 0; meaningful where the row's scoring is kGatheredLogProbs. Empty on
   // other ranks.
   std::vector<TokenLogProb> logprobs;
+  // One a row of ScorePlan::prompt. Empty on other ranks.
+  std::vector<TokenLogProb> prompt_scores;
   // One a row of ScorePlan::logits: raw logits of every row of the vocabulary. Empty on other
   // ranks.
   std::vector<std::vector<float>> logits;

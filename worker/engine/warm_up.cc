@@ -26,13 +26,22 @@ PrefillChunk Prompt(int32_t slot, int64_t tokens) {
           .scoring = Scoring::kMerged};
 }
 
-// Every slot begins with a prompt of one token.
+// As many rows of the chunk as may are scored.
+void ScoreRows(PrefillChunk* chunk) {
+  const int64_t rows = std::min(kMaxLogitRows, static_cast<int64_t>(chunk->ids.size()));
+  chunk->score_ids.resize(static_cast<size_t>(rows));
+  chunk->score_top = kMostTop;
+}
+
+// Every slot begins with a prompt of one token, but the first with one that is scored and leaves
+// its block room for the decodes of the plans that follow.
 StepPlan OpenAll(int64_t sequences) {
   StepPlan plan;
   for (int32_t slot = 0; slot < sequences; ++slot) {
     Open(slot, {slot}, &plan);
-    plan.chunks.push_back(Prompt(slot, 1));
+    plan.chunks.push_back(Prompt(slot, slot == 0 ? kBlockTokens - 2 : 1));
   }
+  ScoreRows(&plan.chunks.front());
   return plan;
 }
 
@@ -70,14 +79,7 @@ StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_bud
     next_block += blocks;
     left -= tokens;
   }
-  PrefillChunk& first = plan.chunks.front();
-  if (limits.prompt_logits) {
-    const int64_t rows = std::min(kMaxLogitRows, static_cast<int64_t>(first.ids.size()));
-    first.logit_offsets.resize(static_cast<size_t>(rows));
-    std::iota(first.logit_offsets.begin(), first.logit_offsets.end(), 0);
-  } else {
-    first.scoring = Scoring::kGathered;
-  }
+  ScoreRows(&plan.chunks.front());
   return plan;
 }
 

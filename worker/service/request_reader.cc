@@ -121,6 +121,17 @@ LogitRules ReadRules(const v1::TokenRequest& message) {
   return rules;
 }
 
+// Checked by CheckOutput.
+void ReadOutput(const v1::OutputParams& output, Request* request) {
+  if (output.has_logprobs()) request->logprobs = output.logprobs();
+  if (output.has_prompt_logprobs()) request->prompt_logprobs = output.prompt_logprobs();
+  std::vector<int32_t>& ids = request->logprob_ids;
+  for (const int32_t id : ToIds(output.logprob_token_ids())) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
+  if (!ids.empty() && !request->logprobs.has_value()) request->logprobs = 0;
+}
+
 }  // namespace
 
 absl::Status CheckModel(const std::string& model, const WorldInfo& info) {
@@ -154,7 +165,7 @@ absl::StatusOr<Request> ReadRequest(const v1::TokenRequest& message,
   request.stop_token_ids = ToIds(message.stop().stop_token_ids());
   request.eos_token_ids = ToIds(message.eos_token_ids());
   request.ignore_eos = message.stop().ignore_eos();
-  if (message.output().has_logprobs()) request.logprobs = message.output().logprobs();
+  ReadOutput(message.output(), &request);
   if (message.has_forced_exit()) {
     DS_ASSIGN_OR_RETURN(request.forced_exit, ReadForcedExit(message.forced_exit(), num_tokens));
   }

@@ -65,6 +65,14 @@ void TokenStream::OnAdmitted() {
 // Rows of logits are asked for by the offline tool alone, never by ReadRequest.
 void TokenStream::OnLogits(int64_t /*position*/, std::span<const float> /*logits*/) {}
 
+void TokenStream::OnPromptScores(int64_t first_position, std::span<const TokenLogProb> scores) {
+  v1::TokenEvent event;
+  v1::TokenEvent::PromptScores* page = event.mutable_prompt_scores();
+  page->set_first_position(static_cast<uint32_t>(first_position));
+  for (const TokenLogProb& score : scores) Fill(page->add_tokens(), score);
+  Send(std::move(event));
+}
+
 void TokenStream::OnTokens(uint32_t first_index,
                            std::span<const int32_t> ids,
                            std::span<const TokenLogProb> logprobs) {

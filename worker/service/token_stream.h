@@ -34,6 +34,7 @@ class TokenStream : public EventStream<v1::TokenEvent>, public RequestSink {
 
   void OnAdmitted() override;
   void OnLogits(int64_t position, std::span<const float> logits) override;
+  void OnPromptScores(int64_t first_position, std::span<const TokenLogProb> scores) override;
   void OnTokens(uint32_t first_index,
                 std::span<const int32_t> ids,
                 std::span<const TokenLogProb> logprobs) override;

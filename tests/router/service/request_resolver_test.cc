@@ -215,8 +215,10 @@ std::vector<Refusal> Refusals() {
        }},
       {"output.logprobs", "must be in [0, 20], got 25", bad,
        [](O& o) { o.mutable_output()->set_logprobs(25); }},
-      {"output.prompt_logprobs", "leave it out", none,
-       [](O& o) { o.mutable_output()->set_prompt_logprobs(1); }},
+      {"output.prompt_logprobs", "must be in [0, 20], got 21", bad,
+       [](O& o) { o.mutable_output()->set_prompt_logprobs(21); }},
+      {"output.logprob_token_ids[0]", "must be below 1000, got 1000", bad,
+       [](O& o) { o.mutable_output()->add_logprob_token_ids(1000); }},
       {"output.logprob_token_ids", "at most 128 ids, got 129 ids", bad,
        [](O& o) {
          for (int i = 0; i < 129; ++i) o.mutable_output()->add_logprob_token_ids(1);

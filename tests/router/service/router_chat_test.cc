@@ -154,6 +154,29 @@ TEST_F(RouterChatTest, ChatsWithReasoningAndContentApart) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+TEST_F(RouterChatTest, ScoresOfThePromptComeBeforeTheAnswer) {
+  v1::ChatRequest request = Question("hi");
+  request.mutable_options()->mutable_output()->set_prompt_logprobs(0);
+  const auto context = Context();
+  const auto reader = stub_->Chat(context.get(), request);
+  const auto answer = world_.Next();
+  EXPECT_TRUE(answer->request.output().has_prompt_logprobs());
+  answer->Admit();
+  answer->PromptScores(1, {5, 6});
+  answer->Tokens(0, Ids("so"));
+  answer->End(v1::FINISH_REASON_LENGTH, 1);
+  v1::ChatEvent event;
+  ASSERT_TRUE(reader->Read(&event) && event.has_started());
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.prompt_logprobs().first_position(), 1u);
+  EXPECT_EQ(event.prompt_logprobs().tokens(1).token_id(), 6u);
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_EQ(event.delta().reasoning(), "so");
+  while (reader->Read(&event)) {
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
 TEST_F(RouterChatTest, AModelWithoutATemplateRefusesConversationsAndServesPrompts) {
   world_.Stop();
   FakeWorld bare;

@@ -124,6 +124,50 @@ TEST_F(RouterServerTest, EchoesThePromptFirstAndIdsWhereAsked) {
   EXPECT_TRUE(asked.Finish().ok());
 }
 
+TEST_F(RouterServerTest, ScoresOfThePromptComeBeforeTheAnswer) {
+  v1::GenerateRequest request = Prompt("hello world");
+  request.set_echo(true);
+  request.mutable_options()->mutable_output()->set_prompt_logprobs(1);
+  request.mutable_options()->mutable_output()->add_logprob_token_ids(17);
+  Asked asked(*stub_, request);
+  const auto answer = world_.Next();
+  EXPECT_EQ(answer->request.output().SerializeAsString(),
+            request.options().output().SerializeAsString());
+  answer->Admit();
+  answer->PromptScores(1, {5, 6});
+  answer->PromptScores(3, {7});
+  answer->Tokens(0, Ids("ab"));
+  answer->End(v1::FINISH_REASON_LENGTH, 2);
+  EXPECT_TRUE(asked.Read().has_started());
+  EXPECT_EQ(asked.Read().delta().text(), "hello world");  // the echo
+  const v1::GenerateEvent first = asked.Read();
+  EXPECT_EQ(first.prompt_logprobs().first_position(), 1u);
+  ASSERT_EQ(first.prompt_logprobs().tokens_size(), 2);
+  EXPECT_EQ(first.prompt_logprobs().tokens(1).token_id(), 6u);
+  EXPECT_EQ(first.prompt_logprobs().tokens(1).rank(), 2u);
+  EXPECT_EQ(first.prompt_logprobs().tokens(1).top(0).token_id(), 7u);
+  const v1::GenerateEvent second = asked.Read();
+  EXPECT_EQ(second.prompt_logprobs().first_position(), 3u);
+  EXPECT_EQ(asked.Read().delta().text(), "ab");
+  EXPECT_TRUE(asked.Read().has_finished());
+  EXPECT_TRUE(asked.Finish().ok());
+}
+
+// A reader that goes away among the pages takes the world's stream along.
+TEST_F(RouterServerTest, CancelledAmongThePagesOfAPrompt) {
+  v1::GenerateRequest request = Prompt("hello world");
+  request.mutable_options()->mutable_output()->set_prompt_logprobs(0);
+  Asked asked(*stub_, request);
+  const auto answer = world_.Next();
+  answer->Admit();
+  answer->PromptScores(1, {5});
+  EXPECT_TRUE(asked.Read().has_started());
+  EXPECT_TRUE(asked.Read().has_prompt_logprobs());
+  asked.Cancel();
+  EXPECT_TRUE(answer->AwaitCancelled());
+  ExpectServes();
+}
+
 TEST_F(RouterServerTest, ResumesWithTheNextIndex) {
   v1::GenerateRequest request = Prompt("x");
   request.mutable_options()->mutable_sampling()->set_seed(9);

@@ -59,6 +59,18 @@ class WorldAnswer {
     for (const int32_t id : ids) event.mutable_tokens()->add_ids(static_cast<uint32_t>(id));
     Write(event);
   }
+  // A page of scores of the prompt's tokens from `first_position` on.
+  void PromptScores(uint32_t first_position, const std::vector<uint32_t>& ids) {
+    v1::TokenEvent event;
+    event.mutable_prompt_scores()->set_first_position(first_position);
+    for (const uint32_t id : ids) {
+      v1::TokenLogprob* score = event.mutable_prompt_scores()->add_tokens();
+      score->set_token_id(id);
+      score->set_rank(2);
+      score->add_top()->set_token_id(id + 1);
+    }
+    Write(event);
+  }
   // The last event and the end of the call.
   void End(v1::FinishReason reason, uint32_t completion_tokens) {
     v1::TokenEvent event;

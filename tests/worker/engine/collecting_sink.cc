@@ -9,6 +9,12 @@ constexpr absl::Duration kPatience = absl::Minutes(1);
 
 }  // namespace
 
+std::vector<TokenLogProb> CollectingSink::Received::prompt_scores() const {
+  std::vector<TokenLogProb> scores;
+  for (const auto& page : prompt_pages) scores.insert(scores.end(), page.begin(), page.end());
+  return scores;
+}
+
 void CollectingSink::OnAdmitted() {
   const absl::MutexLock lock(&mutex_);
   DS_CHECK(!received_.admitted && !Over()) << "admitted twice or too late";
@@ -20,6 +26,14 @@ void CollectingSink::OnLogits(int64_t position, std::span<const float> logits) {
   DS_CHECK(received_.admitted && !Over() && received_.tokens.empty()) << "logits out of order";
   DS_CHECK(received_.logits.empty() || received_.logits.rbegin()->first < position) << position;
   received_.logits[position].assign(logits.begin(), logits.end());
+}
+
+void CollectingSink::OnPromptScores(int64_t first_position, std::span<const TokenLogProb> scores) {
+  const absl::MutexLock lock(&mutex_);
+  DS_CHECK(received_.admitted && !Over() && received_.tokens.empty()) << "scores out of order";
+  DS_CHECK_EQ(first_position, static_cast<int64_t>(received_.prompt_scores().size()) + 1);
+  DS_CHECK(!scores.empty()) << "an empty page";
+  received_.prompt_pages.emplace_back(scores.begin(), scores.end());
 }
 
 void CollectingSink::OnTokens(uint32_t first_index,

@@ -23,9 +23,12 @@ class CollectingSink final : public RequestSink {
     std::vector<int32_t> tokens;
     std::vector<TokenLogProb> logprobs;
     std::map<int64_t, std::vector<float>> logits;
+    std::vector<std::vector<TokenLogProb>> prompt_pages;
     std::optional<Ended> ended;
     std::optional<absl::Status> error;
 
+    // Of the prompt's tokens from its second on.
+    std::vector<TokenLogProb> prompt_scores() const;
     bool over() const { return ended.has_value() || error.has_value(); }
   };
 
@@ -34,6 +37,7 @@ class CollectingSink final : public RequestSink {
 
   void OnAdmitted() override;
   void OnLogits(int64_t position, std::span<const float> logits) override;
+  void OnPromptScores(int64_t first_position, std::span<const TokenLogProb> scores) override;
   void OnTokens(uint32_t first_index,
                 std::span<const int32_t> ids,
                 std::span<const TokenLogProb> logprobs) override;

@@ -21,6 +21,7 @@ class Gate final : public RequestSink {
 
   void OnAdmitted() override { Pass(-1); }
   void OnLogits(int64_t, std::span<const float>) override {}
+  void OnPromptScores(int64_t, std::span<const TokenLogProb>) override {}
   void OnTokens(uint32_t first_index,
                 std::span<const int32_t>,
                 std::span<const TokenLogProb>) override {

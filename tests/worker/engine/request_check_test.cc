@@ -27,6 +27,8 @@ TEST(RequestCheckTest, TakesWhatIsInRange) {
   Request edges = Good();
   edges.sampling = {.temperature = 2, .top_p = 1, .top_k = -1, .min_p = 1};
   edges.logprobs = 20;
+  edges.prompt_logprobs = 20;
+  edges.logprob_ids.assign(128, 99);
   edges.generated.assign(10, 0);  // complete: ends at once
   edges.eos_token_ids = {120};    // padding: never sampled, harms nobody
   edges.logits_at = {0, 2};
@@ -76,6 +78,20 @@ TEST(RequestCheckTest, NamesFieldValueAndRemedy) {
       {kInvalid, "sampling.min_p", "1.1", "use 0 (off) to 1",
        [](Request& r) { r.sampling.min_p = 1.1f; }},
       {kInvalid, "output.logprobs", "21", "use 0 to 20", [](Request& r) { r.logprobs = 21; }},
+      {kInvalid, "output.prompt_logprobs", "21", "use 0 to 20",
+       [](Request& r) { r.prompt_logprobs = 21; }},
+      {kInvalid, "output.logprob_token_ids", "129 ids", "at most 128",
+       [](Request& r) {
+         r.logprobs = 0;
+         r.logprob_ids.assign(129, 1);
+       }},
+      {kInvalid, "output.logprob_token_ids", "1 ids", "without logprobs",
+       [](Request& r) { r.logprob_ids = {1}; }},
+      {kInvalid, "output.logprob_token_ids[1]", "100", "use ids from 0 to 99",
+       [](Request& r) {
+         r.logprobs = 0;
+         r.logprob_ids = {1, 100};
+       }},
       {kInvalid, "logits_at[1]", "3", "from 0 to 2",
        [](Request& r) {
          r.logits_at = {0, 3};

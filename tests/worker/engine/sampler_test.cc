@@ -2,8 +2,11 @@
 
 #include "worker/engine/sampler.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -21,13 +24,14 @@ constexpr int64_t kNumTokens = 197;  // ids from here on have no token
 
 struct Case {
   ScorePlan score;
-  std::vector<SamplingSettings> settings;      // one a sampled row, in plan order
-  std::vector<std::vector<float>> logits;      // one a scored row: kVocabRows
-  std::vector<const LogitHistory*> histories;  // one a sampled row
+  std::vector<SamplingSettings> settings;         // one a sampled row, in plan order
+  std::vector<std::vector<float>> logits;         // one a scored row: kVocabRows
+  std::vector<const LogitHistory*> histories;     // one a sampled row
+  std::vector<std::vector<int32_t>> logprob_ids;  // one a sampled row
 };
 
 // Rows of every kind in turn, decodes first, with more of each kind than travel at once.
-Case MakeCase(int64_t sampled, int64_t logit_rows) {
+Case MakeCase(int64_t sampled, int64_t logit_rows, int64_t prompt_rows = 0) {
   Case test;
   std::mt19937 random(11);
   for (int64_t i = 0; i < sampled; ++i) {
@@ -39,6 +43,7 @@ Case MakeCase(int64_t sampled, int64_t logit_rows) {
     }
     test.settings.push_back(settings);
     test.histories.push_back(nullptr);
+    test.logprob_ids.emplace_back();
     const bool logprobs = i % 4 == 3;
     test.score.sampled.push_back({.slot = static_cast<int32_t>(i),
                                   .scored = static_cast<int32_t>(i),
@@ -49,6 +54,13 @@ Case MakeCase(int64_t sampled, int64_t logit_rows) {
   for (int64_t i = 0; i < logit_rows; ++i) {
     test.score.logits.push_back({.scored = static_cast<int32_t>(sampled + i)});
     test.score.rows.push_back(static_cast<int32_t>(sampled + i));
+  }
+  for (int64_t i = 0; i < prompt_rows; ++i) {
+    const auto row = static_cast<int32_t>(sampled + logit_rows + i);
+    test.score.prompt.push_back({.id = static_cast<int32_t>(random() % kNumTokens),
+                                 .scored = row,
+                                 .num_top = static_cast<int>(i % 21)});
+    test.score.rows.push_back(row);
   }
   for (const bool merged : {true, false}) {
     for (size_t i = 0; i < test.score.sampled.size(); ++i) {
@@ -81,7 +93,7 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
     }
   }
   std::vector<float> temperature, top_p, min_p;
-  std::vector<int32_t> top_k, sampled_scored, logits_scored;
+  std::vector<int32_t> top_k, sampled_scored, logits_scored, prompt_scored, prompt_ids;
   std::vector<uint64_t> seed;
   std::vector<uint32_t> sample_index, token_index;
   for (const int32_t i : test.score.order) {
@@ -96,6 +108,11 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
     sampled_scored.push_back(test.score.sampled[static_cast<size_t>(i)].scored);
   }
   for (const auto& wanted : test.score.logits) logits_scored.push_back(wanted.scored);
+  for (const auto& token : test.score.prompt) {
+    prompt_scored.push_back(token.scored);
+    prompt_ids.push_back(token.id);
+  }
+  const int64_t prompt = static_cast<int64_t>(prompt_ids.size());
   const int64_t sampled = static_cast<int64_t>(test.score.order.size());
   Sampler sampler(device, comm,
                   {.vocab_rows = kVocabRows,
@@ -116,8 +133,11 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
        .sampled_scored = TensorView(sampled_scored.data(), DType::kI32, {sampled}),
        .logits_scored = TensorView(logits_scored.data(), DType::kI32,
                                    {static_cast<int64_t>(logits_scored.size())}),
+       .prompt_scored = TensorView(prompt_scored.data(), DType::kI32, {prompt}),
+       .prompt_ids = TensorView(prompt_ids.data(), DType::kI32, {prompt}),
        .forced = std::vector<int32_t>(test.score.sampled.size(), -1),
-       .histories = test.histories},
+       .histories = test.histories,
+       .logprob_ids = {test.logprob_ids.begin(), test.logprob_ids.end()}},
       arena);
 }
 
@@ -142,6 +162,28 @@ StepResult RunWhole(const Case& test) {
   auto results = RunAll(test, 1);
   EXPECT_TRUE(results[0].ok()) << results[0].status();
   return *std::move(results[0]);
+}
+
+double LogProbOf(const std::vector<float>& row, int32_t id) {
+  double sum = 0;
+  for (size_t other = 0; other < kNumTokens; ++other) {
+    sum += std::exp(static_cast<double>(row[other]));
+  }
+  return row[static_cast<size_t>(id)] - std::log(sum);
+}
+
+void ExpectScore(const TokenLogProb& got, const std::vector<float>& row, size_t num_top) {
+  const auto real = row.begin() + kNumTokens;
+  const float own = row[static_cast<size_t>(got.id)];
+  EXPECT_NEAR(got.logprob, LogProbOf(row, got.id), 1e-4);
+  EXPECT_EQ(got.rank, 1 + std::count_if(row.begin(), real, [own](float x) { return x > own; }));
+  ASSERT_EQ(got.top.size(), num_top);
+  std::vector<float> sorted(row.begin(), real);
+  std::sort(sorted.begin(), sorted.end(), std::greater<float>());
+  for (size_t i = 0; i < num_top; ++i) {
+    EXPECT_EQ(row[static_cast<size_t>(got.top[i].first)], sorted[i]) << i;
+    EXPECT_NEAR(got.top[i].second, LogProbOf(row, got.top[i].first), 1e-4) << i;
+  }
 }
 
 class SamplerTest : public ::testing::TestWithParam<int> {};
@@ -192,6 +234,7 @@ TEST_P(SamplerTest, ARowsResultDoesNotDependOnTheOthers) {
     one.settings = {all.settings[i]};
     one.logits = {all.logits[i]};
     one.histories = {all.histories[i]};
+    one.logprob_ids = {all.logprob_ids[i]};
     one.score.rows = {0};
     one.score.sampled = {all.score.sampled[i]};
     one.score.sampled[0].scored = 0;
@@ -209,19 +252,61 @@ TEST_P(SamplerTest, LogprobsAreOfTheRawLogits) {
   ASSERT_TRUE(results[0].ok());
   for (const size_t i : {3u, 7u}) {
     const TokenLogProb& got = results[0]->logprobs[i];
-    const std::vector<float>& row = test.logits[i];
-    double sum = 0;
-    int better = 0;
-    for (size_t id = 0; id < kNumTokens; ++id) {
-      sum += std::exp(static_cast<double>(row[id]));
-      better += row[id] > row[static_cast<size_t>(got.id)] ? 1 : 0;
-    }
     EXPECT_EQ(got.id, results[0]->ids[i]);
-    EXPECT_NEAR(got.logprob, row[static_cast<size_t>(got.id)] - std::log(sum), 1e-4);
-    EXPECT_EQ(got.rank, better + 1);
-    EXPECT_EQ(got.top.size(), i);  // as many as the row asked for, not as the batch did
+    ExpectScore(got, test.logits[i], i);  // as many as the row asked for, not as the batch did
   }
   EXPECT_TRUE(results[0]->logprobs[2].top.empty());
+}
+
+TEST_P(SamplerTest, PromptTokensAreScoredInBlocksByTheirOwnRows) {
+  const Case test = MakeCase(3, 2, 70);  // 32, 32 and 6 rows
+  const auto results = RunAll(test, GetParam());
+  ASSERT_TRUE(results[0].ok());
+  ASSERT_EQ(results[0]->prompt_scores.size(), 70u);
+  for (size_t i = 0; i < 70; ++i) {
+    SCOPED_TRACE(i);
+    EXPECT_EQ(results[0]->prompt_scores[i].id, test.score.prompt[i].id);
+    ExpectScore(results[0]->prompt_scores[i], test.logits[5 + i], i % 21);
+  }
+  for (size_t rank = 1; rank < results.size(); ++rank) {
+    EXPECT_TRUE(results[rank]->prompt_scores.empty());
+  }
+}
+
+// Ids that are among the alternatives are not told twice; order is as asked for.
+TEST_P(SamplerTest, NamedIdsFollowTheAlternativesOfTheirRow) {
+  Case test = MakeCase(100, 0);
+  std::vector<int32_t> all(128);
+  std::iota(all.begin(), all.end(), kNumTokens - 128);
+  const auto plain = RunAll(test, GetParam());
+  ASSERT_TRUE(plain[0].ok());
+  test.logprob_ids[3] = {180, plain[0]->logprobs[3].top[1].first, 0};
+  test.logprob_ids[99] = all;
+  test.logprob_ids[2] = {5};  // a row that wants no log-probabilities
+  const auto results = RunAll(test, GetParam());
+  ASSERT_TRUE(results[0].ok());
+  EXPECT_TRUE(results[0]->logprobs[2].top.empty());
+  ExpectScore(results[0]->logprobs[7], test.logits[7], 7);  // between rows that name some
+  const auto ids_after_top = [&](size_t row) {
+    const TokenLogProb& got = results[0]->logprobs[row];
+    const TokenLogProb& without = plain[0]->logprobs[row];
+    std::vector<int32_t> ids;
+    for (size_t i = 0; i < got.top.size(); ++i) {
+      const auto& [id, logprob] = got.top[i];
+      if (i < without.top.size()) {
+        EXPECT_EQ(got.top[i], without.top[i]) << i;
+        continue;
+      }
+      EXPECT_NEAR(logprob, LogProbOf(test.logits[row], id), 1e-4) << id;
+      ids.push_back(id);
+    }
+    return ids;
+  };
+  EXPECT_THAT(ids_after_top(3), ::testing::ElementsAre(180, 0));
+  for (const auto& [id, unused] : plain[0]->logprobs[99].top) {
+    all.erase(std::remove(all.begin(), all.end(), id), all.end());
+  }
+  EXPECT_EQ(ids_after_top(99), all);
 }
 
 // The rules choose another token; the log-probabilities stay those of the model.
@@ -246,10 +331,7 @@ TEST_P(SamplerTest, RulesBindTheirOwnRowsAlone) {
       EXPECT_EQ(result->ids[row], bound ? 5 : without[0]->ids[row]) << row;
     }
   }
-  const std::vector<float>& row = plain.logits[7];
-  double sum = 0;
-  for (size_t id = 0; id < kNumTokens; ++id) sum += std::exp(static_cast<double>(row[id]));
-  EXPECT_NEAR(results[0]->logprobs[7].logprob, row[5] - std::log(sum), 1e-4);
+  EXPECT_NEAR(results[0]->logprobs[7].logprob, LogProbOf(plain.logits[7], 5), 1e-4);
   EXPECT_EQ(results[0]->logprobs[7].top, without[0]->logprobs[7].top);
 }
 

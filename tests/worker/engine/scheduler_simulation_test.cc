@@ -32,6 +32,9 @@ int32_t TokenOf(uint64_t request, uint32_t index) {
   return static_cast<int32_t>((request * 7919 + index * 104729) % 97);
 }
 
+// The token of every prompt at a position.
+int32_t PromptToken(size_t position) { return static_cast<int32_t>(position % 89); }
+
 // One simulated world: a queue of plans in flight, and what each request has received.
 class Simulation {
  public:
@@ -73,6 +76,7 @@ class Simulation {
     bool over = false;
     bool cancelled = false;
     size_t logits = 0;
+    size_t scores = 0;
     int32_t slot = -1;
   };
 
@@ -81,7 +85,8 @@ class Simulation {
     const uint64_t ticket = next_ticket_++;
     const int64_t room = setting_.blocks * kBlockTokens;
     const int64_t most = std::min<int64_t>(room - 1, random_() % 4 == 0 ? 400 : 90);
-    request.prompt.assign(1 + random_() % static_cast<uint64_t>(most), 1);
+    request.prompt.resize(1 + random_() % static_cast<uint64_t>(most));
+    for (size_t at = 0; at < request.prompt.size(); ++at) request.prompt[at] = PromptToken(at);
     const int64_t left = room - static_cast<int64_t>(request.prompt.size());
     request.max_tokens =
         static_cast<uint32_t>(1 + random_() % static_cast<uint64_t>(std::min<int64_t>(left, 60)));
@@ -98,6 +103,7 @@ class Simulation {
     if (random_() % 4 == 0) request.deadline = now_ + absl::Milliseconds(random_() % 200);
     if (random_() % 3 == 0) request.sampling = {.temperature = 1, .top_k = 4};
     if (random_() % 7 == 0) request.logprobs = 2;
+    if (random_() % 5 == 0) request.prompt_logprobs = 3;
     request.priority = static_cast<int32_t>(random_() % 3);
     known_[ticket] = {.request = request,
                       .next_index = static_cast<uint32_t>(request.generated.size())};
@@ -136,14 +142,14 @@ class Simulation {
   void CheckShape(const StepPlan& plan, int64_t budget) {
     EXPECT_LE(plan.num_chunk_rows(), budget);
     EXPECT_LE(static_cast<int64_t>(plan.decodes.size()), setting_.slots);
-    size_t logits = 0;
+    int64_t logit_rows = 0;
     for (const PrefillChunk& chunk : plan.chunks) {
       EXPECT_EQ(chunk.start % kBlockTokens, 0);
       const bool ends_prompt = chunk.scoring != Scoring::kNone;
       EXPECT_TRUE(ends_prompt || chunk.ids.size() % kBlockTokens == 0) << chunk.ids.size();
-      logits += chunk.logit_offsets.size();
+      logit_rows += chunk.num_logit_rows();
     }
-    EXPECT_LE(logits, 64u);
+    EXPECT_LE(logit_rows, 64);
     // Prompts wait only for budget: one chunk at least runs in every step that has any.
     if (scheduler_.num_running() > static_cast<int64_t>(plan.decodes.size()) &&
         setting_.depth == 0) {
@@ -193,7 +199,9 @@ class Simulation {
       ++planned_[owner];
       EXPECT_LE(planned_[owner] + Resumed(owner), known_[owner].request.max_tokens);
     }
-    result.logits.resize(MakeScorePlan(plan).logits.size());
+    const ScorePlan score = MakeScorePlan(plan);
+    result.logits.resize(score.logits.size());
+    for (const auto& token : score.prompt) result.prompt_scores.push_back({.id = token.id});
     if (setting_.depth == 0) table_.Advance(plan, result.ids);
     scheduler_.Commit(std::move(result));
   }
@@ -228,6 +236,14 @@ class Simulation {
     } else if (const auto* logits = std::get_if<SchedulerEvent::Logits>(&event.what)) {
       ASSERT_LT(known.logits, known.request.logits_at.size());
       EXPECT_EQ(logits->position, known.request.logits_at[known.logits++]);
+    } else if (const auto* page = std::get_if<SchedulerEvent::PromptScores>(&event.what)) {
+      EXPECT_TRUE(known.admitted);
+      EXPECT_EQ(known.next_index, known.request.generated.size()) << "a page after a token";
+      for (const TokenLogProb& token : page->tokens) {
+        EXPECT_EQ(page->first_position + (&token - page->tokens.data()),
+                  static_cast<int64_t>(++known.scores));
+        EXPECT_EQ(token.id, PromptToken(known.scores));
+      }
     } else if (const auto* ended = std::get_if<Ended>(&event.what)) {
       known.over = true;
       CheckEnd(event.ticket, known, *ended);
@@ -254,6 +270,8 @@ class Simulation {
         ++ends_["length"];
         EXPECT_EQ(known.next_index, known.request.max_tokens);
         EXPECT_EQ(known.logits, known.request.logits_at.size());
+        EXPECT_EQ(known.scores,
+                  known.request.prompt_logprobs ? known.request.prompt.size() - 1 : 0);
         return;
     }
   }

@@ -132,6 +132,14 @@ TEST(SlotTableTest, NamesWhatDoesNotFit) {
   bad_offset.chunks[0].logit_offsets = {3};
   StepPlan unordered = chunk(0, 3);
   unordered.chunks[0].logit_offsets = {1, 1};
+  StepPlan more_scores = chunk(0, 3);
+  more_scores.chunks[0].score_ids = Ids(4);
+  StepPlan bad_score = chunk(0, 3);
+  bad_score.chunks[0].score_ids = {100};
+  StepPlan too_many_scores = chunk(0, 64);
+  too_many_scores.chunks[0].score_ids = Ids(64);
+  too_many_scores.opens.push_back({.slot = 2, .state = 1, .blocks = {2}});
+  too_many_scores.chunks.push_back({.slot = 2, .ids = Ids(2), .score_ids = Ids(1)});
   StepPlan too_many = chunk(0, 128);
   too_many.opens[0].blocks = {0, 1};
   too_many.decodes = {{.slot = 1}};
@@ -160,6 +168,12 @@ TEST(SlotTableTest, NamesWhatDoesNotFit) {
       {"token 100 of 100", bad_id},
       {"logits at 3 of a chunk of 3", bad_offset},
       {"logits at 1 of a chunk of 3", unordered},
+      {"ids to be scored", {.opens = {{.slot = 0, .logprob_ids = {100}}}}},
+      {"129 ids to be scored",
+       {.opens = {{.slot = 0, .logprob_ids = std::vector<int32_t>(129, 1)}}}},
+      {"4 ids scored by a chunk of 3", more_scores},
+      {"has no logit", bad_score},
+      {"65 of them for logits", too_many_scores},
       {"131 rows", too_many},
   };
   for (const Case& wrong : cases) {

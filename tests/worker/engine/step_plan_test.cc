@@ -36,6 +36,7 @@ StepPlan FullPlan() {
                                .min_tokens = 4,
                                .ends = {8}},
                      .num_prompt = 21,
+                     .logprob_ids = {12, 70003},
                      .blocks = {70000, 1, 0}},
                     {.slot = 4, .blocks = {}}},
           .state_ops = {{.state = 5}, {.state = 6}},
@@ -46,6 +47,8 @@ StepPlan FullPlan() {
                       .start = 128,
                       .ids = {1, 248319, 3},
                       .logit_offsets = {0, 2},
+                      .score_ids = {248319, 3},
+                      .score_top = 19,
                       .scoring = Scoring::kMerged,
                       .num_top = 1},
                      {.slot = 4, .start = 64, .ids = {5}}}};
@@ -79,12 +82,15 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
   other = plan;
   other.chunks[0].logit_offsets.pop_back();
   EXPECT_FALSE(other == plan);
+  other = plan;
+  other.opens[0].logprob_ids.pop_back();
+  EXPECT_FALSE(other == plan);
 }
 
 TEST(StepPlanTest, IsLittleEndian) {
   const std::vector<uint8_t> bytes = Bytes(FullPlan());
   const std::vector<uint8_t> head(bytes.begin(), bytes.begin() + 10);
-  EXPECT_THAT(head, ElementsAre(3, 3, 4, 3, 2, 1, 2, 0, 0, 0));
+  EXPECT_THAT(head, ElementsAre(4, 3, 4, 3, 2, 1, 2, 0, 0, 0));
 }
 
 TEST(StepPlanTest, EveryTruncationIsDataLoss) {
@@ -176,6 +182,33 @@ TEST(ScorePlanTest, ListsRowsOfDecodesThenOfChunks) {
   EXPECT_EQ(score.logits[2].scored, 4);
   EXPECT_THAT(score.order, ElementsAre(1, 2, 0, 3));
   EXPECT_EQ(score.num_merged, 2);
+}
+
+TEST(ScorePlanTest, RowsThatScoreAPromptComeBeforeOthersAndAreNotDoubled) {
+  const StepPlan plan{
+      .decodes = {{.slot = 5}},
+      .chunks = {{.slot = 0, .ids = {7, 8, 9}, .score_ids = {8, 9, 10}, .score_top = 2},
+                 {.slot = 1,
+                  .ids = {3, 4, 5, 6},
+                  .logit_offsets = {1, 2},
+                  .score_ids = {4, 5},
+                  .scoring = Scoring::kMerged},
+                 {.slot = 2, .ids = {1}, .score_ids = {2}, .scoring = Scoring::kMerged}}};
+  const ScorePlan score = MakeScorePlan(plan);
+  EXPECT_THAT(score.rows, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8));
+  std::vector<int32_t> ids, scored;
+  for (const ScorePlan::PromptToken& token : score.prompt) {
+    ids.push_back(token.id);
+    scored.push_back(token.scored);
+  }
+  EXPECT_THAT(ids, ElementsAre(8, 9, 10, 4, 5, 2));
+  EXPECT_THAT(scored, ElementsAre(1, 2, 3, 4, 5, 8));
+  EXPECT_EQ(score.prompt[0].num_top, 2);
+  EXPECT_EQ(score.logits[0].scored, 5);
+  EXPECT_EQ(score.logits[1].scored, 6);
+  EXPECT_EQ(score.sampled[1].scored, 7);
+  EXPECT_EQ(score.sampled[2].scored, 8);  // the row that scores, too
+  EXPECT_EQ(plan.chunks[1].num_logit_rows(), 3);
 }
 
 }  // namespace

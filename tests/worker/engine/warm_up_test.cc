@@ -14,7 +14,6 @@ struct Shape {
   int64_t blocks;
   int64_t context_blocks;
   int64_t budget;
-  bool logits;
 };
 
 void PrintTo(const Shape& shape, std::ostream* out) {
@@ -30,8 +29,7 @@ class WarmUpTest : public ::testing::TestWithParam<Shape> {
             .num_blocks = shape.blocks,
             .max_blocks_per_slot = std::min(shape.context_blocks, shape.blocks),
             .vocab_rows = 10,
-            .max_rows = shape.slots + shape.budget,
-            .prompt_logits = shape.logits};
+            .max_rows = shape.slots + shape.budget};
   }
 
   // The most rows that requests could bring into one step: each slot holds whole blocks, and a
@@ -56,7 +54,7 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
   int64_t rows = 0;
   int64_t sequences = 0;
   int64_t gathered = 0;
-  size_t logits = 0;
+  size_t scores = 0;
   for (const StepPlan& plan : WarmUpPlans(Limits(), GetParam().budget)) {
     const absl::Status status = table.Apply(plan);
     ASSERT_TRUE(status.ok()) << status;
@@ -70,16 +68,14 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
     rows = std::max(rows, plan.num_rows());
     sequences = std::max(sequences, static_cast<int64_t>(plan.decodes.size() + plan.chunks.size()));
     gathered = std::max(gathered, static_cast<int64_t>(score.sampled.size()) - score.num_merged);
-    logits = std::max(logits, score.logits.size());
+    scores = std::max(scores, score.prompt.size());
     table.Advance(plan, std::vector<int32_t>(score.sampled.size(), 0));
   }
   EXPECT_EQ(table.num_open(), 0);
   EXPECT_EQ(rows, MostRows());
   EXPECT_EQ(sequences, std::min(GetParam().slots, GetParam().blocks));
   EXPECT_EQ(gathered, sequences);
-  if (GetParam().logits) {
-    EXPECT_EQ(logits, static_cast<size_t>(kMaxLogitRows));
-  }
+  EXPECT_EQ(scores, static_cast<size_t>(kMaxLogitRows));
 }
 
 TEST_P(WarmUpTest, TheProbeFitsAndCanBeRunAgain) {
@@ -94,14 +90,14 @@ TEST_P(WarmUpTest, TheProbeFitsAndCanBeRunAgain) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes,
                          WarmUpTest,
-                         ::testing::Values(Shape{1, 1, 1, 64, false},
-                                           Shape{1, 100, 100, 512, true},
-                                           Shape{32, 1000, 64, 512, true},
-                                           Shape{32, 1000, 2, 512, false},
-                                           Shape{8, 4, 4, 64, false},
-                                           Shape{8, 4, 4, 1000, true},
-                                           Shape{4, 20, 3, 1000, false},
-                                           Shape{8, 9, 100, 130, true}));
+                         ::testing::Values(Shape{1, 1, 1, 64},
+                                           Shape{1, 100, 100, 512},
+                                           Shape{32, 1000, 64, 512},
+                                           Shape{32, 1000, 2, 512},
+                                           Shape{8, 4, 4, 64},
+                                           Shape{8, 4, 4, 1000},
+                                           Shape{4, 20, 3, 1000},
+                                           Shape{8, 9, 100, 130}));
 
 }  // namespace
 }  // namespace deltaserve

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -41,6 +43,36 @@ void CompareRow(const GoldenPrompt& golden, int64_t position, const std::vector<
   EXPECT_LE(worst, kTolerance) << "position " << position;
 }
 
+// Scores of the prompt's tokens are the log-softmax of the golden's logits. The golden's sums are
+// over all rows of the vocabulary, scores are over the `num_tokens` real ids: `rows`, the logits
+// that the world gave and that CompareRow has compared, tell the difference.
+void CompareScores(const GoldenPrompt& golden,
+                   const std::map<int64_t, std::vector<float>>& rows,
+                   int64_t num_tokens,
+                   const std::vector<TokenLogProb>& scores) {
+  ASSERT_EQ(scores.size(), golden.ids.size() - 1);
+  ASSERT_EQ(rows.size(), golden.ids.size());
+  for (size_t t = 0; t < scores.size(); ++t) {
+    SCOPED_TRACE("scored at position " + std::to_string(t));
+    const std::vector<float>& row = rows.at(static_cast<int64_t>(t));
+    const double padding = LogSumExp(row) - LogSumExp({row.begin(), row.begin() + num_tokens});
+    const double lse = golden.lse[t] - padding;
+    std::map<int32_t, float> logits;  // of the golden, where it has them
+    for (size_t i = 0; i < golden.top_ids[t].size(); ++i) {
+      logits[golden.top_ids[t][i]] = golden.top_logits[t][i];
+    }
+    EXPECT_EQ(scores[t].id, golden.ids[t + 1]);
+    EXPECT_EQ(scores[t].top.size(), 8u);
+    std::vector<std::pair<int32_t, float>> told = scores[t].top;
+    told.emplace_back(scores[t].id, scores[t].logprob);
+    for (const auto& [id, logprob] : told) {
+      const auto found = logits.find(id);
+      const float logit = found == logits.end() ? row[static_cast<size_t>(id)] : found->second;
+      EXPECT_NEAR(logprob, logit - lse, kTolerance) << "id " << id;
+    }
+  }
+}
+
 }  // namespace
 
 void CheckGolden(const std::string& model, const Cut& cut) {
@@ -55,12 +87,13 @@ void CheckGolden(const std::string& model, const Cut& cut) {
     request.max_tokens = static_cast<uint32_t>(golden.greedy.size());
     request.ignore_eos = true;
     request.logprobs = 0;
-    // A step scores few rows of a prompt, so all positions are asked for only where steps are
-    // short.
+    // A step scores few rows of a prompt, so all positions are asked for, in both ways, only where
+    // steps are short.
     request.logits_at = golden.row_positions;
     if (cut.token_budget == 64) {
       request.logits_at.resize(golden.ids.size());
       std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+      request.prompt_logprobs = 8;
     }
     sinks.push_back(std::make_shared<CollectingSink>());
     const auto ticket = world->engine().Submit(request, sinks.back());
@@ -77,6 +110,10 @@ void CheckGolden(const std::string& model, const Cut& cut) {
     }
     EXPECT_GE(received.logits.size(), goldens[i].row_positions.size());
     for (const auto& [position, row] : received.logits) CompareRow(goldens[i], position, row);
+    if (cut.token_budget == 64) {
+      CompareScores(goldens[i], received.logits, world->engine().capacity().num_tokens,
+                    received.prompt_scores());
+    }
   }
 }
 

@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kNumRequests = 32;
 
-// Request i: lengths around the 64 grid, every kind of sampling, all with log-probabilities of 3
-// alternatives.
+// Request i: lengths around the 64 grid, every kind of sampling, many with log-probabilities of 3
+// alternatives, some with those of named ids or of the prompt.
 Request MakeRequest(uint32_t i) {
   constexpr size_t kLengths[] = {1, 5, 63, 64, 65, 100, 128, 129, 200, 321};
   std::mt19937 random(i);
@@ -31,20 +31,26 @@ Request MakeRequest(uint32_t i) {
   request.max_tokens = 8 + i % 9;
   request.ignore_eos = true;
   if (i % 2 == 0) request.logprobs = 3;
+  if (i % 4 == 0) request.logprob_ids = {959, static_cast<int32_t>(i)};
+  if (i % 7 == 2) request.prompt_logprobs = 2;
   return request;
 }
 
 // Bit for bit.
+void ExpectSame(const std::vector<TokenLogProb>& a, const std::vector<TokenLogProb>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(std::memcmp(&a[i].logprob, &b[i].logprob, sizeof(float)), 0)
+        << a[i].logprob << ", " << b[i].logprob;
+    EXPECT_EQ(a[i].rank, b[i].rank);
+    EXPECT_EQ(a[i].top, b[i].top);
+  }
+}
+
 void ExpectSame(const CollectingSink::Received& a, const CollectingSink::Received& b) {
   EXPECT_EQ(a.tokens, b.tokens);
-  ASSERT_EQ(a.logprobs.size(), b.logprobs.size());
-  for (size_t i = 0; i < a.logprobs.size(); ++i) {
-    const TokenLogProb& x = a.logprobs[i];
-    const TokenLogProb& y = b.logprobs[i];
-    EXPECT_EQ(std::memcmp(&x.logprob, &y.logprob, sizeof(float)), 0) << x.logprob << y.logprob;
-    EXPECT_EQ(x.rank, y.rank);
-    EXPECT_EQ(x.top, y.top);
-  }
+  ExpectSame(a.logprobs, b.logprobs);
+  ExpectSame(a.prompt_scores(), b.prompt_scores());
 }
 
 using Results = std::vector<CollectingSink::Received>;

@@ -196,10 +196,13 @@ std::vector<Refusal> Refusals() {
        [](R& r) { r.mutable_stop()->add_stop_token_ids(1000); }},
       {"output.logprobs", "must be in [0, 20], got 21", bad,
        [](R& r) { r.mutable_output()->set_logprobs(21); }},
-      {"output.prompt_logprobs", "scores of prompts are not part", none,
-       [](R& r) { r.mutable_output()->set_prompt_logprobs(0); }},
-      {"output.logprob_token_ids", "leave it out", none,
-       [](R& r) { r.mutable_output()->add_logprob_token_ids(1); }},
+      {"output.prompt_logprobs", "must be in [0, 20], got 21", bad,
+       [](R& r) { r.mutable_output()->set_prompt_logprobs(21); }},
+      {"output.logprob_token_ids[1]", "must be below 1000, got 1000", bad,
+       [](R& r) {
+         r.mutable_output()->add_logprob_token_ids(999);
+         r.mutable_output()->add_logprob_token_ids(1000);
+       }},
       {"constraint.regex", "constrained decoding is not part", none,
        [](R& r) { r.mutable_constraint()->set_regex("a+"); }},
       {"constraint.json_object", "leave constraint out", none,
@@ -215,6 +218,25 @@ std::vector<Refusal> Refusals() {
        [](R& r) { r.mutable_speculation()->set_max_draft_tokens(3); }},
       {"adapter", "adapters are not part", none, [](R& r) { r.set_adapter("lora"); }},
   };
+}
+
+TEST(RequestReaderTest, NamedIdsAreKeptOnceAndAskForLogprobs) {
+  v1::TokenRequest message = Good();
+  const FakeEngine engine;
+  for (const uint32_t id : {9U, 3U, 9U, 999U, 3U}) {
+    message.mutable_output()->add_logprob_token_ids(id);
+  }
+  message.mutable_output()->set_prompt_logprobs(0);
+  absl::StatusOr<Request> request = ReadRequest(message, Info(), engine.capacity());
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_THAT(request->logprob_ids, ElementsAre(9, 3, 999));
+  EXPECT_EQ(request->logprobs, 0u);
+  EXPECT_EQ(request->prompt_logprobs, 0u);
+  message.mutable_output()->set_logprobs(5);
+  request = ReadRequest(message, Info(), engine.capacity());
+  EXPECT_EQ(request->logprobs, 5u);
+  message.mutable_output()->clear_prompt_logprobs();
+  EXPECT_EQ(ReadRequest(message, Info(), engine.capacity())->prompt_logprobs, std::nullopt);
 }
 
 TEST(RequestReaderTest, RefusesEachBadFieldByItsName) {

@@ -147,6 +147,39 @@ TEST_F(WorldServerTest, ServesTextFilesInChunksThatJoinToTheFiles) {
   EXPECT_EQ(last, 2);
 }
 
+TEST_F(WorldServerTest, PagesOfAPromptsScoresComeAsTheyWereMade) {
+  v1::TokenRequest request = Good();
+  request.mutable_output()->set_prompt_logprobs(2);
+  const auto context = Context();
+  const auto reader = stub_->Generate(context.get(), request);
+  Submitted submitted = engine_.Next();
+  ASSERT_NE(submitted.sink, nullptr);
+  EXPECT_EQ(submitted.request.prompt_logprobs, 2u);
+  submitted.sink->OnAdmitted();
+  const std::vector<TokenLogProb> first = {
+      {.id = 7, .logprob = -1.5F, .rank = 3, .top = {{8, -0.5F}, {9, -0.75F}}}, {.id = 6}};
+  submitted.sink->OnPromptScores(1, first);
+  submitted.sink->OnPromptScores(3, std::vector<TokenLogProb>{{.id = 5, .logprob = -2}});
+  SendToken(*submitted.sink, 0, 2);
+  submitted.sink->OnEnded(StoppedBy(2));
+  std::vector<v1::TokenEvent> events(1);
+  while (reader->Read(&events.back())) events.emplace_back();
+  EXPECT_TRUE(reader->Finish().ok());
+  ASSERT_EQ(events.size(), 6u);  // the last is empty
+  const v1::TokenEvent::PromptScores& page = events[1].prompt_scores();
+  EXPECT_EQ(page.first_position(), 1u);
+  ASSERT_EQ(page.tokens_size(), 2);
+  EXPECT_EQ(page.tokens(0).token_id(), 7u);
+  EXPECT_EQ(page.tokens(0).logprob(), -1.5F);
+  EXPECT_EQ(page.tokens(0).rank(), 3u);
+  ASSERT_EQ(page.tokens(0).top_size(), 2);
+  EXPECT_EQ(page.tokens(0).top(1).token_id(), 9u);
+  EXPECT_EQ(page.tokens(0).top(1).logprob(), -0.75F);
+  EXPECT_EQ(events[2].prompt_scores().first_position(), 3u);
+  EXPECT_EQ(events[2].prompt_scores().tokens(0).token_id(), 5u);
+  EXPECT_TRUE(events[3].has_tokens());
+}
+
 TEST_F(WorldServerTest, SendsNoTextFilesToWhoHasThem) {
   v1::GetTextAssetsRequest request;
   request.set_have_digest(TextDigest(Info().text_assets));
