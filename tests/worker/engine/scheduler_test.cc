@@ -281,7 +281,9 @@ TEST_F(SchedulerTest, RefusesOnArrivalWhatCannotBeInTime) {
   long_answer.rules.min_tokens = 31;
   Request high = Ask(640, 5);
   high.priority = 1;
-  // One runs with 936 tokens left, one waits with 500: both come first, as there is one slot.
+  Request soon = Ask(500, 5);
+  soon.deadline = kNow + absl::Seconds(10);
+  // One runs with 936 tokens left, one that is due sooner waits: both come first in the one slot.
   for (const Row& row : std::initializer_list<Row>{
            {"all before it", Ask(100, 5), 15.3, kSpeed, true},
            {"just in time", Ask(100, 5), 15.4, kSpeed, false},
@@ -294,7 +296,7 @@ TEST_F(SchedulerTest, RefusesOnArrivalWhatCannotBeInTime) {
     Make(1, 100);
     Submit(1, Ask(1000, 5));
     Step(64);
-    Submit(2, Ask(500, 5));
+    Submit(2, soon);
     Events();
     Request request = row.request;
     request.deadline = kNow + absl::Seconds(row.allowed);
@@ -302,7 +304,7 @@ TEST_F(SchedulerTest, RefusesOnArrivalWhatCannotBeInTime) {
     if (row.refused) {
       EXPECT_THAT(Events(), ElementsAre("3 error ERROR_CODE_DEADLINE")) << row.what;
       EXPECT_EQ(scheduler_->waiting_tokens(), 500);
-      EXPECT_EQ(scheduler_->next_deadline(), absl::InfiniteFuture());
+      EXPECT_EQ(scheduler_->next_deadline(), soon.deadline);
     } else {
       EXPECT_THAT(Events(), IsEmpty()) << row.what;
       EXPECT_EQ(scheduler_->num_waiting(), 2);
@@ -389,11 +391,11 @@ TEST_F(SchedulerTest, DeadlinesEndWaitingAndRunningRequests) {
   Request waiting = Ask(5, 10);
   waiting.deadline = kNow + absl::Seconds(3);
   Submit(1, running);
+  Commit(Next(64, kNow + absl::Seconds(2)));
+  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 token 0"));
   Submit(2, waiting);
   Submit(3, Ask(5, 10));
   EXPECT_EQ(scheduler_->next_deadline(), waiting.deadline);
-  Commit(Next(64, kNow + absl::Seconds(2)));
-  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 token 0"));
   Commit(Next(64, kNow + absl::Seconds(3)));  // at the deadline it has passed
   EXPECT_THAT(Events(), ElementsAre("2 error ERROR_CODE_DEADLINE", "1 token 1"));
   Commit(Next(64, kNow + absl::Seconds(11)));
