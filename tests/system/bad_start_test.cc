@@ -106,10 +106,10 @@ TEST_F(BadStartTest, FilesOfAModelAreRefusedByName) {
 // Its states would take terabytes, its weights a few gigabytes.
 TEST_F(BadStartTest, FlagsThatMemoryCannotHoldEndEveryRankBeforeAWeightIsRead) {
   Edit("config.json", "\"linear_num_value_heads\": 8", "\"linear_num_value_heads\": 8192");
-  const RunResult run = RunToEnd(
-      MpirunCommand(4, {Binary("worker"), "--model", model_, "--load", "random:1", "--slots",
-                        "4096", "--kv-memory", "32M", "--max-context", "64"}),
-      absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  const RunResult run =
+      RunToEnd(MpirunCommand(4, {Binary("worker"), "--model", model_, "--load", "random:1",
+                                 "--slots", "4096", "--kv-memory", "32M", "--max-context", "64"}),
+               absl::Minutes(1), MpirunEnvironment(folder_.path()));
   SCOPED_TRACE(run.output);
   EXPECT_EQ(run.code, kUsage);
   EXPECT_EQ(Count(run.output, "deltaserve-worker: "), 1);

@@ -138,8 +138,7 @@ absl::StatusOr<bool> Bench(const BenchFlags& flags) {
         *stub, load.arrivals, prompts, options, [&](size_t done, size_t running, size_t failed) {
           ShowProgress(load.name, load.arrivals.size(), done, running, failed);
         });
-    reports.push_back(
-        Summarize(load.name, load.offered, outcomes, objective, flags.long_prompt));
+    reports.push_back(Summarize(load.name, load.offered, outcomes, objective, flags.long_prompt));
     all_answered &= reports.back().answered == reports.back().requests;
   }
   std::fputs(ReportTable(reports).c_str(), stdout);

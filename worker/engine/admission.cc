@@ -68,9 +68,9 @@ absl::Status QueueRoom::Refusal(int64_t tokens, absl::Duration retry_after) cons
       by_tokens ? absl::StrCat(tokens_, " prompt tokens wait and the queue holds ", bounds_.tokens,
                                ": ", tokens, " more have no place")
                 : absl::StrCat(requests_, " requests wait and the queue holds ", bounds_.requests);
-  return MakeError(std::move(detail),
-                   absl::StrCat(full, "; try again in ", absl::FormatDuration(retry),
-                                " or on another world"));
+  return MakeError(
+      std::move(detail),
+      absl::StrCat(full, "; try again in ", absl::FormatDuration(retry), " or on another world"));
 }
 
 int64_t TokensAhead(int64_t own, const Ahead& ahead, int64_t slots) {
@@ -136,7 +136,8 @@ absl::Status DeadlineTooSoon(const std::string& request_id,
       request_id, absl::StrCat("in ", Tenths(left)),
       absl::StrCat("allow more than ", Tenths(least), " or try another world"),
       absl::StrCat("the deadline is in ", Tenths(left), " and at the measured speed this takes ",
-                   Tenths(least), " at least: ", own, " prompt tokens after ", ahead, " of others"));
+                   Tenths(least), " at least: ", own, " prompt tokens after ", ahead,
+                   " of others"));
 }
 
 }  // namespace deltaserve

@@ -40,10 +40,10 @@ int64_t WeightBytes(const ModelConfig& config, const ShardPlan& plan) {
 struct Part {
   const char* flag;
   const char* what;
-  int64_t value;    // of the flag
-  int64_t bytes;    // of the part
-  int64_t unit;     // bytes that one more of `step` takes
-  int64_t step;     // values of the flag that `unit` is for
+  int64_t value;     // of the flag
+  int64_t bytes;     // of the part
+  int64_t unit;      // bytes that one more of `step` takes
+  int64_t step;      // values of the flag that `unit` is for
   int64_t smallest;  // value of the flag
 };
 
@@ -94,9 +94,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
 
 absl::Status CheckMemory(const MemoryPlan& plan, const EngineOptions& options, int64_t memory) {
   if (plan.weights >= memory) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--model: the weights of a rank take ", plan.weights, " bytes and it has ",
-                     memory, "; use more ranks on more machines"));
+    return absl::InvalidArgumentError(absl::StrCat("--model: the weights of a rank take ",
+                                                   plan.weights, " bytes and it has ", memory,
+                                                   "; use more ranks on more machines"));
   }
   const std::array<Part, 5> parts = {{
       {.flag = "--slots",

@@ -122,9 +122,9 @@ TEST(TimeToRoomTest, IsWhenEnoughHasEnded) {
     EXPECT_EQ(TimeToRoom(running, row.free_slots, row.free_blocks, row.blocks, kSpeed), row.when);
   }
   // Decodes wait for the prompts beside them.
-  EXPECT_EQ(TimeToRoom({{.prompt_tokens = 300, .new_tokens = 20}, {.new_tokens = 10}}, 0, 1, 1,
-                       kSpeed),
-            absl::Seconds(4));
+  EXPECT_EQ(
+      TimeToRoom({{.prompt_tokens = 300, .new_tokens = 20}, {.new_tokens = 10}}, 0, 1, 1, kSpeed),
+      absl::Seconds(4));
   EXPECT_EQ(TimeToRoom(running, 0, 0, 1, {}), absl::ZeroDuration());
 }
 

@@ -192,8 +192,9 @@ TEST(EngineControlTest, RefusesDeadlinesThatCannotBeMet) {
   ASSERT_TRUE(received.error.has_value());
   EXPECT_FALSE(received.admitted);
   EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_DEADLINE);
-  EXPECT_THAT(std::string(received.error->message()),
-              ::testing::AllOf(HasSubstr("the deadline is in 1."), HasSubstr("3840 prompt tokens")));
+  EXPECT_THAT(
+      std::string(received.error->message()),
+      ::testing::AllOf(HasSubstr("the deadline is in 1."), HasSubstr("3840 prompt tokens")));
   Request wide = Ask(3, 64, 2);
   wide.deadline = absl::Now() + absl::Minutes(1);
   EXPECT_EQ(Submit(engine, wide)->Wait().tokens.size(), 2u);

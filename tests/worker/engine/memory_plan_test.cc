@@ -30,7 +30,8 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_EQ(plan.max_context, 4096);
   EXPECT_EQ(plan.prompt_rows, 64);
   EXPECT_EQ(plan.per_row, 3 * (8 + 64) * 4);
-  // One layer: 4 heads of 8 x 8, and 3 inputs of 3 x 32 channels; 128 logits with padding; 64 blocks.
+  // One layer: 4 heads of 8 x 8, and 3 inputs of 3 x 32 channels; 128 logits with padding; 64
+  // blocks.
   EXPECT_EQ(plan.per_slot, (4 * 8 * 8 + 3 * 96 + 128 + 64) * 4 + plan.per_row);
   // bf16: an embedding and a head of 101 x 8 at the least, with two layers in between.
   EXPECT_GT(plan.weights, 2 * 101 * 8 * 2);

@@ -156,12 +156,10 @@ TEST_P(SchedulerTimeTest, NobodyIsOvertakenByWhoCameMuchLater) {
   EXPECT_GT(overtaken, 10);
 }
 
-INSTANTIATE_TEST_SUITE_P(SlotsAndBudget,
-                         SchedulerTimeTest,
-                         ::testing::Values(std::pair(1, 64),
-                                           std::pair(4, 64),
-                                           std::pair(4, 256),
-                                           std::pair(12, 100)));
+INSTANTIATE_TEST_SUITE_P(
+    SlotsAndBudget,
+    SchedulerTimeTest,
+    ::testing::Values(std::pair(1, 64), std::pair(4, 64), std::pair(4, 256), std::pair(12, 100)));
 
 }  // namespace
 }  // namespace deltaserve
