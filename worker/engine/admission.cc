@@ -108,6 +108,7 @@ absl::Duration TimeToRoom(const std::vector<Remaining>& running,
     prompts += sequence.prompt_tokens * speed.prompt_token;
   }
   std::vector<std::pair<absl::Duration, int64_t>> ends;  // when, blocks
+  ends.reserve(running.size());
   for (const Remaining& sequence : running) {
     ends.emplace_back(prompts + sequence.new_tokens * speed.decode_step, sequence.blocks);
   }
