@@ -10,6 +10,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/host_memory.h"
 #include "kernels/cuda/cuda_device.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
@@ -17,6 +18,7 @@
 #include "worker/comm/nccl_communicator.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/engine/follower.h"
+#include "worker/engine/memory_plan.h"
 
 namespace deltaserve {
 namespace {
@@ -66,9 +68,11 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   engine.kv_memory = options.kv_memory;
   engine.token_budget = options.token_budget;
   engine.max_queue = options.max_queue;
+  engine.max_queue_tokens = options.max_queue_tokens;
   engine.max_context = options.max_context;
   engine.num_tokens = rank->text_.num_tokens;
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(engine.Validate(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckMemory(engine), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(engine), speaker));
   DS_RETURN_IF_ERROR(
       world.AgreeOnStatus(CheckSameFingerprint(world, rank->weights_fingerprint_), speaker));
@@ -133,6 +137,12 @@ absl::Status Rank::OpenDevice() {
   LogInfo("rank {} of {} on {}: {} with {} threads, collectives over {}", info.rank, info.size,
           info.host, device_->Name(), threads, comm_->Name());
   return absl::OkStatus();
+}
+
+absl::Status Rank::CheckMemory(const EngineOptions& engine) {
+  DS_ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(config_, *plan_, engine));
+  if (!device_->HostAddressable()) return absl::OkStatus();
+  return deltaserve::CheckMemory(memory, engine, cpu::MostMemory(world_.info().local_size));
 }
 
 absl::Status Rank::Load(const EngineOptions& engine) {

@@ -64,6 +64,8 @@ class Rank {
   // The stages of Create(); after each the ranks agree on how it went.
   absl::Status ReadConfig();
   absl::Status OpenDevice();
+  // That the flags can hold, before a weight is read.
+  absl::Status CheckMemory(const EngineOptions& engine);
   absl::Status Load(const EngineOptions& engine);
   int End(const absl::Status& status);
 

@@ -55,6 +55,10 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
       .In(0, 1 << 20);
   line.Add("--max-queue", &options->max_queue, "Requests that may wait; more are refused")
       .In(1, 1 << 20);
+  line.Add("--max-queue-tokens", &options->max_queue_tokens,
+           "Prompt tokens that may wait, those of resumed answers too; a request beyond is refused "
+           "unless it would wait alone")
+      .In(1, int64_t{1} << 32);
   line.Add("--max-context", &options->max_context,
            "Most tokens of prompt and answer together; 0: what model and KV memory allow")
       .In(0);

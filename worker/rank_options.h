@@ -23,6 +23,7 @@ struct RankOptions {
   int64_t slots = 16;
   int64_t token_budget = 0;  // prefill tokens a step; 0 = from measured speed
   int64_t max_queue = 256;
+  int64_t max_queue_tokens = 1 << 18;
   int64_t max_context = 0;  // 0 = what model and KV memory allow
   int threads = 0;          // 0 = cores / ranks on this host
   int readers = 4;

@@ -68,6 +68,14 @@ TEST_F(BadStartTest, FlagsAreRefusedByName) {
       {{"--model", model_, "--kv-memory", "1K"}, {"kv"}},
       {{"--model", model_, "--kv-memory", "lots"}, {"--kv-memory", "lots"}},
       {{"--model", model_, "--slots", "0"}, {"--slots", "0"}},
+      {{"--model", model_, "--slots", "5000"}, {"--slots", "5000", "4096"}},
+      {{"--model", model_, "--max-queue", "0"}, {"--max-queue", "0"}},
+      {{"--model", model_, "--max-queue-tokens", "0"}, {"--max-queue-tokens", "0"}},
+      {{"--model", model_, "--token-budget", "10"}, {"--token-budget is 10", "use 64 to"}},
+      {{"--model", model_, "--max-context", "32769"},
+       {"--max-context is 32769", "max_position_embeddings", "use at most 32768"}},
+      {{"--model", model_, "--max-context", "4096", "--kv-memory", "1M"},
+       {"--max-context is 4096", "--kv-memory is 1048576", "use at most 256", "--kv-memory 16777"}},
       {{"--model", model_, "--token-budget", "-64"}, {"--token-budget", "-64"}},
       {{"--model", model_, "--threads", "-1"}, {"--threads", "-1"}},
       {{"--model", model_, "--log-level", "loud"}, {"--log-level", "loud"}},
@@ -93,6 +101,21 @@ TEST_F(BadStartTest, FilesOfAModelAreRefusedByName) {
   const RunResult run = Generate({"--model", model_});
   EXPECT_EQ(run.code, kUsage) << run.output;
   EXPECT_THAT(run.output, HasSubstr("model.safetensors"));
+}
+
+// Its states would take terabytes, its weights a few gigabytes.
+TEST_F(BadStartTest, FlagsThatMemoryCannotHoldEndEveryRankBeforeAWeightIsRead) {
+  Edit("config.json", "\"linear_num_value_heads\": 8", "\"linear_num_value_heads\": 8192");
+  const RunResult run =
+      RunToEnd(MpirunCommand(4, {Binary("worker"), "--model", model_, "--load", "random:1",
+                                 "--slots", "4096", "--kv-memory", "32M", "--max-context", "64"}),
+               absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  SCOPED_TRACE(run.output);
+  EXPECT_EQ(run.code, kUsage);
+  EXPECT_EQ(Count(run.output, "deltaserve-worker: "), 1);
+  EXPECT_THAT(run.output, AllOf(HasSubstr("--slots is 4096: states and logits take"),
+                                HasSubstr("a rank has"), HasSubstr("use at most")));
+  EXPECT_EQ(Count(run.output, "weights of this rank"), 0) << "weights were drawn";
 }
 
 // The failure comes after the ranks are linked: no rank may take another's end for its death.

@@ -112,6 +112,21 @@ TEST(ReportTest, CountsRatesGoodputAndErrors) {
   EXPECT_THAT(ReportPlot({report}, "requests a second"), HasSubstr("</svg>"));
 }
 
+TEST(ReportTest, TellsTheTimeBetweenTokensBesideLongPrompts) {
+  std::vector<Outcome> outcomes = {
+      Answered(0, 1, {0.5, 0.75, 0.8, 0.25, 4, 0.1}),  // of these the second to fourth lie within
+      Answered(1.5, 2.0, {0.125}),                     // the long prompt: 1.5 to 3.5
+      Answered(2, 1, {0.1, 0.1})};                     // 3.0 to 3.2
+  outcomes[1].prompt_tokens = 2048;
+  const Report report = Summarize("x", 1, outcomes, {}, 2048);
+  EXPECT_EQ(report.num_beside, 5u);
+  EXPECT_DOUBLE_EQ(report.beside.p50, 0.25);
+  EXPECT_DOUBLE_EQ(report.beside.most, 0.8);
+  EXPECT_THAT(ReportTable({report}), HasSubstr("beside long prompts: 5 times"));
+  EXPECT_EQ(Summarize("x", 1, outcomes, {}, 2049).num_beside, 0u);
+  EXPECT_EQ(Summarize("x", 1, outcomes, {}).num_beside, 0u);
+}
+
 TEST(ReportTest, PercentilesAreOfTheValues) {
   std::vector<double> values;
   for (int i = 100; i > 0; --i) values.push_back(i);

@@ -31,7 +31,7 @@ struct BenchFlags {
   std::string router = "127.0.0.1:50051";
   std::optional<std::string> rates, concurrency, trace;
   std::string prompt_tokens = "128", output_tokens = "64";
-  uint32_t groups = 0, requests = 100;
+  uint32_t groups = 0, requests = 100, long_prompt = 0;
   uint64_t seed = 1;
   double first_ms = 0, gap_ms = 0;
   LoadOptions load;
@@ -138,7 +138,7 @@ absl::StatusOr<bool> Bench(const BenchFlags& flags) {
         *stub, load.arrivals, prompts, options, [&](size_t done, size_t running, size_t failed) {
           ShowProgress(load.name, load.arrivals.size(), done, running, failed);
         });
-    reports.push_back(Summarize(load.name, load.offered, outcomes, objective));
+    reports.push_back(Summarize(load.name, load.offered, outcomes, objective, flags.long_prompt));
     all_answered &= reports.back().answered == reports.back().requests;
   }
   std::fputs(ReportTable(reports).c_str(), stdout);
@@ -168,6 +168,8 @@ int Main(int argc, char** argv) {
   line.Add("--groups", &flags.groups, "groups whose prompts share their first half; 0: none");
   line.Add("--slo-first-ms", &flags.first_ms, "good answers: most until the first token; 0: any");
   line.Add("--slo-gap-ms", &flags.gap_ms, "good answers: most between tokens, in the mean; 0: any");
+  line.Add("--long-prompt", &flags.long_prompt,
+           "also tell the time between tokens while another's prompt of so many runs; 0: do not");
   line.Add("--temperature", &flags.load.temperature, "0 is greedy");
   line.Add("--timeout", &flags.load.timeout_seconds, "seconds of one request");
   line.Add("--max-in-flight", &flags.load.max_in_flight, "most requests at once of an open loop")

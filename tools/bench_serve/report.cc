@@ -27,6 +27,23 @@ bool IsGood(const Outcome& outcome, const Objective& objective) {
          (objective.gap == 0 || mean <= objective.gap);
 }
 
+// Gaps that lie within the time that another request's long prompt took.
+std::vector<double> GapsBeside(const std::vector<Outcome>& outcomes, uint32_t long_prompt) {
+  std::vector<double> gaps;
+  for (const Outcome& outcome : outcomes) {
+    double end = outcome.begin + outcome.first;
+    for (const double gap : outcome.gaps) {
+      end += gap;
+      const bool beside = std::any_of(outcomes.begin(), outcomes.end(), [&](const Outcome& other) {
+        return &other != &outcome && other.prompt_tokens >= long_prompt &&
+               other.begin <= end - gap && end <= other.begin + other.first;
+      });
+      if (beside) gaps.push_back(gap);
+    }
+  }
+  return gaps;
+}
+
 }  // namespace
 
 Percentiles PercentilesOf(std::vector<double> values) {
@@ -48,7 +65,8 @@ Percentiles PercentilesOf(std::vector<double> values) {
 Report Summarize(const std::string& name,
                  double offered,
                  const std::vector<Outcome>& outcomes,
-                 const Objective& objective) {
+                 const Objective& objective,
+                 uint32_t long_prompt) {
   Report report{.name = name, .offered = offered, .requests = outcomes.size()};
   std::vector<double> first, gaps, total;
   double begin = 1e300, prompt = 0, output = 0, good = 0;
@@ -75,6 +93,11 @@ Report Summarize(const std::string& name,
   report.first = PercentilesOf(std::move(first));
   report.gap = PercentilesOf(std::move(gaps));
   report.total = PercentilesOf(std::move(total));
+  if (long_prompt > 0) {
+    std::vector<double> beside = GapsBeside(outcomes, long_prompt);
+    report.num_beside = beside.size();
+    report.beside = PercentilesOf(std::move(beside));
+  }
   return report;
 }
 
@@ -92,6 +115,10 @@ std::string ReportTable(const std::vector<Report>& reports) {
                           report.request_rate, report.good_rate, report.prompt_rate,
                           report.output_rate, three(report.first), three(report.gap),
                           absl::StrFormat("%.2f / %.2f", report.total.p50, report.total.p99));
+    if (report.num_beside > 0) {
+      absl::StrAppendFormat(&text, "  beside long prompts: %d times between tokens, ms %s\n",
+                            report.num_beside, three(report.beside));
+    }
     for (const auto& [error, count] : report.errors) {
       absl::StrAppendFormat(&text, "  %d failed: %s\n", count, error);
     }
@@ -115,6 +142,7 @@ Json ReportJson(const std::vector<Report>& reports) {
                    {"output_tokens_per_second", report.output_rate},
                    {"time_to_first_token_seconds", ToJson(report.first)},
                    {"inter_token_seconds", ToJson(report.gap)},
+                   {"inter_token_beside_long_prompts_seconds", ToJson(report.beside)},
                    {"end_to_end_seconds", ToJson(report.total)},
                    {"errors", std::move(errors)}});
   }

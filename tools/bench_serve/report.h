@@ -2,6 +2,7 @@
 
 // What a load showed: throughput, percentiles, goodput and errors; as a table, JSON and a plot.
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -31,13 +32,17 @@ struct Report {
   double seconds = 0;  // from the first arrival to the last end
   double request_rate = 0, prompt_rate = 0, output_rate = 0, good_rate = 0;  // a second
   Percentiles first = {}, gap = {}, total = {};
+  Percentiles beside = {};  // gap, of those that lie within the time to first token of another
+  size_t num_beside = 0;    // request that has a long prompt
   std::map<std::string, size_t> errors = {};
 };
 
+// `long_prompt`: tokens from which on a prompt is a long one; 0: none is.
 Report Summarize(const std::string& name,
                  double offered,
                  const std::vector<Outcome>& outcomes,
-                 const Objective& objective);
+                 const Objective& objective,
+                 uint32_t long_prompt = 0);
 
 std::string ReportTable(const std::vector<Report>& reports);
 nlohmann::ordered_json ReportJson(const std::vector<Report>& reports);

@@ -47,9 +47,9 @@ class EngineHandle {
   virtual const EngineCapacity& capacity() const = 0;
 
   // Validates ranges and capacity (INVALID_FIELD, CONTEXT_TOO_LONG, UNSUPPORTED, QUEUE_FULL with
-  // retry_after, DRAINING; all as proto/error.h makes them) and queues. On an error the sink is not
-  // called. The result is a ticket for Cancel. `sink` is released once it has had OnEnded or
-  // OnError.
+  // retry_after, DEADLINE, DRAINING; all as proto/error.h makes them) and queues. On an error the
+  // sink is not called. The result is a ticket for Cancel. `sink` is released once it has had
+  // OnEnded or OnError; a deadline that cannot be met is told there.
   virtual absl::StatusOr<uint64_t> Submit(Request request, std::shared_ptr<RequestSink> sink) = 0;
 
   // The stream of this request is gone: frees all that it holds; OnEnded(kCancelled) follows.

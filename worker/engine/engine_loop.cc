@@ -27,26 +27,6 @@ absl::Status WorldLost(const absl::Status& cause) {
   return MakeError(std::move(detail), absl::StrCat("this world has failed: ", cause.ToString()));
 }
 
-absl::Status QueueFull(int64_t waiting, int64_t max_queue, absl::Duration retry_after) {
-  v1::ErrorDetail detail;
-  detail.set_code(v1::ERROR_CODE_QUEUE_FULL);
-  detail.set_field("max_queue");
-  detail.set_value(absl::StrCat(max_queue));
-  detail.set_remedy("try again later or on another world");
-  detail.mutable_retry_after()->set_seconds(absl::ToInt64Seconds(retry_after));
-  return MakeError(
-      std::move(detail),
-      absl::StrCat(waiting, " requests wait and the queue holds ", max_queue, "; try again in ",
-                   absl::FormatDuration(retry_after), " or on another world"));
-}
-
-// How long until a place in the queue may be free: as long as the waiting prompts take.
-absl::Duration RetryAfter(const EngineLoad& load) {
-  const double rate = std::max(load.prefill_tokens_per_s, 1.0);
-  const double seconds = static_cast<double>(load.waiting_tokens) / rate;
-  return absl::Seconds(static_cast<int64_t>(std::clamp(seconds, 1.0, 30.0)));
-}
-
 uint64_t TokensOf(const Request& request) {
   return request.prompt.size() + request.generated.size();
 }
@@ -78,28 +58,32 @@ Engine::Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watc
       budget_({.fixed = executor.options().token_budget,
                .cap = executor.token_budget_cap(),
                .target = executor.options().step_target},
-              executor.probe_time()) {}
+              executor.probe_time()),
+      room_({.requests = executor.options().max_queue,
+             .tokens = executor.options().max_queue_tokens}) {
+  room_.Reset(0, 0, capacity().slots);
+}
 
 absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<RequestSink> sink) {
   DS_RETURN_IF_ERROR(CheckRequest(request, capacity(), options_.prompt_logits));
+  if (request.deadline <= absl::Now()) return DeadlineHadPassed(request.id);
   const absl::MutexLock lock(&mutex_);
-  DS_RETURN_IF_ERROR(AdmissionLocked());
+  DS_RETURN_IF_ERROR(AdmissionLocked(request));
   const uint64_t ticket = next_ticket_++;
   live_.emplace(ticket, Live{request.id, std::move(sink)});
   arrived_tokens_ += TokensOf(request);
+  room_.Add(static_cast<int64_t>(TokensOf(request)));
   arrivals_.push_back({ticket, std::move(request)});
   ++requests_seen_;
   return ticket;
 }
 
-absl::Status Engine::AdmissionLocked() const {
+absl::Status Engine::AdmissionLocked(const Request& request) const {
   if (draining_) return Draining("this world is draining");
   if (ended_) return WorldLost(absl::UnavailableError("its engine has ended"));
-  // Whoever comes while nobody waits takes a free slot at the next step.
-  const int64_t waiting = load_.waiting + static_cast<int64_t>(num_taken_ + arrivals_.size());
-  const int64_t free = load_.waiting > 0 ? 0 : capacity().slots - load_.slots_used;
-  if (waiting < capacity().max_queue + free) return absl::OkStatus();
-  return QueueFull(waiting, capacity().max_queue, RetryAfter(load_));
+  const auto tokens = static_cast<int64_t>(TokensOf(request));
+  if (room_.FullFor(tokens) == QueueRoom::Full::kNo) return absl::OkStatus();
+  return room_.Refusal(tokens, time_to_admission_);
 }
 
 void Engine::Cancel(uint64_t ticket) {
@@ -192,7 +176,7 @@ bool Engine::TakeInbox(absl::Time now) {
     end_all = draining_ && (hand_over_ || now >= drain_deadline_);
   }
   for (Arrival& arrival : arrivals) {
-    scheduler_.Submit(arrival.ticket, std::move(arrival.request));
+    scheduler_.Submit(arrival.ticket, std::move(arrival.request), now, budget_.speed());
   }
   for (const uint64_t ticket : cancels) scheduler_.Cancel(ticket);
   if (end_all) scheduler_.FailAll(Draining("this world ended its drain before the request did"));
@@ -301,8 +285,16 @@ void Engine::PublishLoad() {
   load.slots_used = static_cast<uint32_t>(capacity().slots - scheduler_.free_slots());
   load.decode_tokens_per_s = budget_.decode_tokens_per_s();
   load.prefill_tokens_per_s = budget_.prefill_tokens_per_s();
+  const bool full = load.waiting > 0 || scheduler_.free_slots() == 0;
+  const absl::Duration time_to_admission =
+      full ? scheduler_.TimeToAdmission(budget_.speed()) : absl::ZeroDuration();
   const absl::MutexLock lock(&mutex_);
   load_ = load;
+  time_to_admission_ = time_to_admission;
+  room_.Reset(scheduler_.num_waiting(), scheduler_.waiting_tokens(), scheduler_.free_slots());
+  for (const Arrival& arrival : arrivals_) {
+    room_.Add(static_cast<int64_t>(TokensOf(arrival.request)));
+  }
   num_taken_ = 0;
   arrived_tokens_ = 0;
   for (const Arrival& arrival : arrivals_) arrived_tokens_ += TokensOf(arrival.request);

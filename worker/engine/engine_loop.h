@@ -16,6 +16,7 @@
 #include "worker/comm/control_link.h"
 #include "worker/comm/plan_channel.h"
 #include "worker/comm/watchdog.h"
+#include "worker/engine/admission.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/executor.h"
 #include "worker/engine/request_check.h"
@@ -78,7 +79,7 @@ class Engine final : public EngineHandle {
   void EndAll(const absl::Status& status);
   void PublishLoad();
   bool HasWorkLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status AdmissionLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AdmissionLocked(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Executor& executor_;
   PlanChannel& channel_;
@@ -102,6 +103,8 @@ class Engine final : public EngineHandle {
   uint64_t arrived_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of prompts of those and of arrivals_
   uint64_t requests_seen_ ABSL_GUARDED_BY(mutex_) = 0;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);  // as of the last step, arrivals not in it
+  QueueRoom room_ ABSL_GUARDED_BY(mutex_);   // of the same time, with arrivals
+  absl::Duration time_to_admission_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
   bool working_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;

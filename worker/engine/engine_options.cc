@@ -31,6 +31,9 @@ absl::Status EngineOptions::Validate() const {
                   absl::StrCat("use a multiple of ", kBlockTokens, " up to ", kMost));
   }
   if (max_queue < 1) return Refuse("--max-queue", max_queue, "use 1 or more");
+  if (max_queue_tokens < 1) {
+    return Refuse("--max-queue-tokens", max_queue_tokens, "use 1 or more");
+  }
   if (max_context < 0 || max_context > std::numeric_limits<int32_t>::max()) {
     return Refuse("--max-context", max_context, "use 1 or more, or 0 for what the model says");
   }

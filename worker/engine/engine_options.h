@@ -15,6 +15,7 @@ struct EngineOptions {
   int64_t token_budget = 0;              // prompt tokens a step; 0: from measured speed
   int64_t max_token_budget = 512;        // the most that measured speed may give
   int64_t max_queue = 256;               // requests that wait for a slot or for blocks
+  int64_t max_queue_tokens = 1 << 18;    // prompt and resumed tokens that wait
   int64_t max_context = 0;               // tokens of prompt and answer; 0: as the model says
   int64_t num_tokens = 0;                // ids at or above have no token; 0: every row has one
   bool prompt_logits = false;            // whether Request::logits_at may be used (offline tool)

@@ -61,8 +61,8 @@ struct Request {
   // Positions of the prompt whose raw logits are wanted (offline tool only; rank 0 gets whole
   // rows).
   std::vector<int64_t> logits_at;
-  int32_t priority = 0;  // larger = sooner
-  absl::Time deadline = absl::InfiniteFuture();
+  int32_t priority = 0;                          // larger = sooner
+  absl::Time deadline = absl::InfiniteFuture();  // nearer = sooner, within a priority
 };
 
 struct TokenLogProb {

@@ -58,7 +58,7 @@ Scheduler::Scheduler(const SchedulerOptions& options) : blocks_(options.kv_block
 }
 
 Scheduler::Order Scheduler::OrderOf(const Sequence& sequence) {
-  return {-int64_t{sequence.request.priority}, sequence.arrival};
+  return {-int64_t{sequence.request.priority}, sequence.due, sequence.arrival};
 }
 
 Sequence* Scheduler::Find(uint64_t ticket) {
@@ -66,13 +66,14 @@ Sequence* Scheduler::Find(uint64_t ticket) {
   return found == sequences_.end() ? nullptr : found->second.get();
 }
 
-void Scheduler::Submit(uint64_t ticket, Request request) {
+void Scheduler::Submit(uint64_t ticket, Request request, absl::Time now, const Speed& speed) {
   DS_CHECK_LE(BlocksFor(request), blocks_.num_blocks());
   auto owned = std::make_unique<Sequence>();
   Sequence& sequence = *owned;
   DS_CHECK(sequences_.emplace(ticket, std::move(owned)).second) << "ticket " << ticket;
   sequence.ticket = ticket;
   sequence.arrival = next_arrival_++;
+  sequence.due = std::min(request.deadline, now + kPatience);
   sequence.prefill = request.prompt;
   sequence.prefill.insert(sequence.prefill.end(), request.generated.begin(),
                           request.generated.end());
@@ -90,8 +91,51 @@ void Scheduler::Submit(uint64_t ticket, Request request) {
     if (EndsAt(sequence, last)) {
       events_.push_back({ticket, SchedulerEvent::Admitted{}});
       EndAfter(sequence, last);
+      return;
     }
   }
+  CheckDeadline(sequence, now, speed);
+}
+
+void Scheduler::CheckDeadline(const Sequence& sequence, absl::Time now, const Speed& speed) {
+  const Request& request = sequence.request;
+  if (request.deadline == absl::InfiniteFuture()) return;
+  const absl::Duration left = request.deadline - now;
+  if (left <= absl::ZeroDuration()) {
+    Fail(sequence.ticket, DeadlineHadPassed(request.id));
+    return;
+  }
+  const auto own = static_cast<int64_t>(sequence.prefill.size());
+  const int64_t slots = num_running() + free_slots();
+  const int64_t ahead = TokensAhead(own, AheadOf(sequence), slots);
+  const int64_t new_tokens = int64_t{request.rules.min_tokens} - sequence.num_generated;
+  const absl::Duration least = LeastTime(ahead + own, new_tokens, speed);
+  if (least <= left) return;
+  Fail(sequence.ticket, DeadlineTooSoon(request.id, left, least, own, ahead));
+}
+
+Ahead Scheduler::AheadOf(const Sequence& sequence) const {
+  const Order order = OrderOf(sequence);
+  Ahead ahead;
+  for (const auto& [theirs, running] : running_) {
+    (theirs < order ? ahead.earlier : ahead.later).push_back(running->prefill_left());
+  }
+  for (auto it = waiting_.begin(); it != waiting_.end() && it->first < order; ++it) {
+    ahead.earlier.push_back(it->second->prefill_left());
+  }
+  return ahead;
+}
+
+absl::Duration Scheduler::TimeToAdmission(const Speed& speed) const {
+  std::vector<Remaining> remaining;
+  for (const auto& [order, running] : running_) {
+    remaining.push_back(
+        {.prompt_tokens = running->prefill_left(),
+         .new_tokens = int64_t{running->request.max_tokens} - running->planned_samples,
+         .blocks = static_cast<int64_t>(running->blocks.size())});
+  }
+  const int64_t blocks = waiting_.empty() ? 1 : BlocksFor(waiting_.begin()->second->request);
+  return TimeToRoom(remaining, free_slots(), free_blocks(), blocks, speed);
 }
 
 bool Scheduler::EndsAt(const Sequence& sequence, int32_t id) const {

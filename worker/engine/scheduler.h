@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "worker/cache/block_pool.h"
+#include "worker/engine/admission.h"
 #include "worker/engine/request.h"
 #include "worker/engine/sequence.h"
 #include "worker/engine/step_plan.h"
@@ -52,14 +54,25 @@ struct SchedulerOptions {
 
 // Engine thread. Requests must have passed CheckRequest and fit into the options.
 //
-// A request gets a slot and KV blocks for prompt + max_tokens when it is admitted (larger priority
-// first, then arrival; nobody overtakes the head of the queue) and holds them until it ends. Plans
-// may be made before the results of earlier ones are committed; results must come back in order.
+// A request gets a slot and KV blocks for prompt + max_tokens when it is admitted and holds them
+// until it ends. Plans may be made before the results of earlier ones are committed; results must
+// come back in order.
+//
+// Order of admission and of chunks: larger priority first, then what is due first (at its deadline,
+// but at most kPatience after it came), then arrival. Nobody overtakes the head of the queue: where
+// it does not fit, nobody is admitted until enough has ended, so small requests never keep a large
+// one waiting. Within a priority nobody starves: only what comes within kPatience can be due before
+// a request. Between priorities somebody can, and is meant to: a larger one always goes first.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  void Submit(uint64_t ticket, Request request);
+  // How long a request without a deadline, or with a later one, gives way to nearer deadlines.
+  static constexpr absl::Duration kPatience = absl::Seconds(60);
+
+  // Fails with DEADLINE at once where it cannot be over by its deadline, however well all goes at
+  // `speed`. Where speed is not known, only if the deadline has passed.
+  void Submit(uint64_t ticket, Request request, absl::Time now, const Speed& speed);
 
   // Ends a request wherever it is; events follow. False where it has ended or never was.
   bool Cancel(uint64_t ticket);
@@ -71,6 +84,10 @@ class Scheduler {
   // budget), 64 for each in turn, then what is left to the first. nullopt where there is no row to
   // run.
   std::optional<StepPlan> Next(absl::Time now, int64_t token_budget);
+
+  // How long until the head of the queue (or where it is empty, a request of one block) is
+  // admitted, if all that runs goes on to its last token.
+  absl::Duration TimeToAdmission(const Speed& speed) const;
 
   // The plan that carries only what has ended since the last one.
   StepPlan DeltasOnly(PlanKind kind);
@@ -92,8 +109,8 @@ class Scheduler {
   absl::Time next_deadline() const;
 
  private:
-  // Larger priority first, then arrival.
-  using Order = std::pair<int64_t, uint64_t>;
+  // Priority, negated; when it is due; arrival.
+  using Order = std::tuple<int64_t, absl::Time, uint64_t>;
   using Queue = std::map<Order, Sequence*>;
 
   // Tokens of a prompt that one chunk scores.
@@ -112,6 +129,8 @@ class Scheduler {
 
   static Order OrderOf(const Sequence& sequence);
   Sequence* Find(uint64_t ticket);
+  void CheckDeadline(const Sequence& sequence, absl::Time now, const Speed& speed);
+  Ahead AheadOf(const Sequence& sequence) const;
   void ExpireDeadlines(absl::Time now);
   void Admit(StepPlan* plan);
   void PlanDecodes(StepPlan* plan, Inflight* inflight);

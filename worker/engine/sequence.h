@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "worker/engine/request.h"
 
 namespace deltaserve {
@@ -14,6 +15,7 @@ namespace deltaserve {
 struct Sequence {
   uint64_t ticket = 0;
   uint64_t arrival = 0;  // order of Submit
+  absl::Time due;        // decides the order within a priority
   Request request;
   std::vector<int32_t> prefill;  // prompt, then the ids of a resumed answer
   int32_t slot = -1;             // -1 while it waits
@@ -23,7 +25,8 @@ struct Sequence {
   uint32_t num_generated = 0;    // tokens that came back, resumed ones included
   size_t next_logits = 0;        // index into request.logits_at of the first not planned
 
-  bool prefilling() const { return planned_prefill < static_cast<int64_t>(prefill.size()); }
+  int64_t prefill_left() const { return static_cast<int64_t>(prefill.size()) - planned_prefill; }
+  bool prefilling() const { return prefill_left() > 0; }
   bool wants_decode() const { return !prefilling() && planned_samples < request.max_tokens; }
 };
 

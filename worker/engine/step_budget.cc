@@ -44,7 +44,12 @@ void StepBudget::Record(int64_t prefill_rows, int64_t decode_rows, absl::Duratio
     Blend(seconds, &decode_seconds_);
   } else {
     const double prefill_seconds = std::max(0.0, seconds - (decode_rows > 0 ? decode_seconds_ : 0));
-    Blend(prefill_seconds / static_cast<double>(prefill_rows), &seconds_per_prefill_);
+    const double sample = prefill_seconds / static_cast<double>(prefill_rows);
+    // A step of a few tokens lasts as long as it takes to read the weights, and beside decodes
+    // takes almost no time of its own: it says at most that tokens are faster than was believed.
+    if (prefill_rows >= kBlockTokens || (decode_rows == 0 && sample < seconds_per_prefill_)) {
+      Blend(sample, &seconds_per_prefill_);
+    }
   }
   decode_rate_.Add(static_cast<double>(decode_rows), seconds);
   prefill_rate_.Add(static_cast<double>(prefill_rows), seconds);

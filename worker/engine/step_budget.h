@@ -9,6 +9,12 @@
 
 namespace deltaserve {
 
+// What was measured; zero where it is not known.
+struct Speed {
+  absl::Duration prompt_token;  // of each, in steps of many
+  absl::Duration decode_step;   // a step without prompt tokens
+};
+
 // Engine thread of rank 0. Pure: durations are arguments.
 class StepBudget {
  public:
@@ -28,7 +34,12 @@ class StepBudget {
   absl::Duration Predict(int64_t prefill_rows, int64_t decode_rows) const;
   void Record(int64_t prefill_rows, int64_t decode_rows, absl::Duration took);
 
-  // Over the last seconds of work; 0 before any.
+  Speed speed() const {
+    return {.prompt_token = absl::Seconds(seconds_per_prefill_),
+            .decode_step = absl::Seconds(decode_seconds_)};
+  }
+
+  // Throughput over the last seconds of work; 0 before any.
   double decode_tokens_per_s() const { return decode_rate_.PerSecond(); }
   double prefill_tokens_per_s() const { return prefill_rate_.PerSecond(); }
 

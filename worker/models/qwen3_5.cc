@@ -8,6 +8,7 @@
 #include "worker/layers/gated_delta_net.h"
 #include "worker/layers/mlp.h"
 #include "worker/layers/moe.h"
+#include "worker/models/kept_shapes.h"
 
 namespace deltaserve {
 namespace {
@@ -92,22 +93,11 @@ absl::StatusOr<Qwen35Model::DecoderLayer> Qwen35Model::LoadLayer(WeightPacker& p
 }
 
 KvCacheShape Qwen35Model::kv_shape(int64_t num_blocks) const {
-  return {.num_layers = config_.num_layers_of(LayerType::kFullAttention),
-          .num_blocks = num_blocks,
-          .num_kv_heads = plan_.local().num_kv_heads,
-          .head_dim = config_.head_dim};
+  return KvShapeOf(config_, plan_.local(), num_blocks);
 }
 
 RecurrentStateShape Qwen35Model::state_shape(int64_t num_states) const {
-  const LocalSizes& local = plan_.local();
-  return {.num_layers = config_.num_layers_of(LayerType::kLinearAttention),
-          .num_states = num_states,
-          .conv_rows = config_.linear_conv_kernel_dim - 1,
-          .conv_channels = 2 * local.linear_num_key_heads * config_.linear_key_head_dim +
-                           local.linear_num_value_heads * config_.linear_value_head_dim,
-          .num_value_heads = local.linear_num_value_heads,
-          .key_head_dim = config_.linear_key_head_dim,
-          .value_head_dim = config_.linear_value_head_dim};
+  return StateShapeOf(config_, plan_.local(), num_states);
 }
 
 void Qwen35Model::Apply(Layer& layer,

@@ -32,6 +32,18 @@ using ::testing::HasSubstr;
 
 constexpr char kLlama[] = "\xf0\x9f\xa6\x99";
 
+TEST_F(RouterServerTest, WithoutMaxTokensTheDefaultHoldsAsFarAsTheContextDoes) {
+  for (const auto& [given, resolved] : {std::pair(7u, 7u), std::pair(4096u, 198u)}) {
+    Restart({.default_max_tokens = given, .tick = absl::Milliseconds(5)});
+    v1::GenerateRequest request;
+    for (const uint32_t id : {1, 2}) request.mutable_tokens()->add_ids(id);
+    Asked asked(*stub_, request);
+    const auto answer = world_.Next();
+    ASSERT_NE(answer, nullptr);
+    EXPECT_EQ(answer->request.stop().max_tokens(), resolved);
+  }
+}
+
 TEST_F(RouterServerTest, StreamsAnAnswerInOrder) {
   v1::GenerateRequest request = Prompt("hello world");
   request.mutable_options()->set_request_id("mine");

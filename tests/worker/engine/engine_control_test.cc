@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/error.h"
@@ -112,6 +113,93 @@ TEST(EngineControlTest, RefusesWhatTheQueueCannotHold) {
   EXPECT_EQ(second->Wait().tokens.size(), 5u);
   EXPECT_EQ(third->Wait().tokens.size(), 5u);
   EXPECT_EQ(engine.load().requests_seen, 3u);
+}
+
+TEST(EngineControlTest, RefusesTokensThatTheQueueCannotHoldUnlessTheyWaitAlone) {
+  EngineOptions options = SmallEngine();
+  options.slots = 1;
+  options.max_queue_tokens = 40;
+  auto world = Start(1, options);
+  Engine& engine = world->engine();
+  const auto gate = std::make_shared<Gate>();
+  ASSERT_TRUE(engine.Submit(Ask(0, 500, 5), gate).ok());  // takes the slot
+  gate->WaitUntilReached();
+  const auto alone = Submit(engine, Ask(1, 50, 5));
+  const auto refuse = [&] {
+    const auto refused = engine.Submit(Ask(2, 1, 5), std::make_shared<CollectingSink>());
+    const v1::ErrorDetail detail = DetailOf(refused.status());
+    EXPECT_EQ(detail.code(), v1::ERROR_CODE_QUEUE_FULL);
+    EXPECT_EQ(detail.field(), "max_queue_tokens");
+    EXPECT_EQ(detail.value(), "40");
+    EXPECT_GE(detail.retry_after().seconds(), 1);
+  };
+  refuse();
+  gate->Open();
+  EXPECT_EQ(alone->Wait().tokens.size(), 5u);
+  Request resumed = Ask(3, 5, 50);  // its own tokens count as a prompt's
+  resumed.generated = Prompt(3, 36);
+  const auto second = std::make_shared<Gate>();
+  ASSERT_TRUE(engine.Submit(Ask(4, 5, 5), second).ok());
+  second->WaitUntilReached();
+  const auto waiting = Submit(engine, resumed);
+  refuse();
+  second->Open();
+  EXPECT_EQ(waiting->Wait().tokens.size(), 14u);
+}
+
+// A model whose steps last at least as long as they are told to.
+class SlowModel final : public Model {
+ public:
+  SlowModel(std::unique_ptr<Model> model, absl::Duration step)
+      : model_(std::move(model)), step_(step) {}
+
+  const ModelConfig& config() const override { return model_->config(); }
+  const ShardPlan& plan() const override { return model_->plan(); }
+  size_t weight_bytes() const override { return model_->weight_bytes(); }
+  KvCacheShape kv_shape(int64_t blocks) const override { return model_->kv_shape(blocks); }
+  RecurrentStateShape state_shape(int64_t states) const override {
+    return model_->state_shape(states);
+  }
+  void Forward(const ForwardBatch& batch, ExecContext& context, TensorView logits) override {
+    absl::SleepFor(step_);
+    model_->Forward(batch, context, logits);
+  }
+
+ private:
+  const std::unique_ptr<Model> model_;
+  const absl::Duration step_;
+};
+
+TEST(EngineControlTest, RefusesDeadlinesThatCannotBeMet) {
+  EngineOptions options = SmallEngine();
+  options.token_budget = 0;
+  options.step_target = absl::ZeroDuration();  // 64 tokens a step
+  const auto world = *PretendWorld::Start(
+      {.ranks = 1, .engine = options},
+      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
+        return std::make_unique<SlowModel>(*CreateFakeModel(kModel, each.info().rank, 1),
+                                           absl::Milliseconds(50));
+      });
+  Engine& engine = world->engine();
+  Request late = Ask(1, 64, 5);
+  late.deadline = absl::Now() - absl::Seconds(1);
+  const auto refused = engine.Submit(late, std::make_shared<CollectingSink>());
+  EXPECT_EQ(DetailOf(refused.status()).code(), v1::ERROR_CODE_DEADLINE);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("had passed when the request"));
+  // 60 steps of 50 ms are needed.
+  Request tight = Ask(2, 3840, 5);
+  tight.deadline = absl::Now() + absl::Seconds(2);
+  const auto received = Submit(engine, tight)->Wait();
+  ASSERT_TRUE(received.error.has_value());
+  EXPECT_FALSE(received.admitted);
+  EXPECT_EQ(DetailOf(*received.error).code(), v1::ERROR_CODE_DEADLINE);
+  EXPECT_THAT(
+      std::string(received.error->message()),
+      ::testing::AllOf(HasSubstr("the deadline is in 1."), HasSubstr("3840 prompt tokens")));
+  Request wide = Ask(3, 64, 2);
+  wide.deadline = absl::Now() + absl::Minutes(1);
+  EXPECT_EQ(Submit(engine, wide)->Wait().tokens.size(), 2u);
+  EXPECT_EQ(engine.load().waiting_tokens, 0u);
 }
 
 TEST(EngineControlTest, FreeSlotsTakeNobodyWhileBlocksAreShort) {

@@ -107,7 +107,7 @@ class Simulation {
     request.priority = static_cast<int32_t>(random_() % 3);
     known_[ticket] = {.request = request,
                       .next_index = static_cast<uint32_t>(request.generated.size())};
-    scheduler_.Submit(ticket, std::move(request));
+    scheduler_.Submit(ticket, std::move(request), now_, {});
   }
 
   void CancelOne() {

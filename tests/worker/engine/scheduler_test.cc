@@ -31,7 +31,9 @@ class SchedulerTest : public ::testing::Test {
     scheduler_ = std::make_unique<Scheduler>(SchedulerOptions{.slots = slots, .kv_blocks = blocks});
   }
 
-  void Submit(uint64_t ticket, Request request) { scheduler_->Submit(ticket, std::move(request)); }
+  void Submit(uint64_t ticket, Request request, absl::Time now = kNow, Speed speed = {}) {
+    scheduler_->Submit(ticket, std::move(request), now, speed);
+  }
 
   StepPlan Next(int64_t budget = 1024, absl::Time now = kNow) {
     std::optional<StepPlan> plan = scheduler_->Next(now, budget);
@@ -214,6 +216,120 @@ TEST_F(SchedulerTest, AdmitsByPriorityThenByArrival) {
                                     "4 token 0", "4 length", "1 token 0", "1 length"));
 }
 
+TEST_F(SchedulerTest, WithinAPriorityAdmitsWhatIsDueFirst) {
+  Make(1, 100);
+  const auto ask = [&](uint64_t ticket, int32_t priority, absl::Duration allowed) {
+    Request request = Ask(10, 1);
+    request.priority = priority;
+    request.deadline = kNow + allowed;
+    Submit(ticket, request);
+  };
+  ask(1, 0, absl::InfiniteDuration());
+  ask(2, 0, absl::Hours(1));  // as good as none
+  ask(3, 0, absl::Seconds(20));
+  ask(4, 0, absl::Seconds(10));
+  ask(5, 1, absl::InfiniteDuration());
+  ask(6, 0, absl::Seconds(20));
+  ask(7, -1, absl::Seconds(5));
+  std::vector<uint64_t> admitted;
+  for (int i = 0; i < 7; ++i) {
+    Step();
+    for (const SchedulerEvent& event : scheduler_->TakeEvents()) {
+      if (std::holds_alternative<SchedulerEvent::Admitted>(event.what)) {
+        admitted.push_back(event.ticket);
+      }
+    }
+  }
+  EXPECT_THAT(admitted, ElementsAre(5, 4, 3, 6, 1, 2, 7));
+}
+
+TEST_F(SchedulerTest, ChunksToo) {
+  Make(2, 100);
+  Submit(1, Ask(1000, 1));
+  Step(64);
+  Request urgent = Ask(1000, 1);
+  urgent.deadline = kNow + absl::Seconds(5);
+  Submit(2, urgent);
+  EXPECT_THAT(Chunks(Step(64)), ElementsAre(Chunk{0, 64}));
+  EXPECT_THAT(Chunks(Step(192)), ElementsAre(Chunk{64, 128}, Chunk{64, 64}));
+}
+
+// Each second brings somebody who is due in ten, and one can be served.
+TEST_F(SchedulerTest, AStreamOfDeadlinesKeepsNobodyWaitingForGood) {
+  Make(1, 100);
+  Submit(1, Ask(10, 1));
+  absl::Time now = kNow;
+  for (uint64_t ticket = 2; ticket < 200; ++ticket, now += absl::Seconds(1)) {
+    Request urgent = Ask(10, 1);
+    urgent.deadline = now + absl::Seconds(10);
+    Submit(ticket, urgent, now);
+    Commit(Next(64, now));
+    const std::vector<std::string> events = Events();
+    if (events[0] == "1 admitted") break;
+    EXPECT_EQ(events[0], std::to_string(ticket) + " admitted");
+  }
+  // From 50 s on those who come are due after it.
+  EXPECT_EQ(now - kNow, Scheduler::kPatience - absl::Seconds(10));
+}
+
+TEST_F(SchedulerTest, RefusesOnArrivalWhatCannotBeInTime) {
+  constexpr Speed kSpeed = {.prompt_token = absl::Milliseconds(10),
+                            .decode_step = absl::Milliseconds(100)};
+  struct Row {
+    const char* what;
+    Request request;
+    double allowed;  // seconds
+    Speed speed;
+    bool refused;
+  };
+  Request long_answer = Ask(100, 50);
+  long_answer.rules.min_tokens = 31;
+  Request high = Ask(640, 5);
+  high.priority = 1;
+  Request soon = Ask(500, 5);
+  soon.deadline = kNow + absl::Seconds(10);
+  // One runs with 936 tokens left, one that is due sooner waits: both come first in the one slot.
+  for (const Row& row : std::initializer_list<Row>{
+           {"all before it", Ask(100, 5), 15.3, kSpeed, true},
+           {"just in time", Ask(100, 5), 15.4, kSpeed, false},
+           {"only what runs is before it", high, 15.7, kSpeed, true},
+           {"higher priorities do not wait for lower ones", high, 15.8, kSpeed, false},
+           {"tokens that it must make", long_answer, 18.3, kSpeed, true},
+           {"and has time for", long_answer, 18.4, kSpeed, false},
+           {"no speed is known", Ask(100, 5), 0.001, {}, false},
+           {"it had passed", Ask(100, 5), 0, {}, true}}) {
+    Make(1, 100);
+    Submit(1, Ask(1000, 5));
+    Step(64);
+    Submit(2, soon);
+    Events();
+    Request request = row.request;
+    request.deadline = kNow + absl::Seconds(row.allowed);
+    Submit(3, request, kNow, row.speed);
+    if (row.refused) {
+      EXPECT_THAT(Events(), ElementsAre("3 error ERROR_CODE_DEADLINE")) << row.what;
+      EXPECT_EQ(scheduler_->waiting_tokens(), 500);
+      EXPECT_EQ(scheduler_->next_deadline(), soon.deadline);
+    } else {
+      EXPECT_THAT(Events(), IsEmpty()) << row.what;
+      EXPECT_EQ(scheduler_->num_waiting(), 2);
+    }
+  }
+}
+
+TEST_F(SchedulerTest, TellsWhenTheHeadOfTheQueueIsAdmitted) {
+  constexpr Speed kSpeed = {.prompt_token = absl::Milliseconds(10),
+                            .decode_step = absl::Milliseconds(100)};
+  Make(3, 10);
+  EXPECT_EQ(scheduler_->TimeToAdmission(kSpeed), absl::ZeroDuration());
+  Submit(1, Ask(100, 28));   // 2 blocks
+  Submit(2, Ask(100, 400));  // 8 blocks
+  Step();                    // 27 and 399 tokens are left
+  EXPECT_EQ(scheduler_->TimeToAdmission(kSpeed), absl::Milliseconds(2700));
+  Submit(3, Ask(128, 1));  // 3 blocks: there are 2 before the other ends
+  EXPECT_EQ(scheduler_->TimeToAdmission(kSpeed), absl::Milliseconds(39900));
+}
+
 TEST_F(SchedulerTest, NobodyOvertakesTheHeadOfTheQueue) {
   Make(3, 4);
   Submit(1, Ask(100, 50));  // 3 blocks
@@ -280,11 +396,11 @@ TEST_F(SchedulerTest, DeadlinesEndWaitingAndRunningRequests) {
   Request waiting = Ask(5, 10);
   waiting.deadline = kNow + absl::Seconds(3);
   Submit(1, running);
+  Commit(Next(64, kNow + absl::Seconds(2)));
+  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 token 0"));
   Submit(2, waiting);
   Submit(3, Ask(5, 10));
   EXPECT_EQ(scheduler_->next_deadline(), waiting.deadline);
-  Commit(Next(64, kNow + absl::Seconds(2)));
-  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 token 0"));
   Commit(Next(64, kNow + absl::Seconds(3)));  // at the deadline it has passed
   EXPECT_THAT(Events(), ElementsAre("2 error ERROR_CODE_DEADLINE", "1 token 1"));
   Commit(Next(64, kNow + absl::Seconds(11)));

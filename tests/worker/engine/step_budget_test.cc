@@ -63,6 +63,31 @@ TEST(StepBudgetTest, AMixedStepBlamesThePromptForWhatDecodesDoNotTake) {
   EXPECT_NEAR(absl::ToDoubleSeconds(budget.Predict(100, 0)), 0.3, 1e-3);
 }
 
+TEST(StepBudgetTest, ShortPromptsTellNothingOfLongOnes) {
+  StepBudget budget = Measured(absl::Milliseconds(64));
+  budget.Record(0, 8, absl::Milliseconds(100));
+  for (int i = 0; i < 50; ++i) {
+    budget.Record(3, 0, absl::Milliseconds(90));   // the time it takes to read the weights
+    budget.Record(3, 8, absl::Milliseconds(101));  // beside decodes they seem to take none
+  }
+  EXPECT_EQ(budget.speed().prompt_token, absl::Milliseconds(1));
+  EXPECT_EQ(budget.tokens(), 384);  // of 400 ms
+  // What is faster than was believed is learned from.
+  for (int i = 0; i < 50; ++i) budget.Record(32, 0, absl::Milliseconds(16));
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(budget.speed().prompt_token), 0.5, 1e-3);
+}
+
+TEST(StepBudgetTest, SpeedIsZeroUntilItIsMeasured) {
+  StepBudget budget({.fixed = 128, .cap = 128, .target = absl::Milliseconds(500)}, {});
+  budget.Record(10, 0, absl::Milliseconds(90));
+  EXPECT_EQ(budget.speed().prompt_token, absl::ZeroDuration());
+  EXPECT_EQ(budget.speed().decode_step, absl::ZeroDuration());
+  budget.Record(128, 0, absl::Milliseconds(256));
+  budget.Record(0, 2, absl::Milliseconds(50));
+  EXPECT_EQ(budget.speed().prompt_token, absl::Milliseconds(2));
+  EXPECT_EQ(budget.speed().decode_step, absl::Milliseconds(50));
+}
+
 TEST(StepBudgetTest, RatesFollowTheLastSeconds) {
   StepBudget budget = Measured({});
   EXPECT_EQ(budget.decode_tokens_per_s(), 0);
