@@ -169,12 +169,11 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> ServeMetrics(
     const Engine& engine,
     std::shared_ptr<RecordedMetrics> recorded) {
   if (recorded == nullptr) return nullptr;
-  DS_ASSIGN_OR_RETURN(
-      auto server,
-      MetricsServer::Start(options.metrics_listen,
-                           {std::move(recorded),
-                            std::make_shared<SampledMetrics>(ModelName(options), engine,
-                                                             rank.link(), rank.comm())}));
+  DS_ASSIGN_OR_RETURN(auto server,
+                      MetricsServer::Start(options.metrics_listen,
+                                           {std::move(recorded), std::make_shared<SampledMetrics>(
+                                                                     ModelName(options), engine,
+                                                                     rank.link(), rank.comm())}));
   LogInfo("metrics on http://{}/metrics", server->address());
   return server;
 }
@@ -182,8 +181,8 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> ServeMetrics(
 int ServeRankZero(const WorkerOptions& options, WorldInfo info, Rank& rank) {
   const absl::Duration drain = absl::Seconds(options.drain_timeout_s);
   const std::shared_ptr<RecordedMetrics> recorded = RecordMetrics(options, rank);
-  auto engine = Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog(),
-                               recorded.get());
+  auto engine =
+      Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog(), recorded.get());
   WorldServerOptions server_options;
   server_options.listen = options.listen;
   server_options.observer = recorded.get();

@@ -40,8 +40,8 @@ struct PeerAge {
 // a rank other than 0 it may tell of a third rank. Usually LastWords::DieOfPeer.
 using OnPeerLost = std::function<void(const PeerLoss& loss)>;
 
-// Wake and WaitForWake: the engine thread. SendLastWords, PeerAges: any. Owner: main; destroyed after Close()
-// or to end at once (peers then see a death).
+// Wake and WaitForWake: the engine thread. SendLastWords, PeerAges: any. Owner: main; destroyed
+// after Close() or to end at once (peers then see a death).
 class ControlLink {
  public:
   virtual ~ControlLink() = default;
@@ -57,8 +57,8 @@ class ControlLink {
   // Tells the others who ended and why, as far as that goes without waiting.
   virtual void SendLastWords(const PeerLoss& root) = 0;
 
-  // Of each rank that this one watches by heartbeats, in rank order: on rank 0 every other one, until
-  // it is lost or has said goodbye. Empty between threads, which have no heartbeats.
+  // Of each rank that this one watches by heartbeats, in rank order: on rank 0 every other one,
+  // until it is lost or has said goodbye. Empty between threads, which have no heartbeats.
   virtual std::vector<PeerAge> PeerAges() const = 0;
 
   // Says goodbye, so that the end of this link is no death to its peers; then nothing is watched

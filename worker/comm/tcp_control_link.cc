@@ -93,7 +93,7 @@ class TcpControlLink final : public ControlLink {
   struct Peer {
     int rank = 0;
     Descriptor socket;
-    std::atomic<bool> watched{true};  // false once it has said goodbye or is lost
+    std::atomic<bool> watched{true};            // false once it has said goodbye or is lost
     std::atomic<Clock::time_point> last_heard;  // written by the link's thread
     LinkFrameReader reader;                     // the link's thread only
   };

@@ -18,8 +18,8 @@ namespace deltaserve {
 
 // A step that ran rows and whose results are committed.
 struct StepRecord {
-  int64_t prompt_tokens = 0;     // prefilled; of a resumed request its earlier answer too
-  int64_t generated_tokens = 0;  // that requests got
+  int64_t prompt_tokens = 0;      // prefilled; of a resumed request its earlier answer too
+  int64_t generated_tokens = 0;   // that requests got
   absl::Duration host_time = {};  // see StepTimer
   absl::Duration run_time = {};
 };
@@ -28,9 +28,9 @@ struct StepRecord {
 struct RequestRecord {
   uint32_t prompt_tokens = 0;
   uint32_t max_tokens = 0;
-  uint32_t generated_tokens = 0;          // by this world, so without those that a resume brings
-  SteadyTime submitted = {};              // Submit took it
-  std::optional<SteadyTime> admitted = {};     // a plan opens its slot; that plan has not run yet
+  uint32_t generated_tokens = 0;            // by this world, so without those that a resume brings
+  SteadyTime submitted = {};                // Submit took it
+  std::optional<SteadyTime> admitted = {};  // a plan opens its slot; that plan has not run yet
   std::optional<SteadyTime> first_token = {};  // the step that made it is committed
   std::optional<SteadyTime> last_token = {};   // that came; the first one until there is a second
   SteadyTime ended = {};

@@ -34,8 +34,7 @@ absl::StatusOr<std::string> HostOf(const std::string& listen) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
-    const std::string& listen,
-    std::vector<std::shared_ptr<prometheus::Collectable>> collectables) {
+    const std::string& listen, std::vector<std::shared_ptr<prometheus::Collectable>> collectables) {
   const absl::StatusOr<std::string> host = HostOf(listen);
   if (!host.ok()) return host.status();
   std::unique_ptr<MetricsServer> server(new MetricsServer());

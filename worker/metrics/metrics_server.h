@@ -13,7 +13,8 @@
 namespace deltaserve {
 
 // GET /metrics in Prometheus' text format; nothing else. No TLS and no password. Threads: any; it
-// has its own, which block signals as the thread that starts it does. Owner: main.
+// has its own, which block signals as the thread that starts it does. Its end takes up to 2 s, as
+// long as the HTTP library waits between looks. Owner: main.
 class MetricsServer {
  public:
   // `listen`: HOST:PORT, HOST an address of this machine (IPv6 in []), port 0 takes a free one.

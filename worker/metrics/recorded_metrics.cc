@@ -6,22 +6,21 @@
 namespace deltaserve {
 namespace {
 
-using Buckets = std::vector<double>;
-
-const Buckets kStepTokens = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
-const Buckets kFirstTokenSeconds = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75,
-                                    1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
-const Buckets kTokenSeconds = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5,
-                               .75, 1,    2.5, 5,    7.5, 10, 20, 40, 80};
-const Buckets kRequestSeconds = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
-                                 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const Buckets kStepSeconds = {.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60};
-const Buckets kHostSeconds = {1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3,
-                              2e-3, 5e-3, 1e-2, 2e-2, 5e-2, .1,   1};
+constexpr double kStepTokens[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+constexpr double kFirstTokenSeconds[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                                         1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+constexpr double kTokenSeconds[] = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
+                                    .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
+constexpr double kRequestSeconds[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                      30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kStepSeconds[] = {.001, .002, .005, .01, .02, .05, .1, .2,
+                                   .5,   1,    2,    5,   10,  30,  60};
+constexpr double kHostSeconds[] = {1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3,
+                                   2e-3, 5e-3, 1e-2, 2e-2, 5e-2, .1,   1};
 
 // 1, 2, 5, 10, ... as far as `most`.
-Buckets TokenCounts(int64_t most) {
-  Buckets buckets;
+std::vector<double> TokenCounts(int64_t most) {
+  std::vector<double> buckets;
   for (int64_t decade = 1; decade <= most; decade *= 10) {
     for (const int64_t step : {1, 2, 5}) {
       if (step * decade <= most) buckets.push_back(static_cast<double>(step * decade));
@@ -66,12 +65,10 @@ RecordedMetrics::RecordedMetrics(const std::string& model_name, int64_t max_cont
                                 "Requests that were queued and ended with an error, by its code.")),
       refused_(MakeErrorCounters("deltaserve:requests_refused_total",
                                  "Requests that were not queued, by the error's code.")),
-      step_tokens_(MakeHistogram("vllm:iteration_tokens_total",
-                                 "Tokens prefilled and generated in a step.",
-                                 kStepTokens)),
-      step_seconds_(MakeHistogram("deltaserve:step_seconds",
-                                  "Time of a step, host and model together.",
-                                  kStepSeconds)),
+      step_tokens_(MakeHistogram(
+          "vllm:iteration_tokens_total", "Tokens prefilled and generated in a step.", kStepTokens)),
+      step_seconds_(MakeHistogram(
+          "deltaserve:step_seconds", "Time of a step, host and model together.", kStepSeconds)),
       step_host_seconds_(MakeHistogram(
           "deltaserve:step_host_seconds",
           "Part of a step's time outside of the model: planning, sending plans and results.",
@@ -82,15 +79,13 @@ RecordedMetrics::RecordedMetrics(const std::string& model_name, int64_t max_cont
       next_token_seconds_(MakeHistogram("vllm:inter_token_latency_seconds",
                                         "From a token of a request to its next.",
                                         kTokenSeconds)),
-      request_prompt_tokens_(MakeHistogram("vllm:request_prompt_tokens",
-                                           "Prompt tokens of a request.",
-                                           TokenCounts(max_context))),
+      request_prompt_tokens_(MakeHistogram(
+          "vllm:request_prompt_tokens", "Prompt tokens of a request.", TokenCounts(max_context))),
       request_generation_tokens_(MakeHistogram("vllm:request_generation_tokens",
                                                "Tokens generated for a request.",
                                                TokenCounts(max_context))),
-      request_max_tokens_(MakeHistogram("vllm:request_params_max_tokens",
-                                        "max_tokens of a request.",
-                                        TokenCounts(max_context))),
+      request_max_tokens_(MakeHistogram(
+          "vllm:request_params_max_tokens", "max_tokens of a request.", TokenCounts(max_context))),
       request_seconds_(MakeHistogram("vllm:e2e_request_latency_seconds",
                                      "From a request's arrival to its end.",
                                      kRequestSeconds)),
@@ -142,13 +137,9 @@ RecordedMetrics::Counters RecordedMetrics::MakeReasonCounters(const std::string&
 
 prometheus::Histogram& RecordedMetrics::MakeHistogram(const std::string& name,
                                                       const std::string& help,
-                                                      const std::vector<double>& buckets) {
-  return prometheus::BuildHistogram()
-      .Name(name)
-      .Help(help)
-      .Labels(labels_)
-      .Register(registry_)
-      .Add({}, buckets);
+                                                      std::span<const double> buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Labels(labels_).Register(registry_).Add(
+      {}, std::vector<double>(buckets.begin(), buckets.end()));
 }
 
 void RecordedMetrics::OnRefused(v1::ErrorCode code) {

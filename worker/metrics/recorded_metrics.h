@@ -2,8 +2,8 @@
 
 // RecordedMetrics: counters and histograms of what the engine of rank 0 tells as it happens.
 
-#include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,11 +17,11 @@
 namespace deltaserve {
 
 // Names, buckets and labels as vLLM has them where the meaning is the same, else below
-// "deltaserve:"; docs/metrics.md says of each what it is. Label values are enumerations, all made at
-// the start, so memory does not grow.
+// "deltaserve:"; docs/metrics.md says of each what it is. Label values are enumerations, all made
+// at the start, so memory does not grow.
 //
-// Threads: as EngineObserver says; Collect: any. Owner: main; outlives engine and servers. Recording
-// takes no lock that a scrape holds for longer than it copies one histogram.
+// Threads: as EngineObserver says; Collect: any. Owner: main; outlives engine and servers.
+// Recording takes no lock that a scrape holds for longer than it copies one histogram.
 class RecordedMetrics final : public EngineObserver, public prometheus::Collectable {
  public:
   // `max_context`: of the world, bounds the buckets of token counts.
@@ -45,7 +45,7 @@ class RecordedMetrics final : public EngineObserver, public prometheus::Collecta
   Counters MakeReasonCounters(const std::string& name, const std::string& help);
   prometheus::Histogram& MakeHistogram(const std::string& name,
                                        const std::string& help,
-                                       const std::vector<double>& buckets);
+                                       std::span<const double> buckets);
 
   const prometheus::Labels labels_;
   prometheus::Registry registry_;

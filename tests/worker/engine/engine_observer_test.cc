@@ -2,12 +2,11 @@
 
 #include "worker/engine/engine_observer.h"
 
-#include <map>
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "proto/error.h"
+#include "absl/synchronization/notification.h"
 #include "tests/worker/engine/small_world.h"
 
 namespace deltaserve {
@@ -57,7 +56,40 @@ class Notes final : public EngineObserver {
   All all_ ABSL_GUARDED_BY(mutex_);
 };
 
-int64_t Sum(const std::vector<StepRecord>& steps, int64_t StepRecord::* member) {
+// Holds the engine thread at its first token, so that a test can do what it likes in the middle of
+// a request.
+class GatedSink final : public RequestSink {
+ public:
+  void OnAdmitted() override {}
+  void OnLogits(int64_t /*position*/, std::span<const float> /*logits*/) override {}
+  void OnTokens(uint32_t first_index,
+                std::span<const int32_t> /*ids*/,
+                std::span<const TokenLogProb> /*logprobs*/) override {
+    if (first_index > 0) return;
+    held_.Notify();
+    open_.WaitForNotification();
+  }
+  void OnEnded(const Ended& /*ended*/) override { over_.Notify(); }
+  void OnError(const absl::Status& /*status*/) override { over_.Notify(); }
+
+  void WaitUntilHeld() const { held_.WaitForNotification(); }
+  void Open() { open_.Notify(); }
+  void WaitForEnd() const { over_.WaitForNotification(); }
+
+ private:
+  absl::Notification held_, open_, over_;
+};
+
+// A request that holds the engine at its first token, and its ticket.
+std::pair<std::shared_ptr<GatedSink>, uint64_t> Hold(Engine& engine, uint32_t max_tokens) {
+  auto sink = std::make_shared<GatedSink>();
+  const absl::StatusOr<uint64_t> ticket = engine.Submit(Ask(1, 10, max_tokens), sink);
+  EXPECT_TRUE(ticket.ok()) << ticket.status();
+  sink->WaitUntilHeld();
+  return {sink, ticket.value_or(0)};
+}
+
+int64_t Sum(const std::vector<StepRecord>& steps, int64_t StepRecord::*member) {
   int64_t sum = 0;
   for (const StepRecord& step : steps) sum += step.*member;
   return sum;
@@ -66,8 +98,8 @@ int64_t Sum(const std::vector<StepRecord>& steps, int64_t StepRecord::* member) 
 class EngineObserverTest : public testing::TestWithParam<int> {
  protected:
   std::unique_ptr<PretendWorld> Begin(EngineOptions options) {
-    auto world = PretendWorld::Start(
-        {.ranks = GetParam(), .engine = options, .observer = &notes_}, Factory());
+    auto world = PretendWorld::Start({.ranks = GetParam(), .engine = options, .observer = &notes_},
+                                     Factory());
     EXPECT_TRUE(world.ok()) << world.status();
     return *std::move(world);
   }
@@ -144,17 +176,18 @@ TEST_P(EngineObserverTest, AStepsTimeBeginsWithItsWork) {
   }
 }
 
-TEST_P(EngineObserverTest, ARequestThatWaitsIsAdmittedWhenOneBeforeItEnds) {
+TEST_P(EngineObserverTest, ARequestThatWaitsIsAdmittedWhenTheOneBeforeItEnds) {
   EngineOptions options = SmallEngine();
   options.slots = 1;
   auto world = Begin(options);
-  const auto first = Submit(world->engine(), Ask(1, 10, 30));
+  const auto [first, ticket] = Hold(world->engine(), 30);
   const auto second = Submit(world->engine(), Ask(2, 10, 2));
-  first->Wait();
+  first->Open();
   second->Wait();
   const Notes::All all = notes_.Take();
   ASSERT_EQ(all.ended.size(), 2u);
-  EXPECT_LE(all.ended[1].submitted, *all.ended[0].first_token);
+  EXPECT_GE(all.ended[1].submitted, *all.ended[0].first_token);
+  EXPECT_LE(all.ended[1].submitted, *all.ended[0].last_token);
   EXPECT_GE(*all.ended[1].admitted, *all.ended[0].last_token);
   EXPECT_EQ(all.first[1], absl::FromChrono(*all.ended[1].first_token - all.ended[1].submitted));
 }
@@ -162,20 +195,19 @@ TEST_P(EngineObserverTest, ARequestThatWaitsIsAdmittedWhenOneBeforeItEnds) {
 TEST_P(EngineObserverTest, EveryEndIsToldOnceHoweverItComes) {
   EngineOptions options = SmallEngine();
   options.slots = 1;
-  options.max_queue = 4;
   auto world = Begin(options);
   Engine& engine = world->engine();
-  const auto running = std::make_shared<CollectingSink>();
-  const absl::StatusOr<uint64_t> ticket = engine.Submit(Ask(1, 10, 3000), running);
-  running->WaitForTokens(3);
+  const auto [running, ticket] = Hold(engine, 30);
   Request late = Ask(2, 10, 5);
   late.deadline = absl::Now();
-  EXPECT_TRUE(Submit(engine, late)->Wait().error.has_value());
+  const auto expired = Submit(engine, late);
   const auto waiting = Submit(engine, Ask(3, 10, 5));
   engine.Abort({"request-3"});
+  engine.Cancel(ticket);
+  running->Open();
+  expired->Wait();
   waiting->Wait();
-  engine.Cancel(*ticket);
-  const size_t running_tokens = running->Wait().tokens.size();
+  running->WaitForEnd();
   Request whole = Ask(4, 10, 2);
   whole.generated = {1, 2};
   Submit(engine, whole)->Wait();
@@ -185,22 +217,25 @@ TEST_P(EngineObserverTest, EveryEndIsToldOnceHoweverItComes) {
 
   const Notes::All all = notes_.Take();
   ASSERT_EQ(all.ended.size(), 5u);
-  EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[0].end), v1::ERROR_CODE_DEADLINE);
-  EXPECT_EQ(std::get<FinishReason>(all.ended[1].end), FinishReason::kCancelled);
-  for (const int never_admitted : {0, 1}) {
-    EXPECT_FALSE(all.ended[static_cast<size_t>(never_admitted)].admitted.has_value());
-  }
-  EXPECT_EQ(std::get<FinishReason>(all.ended[2].end), FinishReason::kCancelled);
-  EXPECT_EQ(all.ended[2].generated_tokens, running_tokens);
+  const RequestRecord& aborted = all.ended[0];
+  EXPECT_EQ(std::get<FinishReason>(aborted.end), FinishReason::kCancelled);
+  EXPECT_FALSE(aborted.admitted.has_value());
+  EXPECT_GE(aborted.ended, aborted.submitted);
+  const RequestRecord& cancelled = all.ended[1];
+  EXPECT_EQ(std::get<FinishReason>(cancelled.end), FinishReason::kCancelled);
+  EXPECT_EQ(cancelled.generated_tokens, 1u);
+  EXPECT_EQ(cancelled.first_token, cancelled.last_token);
+  EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[2].end), v1::ERROR_CODE_DEADLINE);
+  EXPECT_FALSE(all.ended[2].admitted.has_value());
   // A complete answer that was resumed gets no token; of another one only the new ones count.
   EXPECT_TRUE(all.ended[3].admitted.has_value());
   EXPECT_FALSE(all.ended[3].first_token.has_value());
   EXPECT_EQ(all.ended[3].generated_tokens, 0u);
   EXPECT_EQ(all.ended[4].generated_tokens, 5u);
+  EXPECT_EQ(all.ended[4].prompt_tokens, 10u);
   EXPECT_EQ(all.first.size(), 2u);
-  EXPECT_EQ(all.next.size(), running_tokens - 1 + 4);
-  EXPECT_EQ(Sum(all.steps, &StepRecord::generated_tokens),
-            static_cast<int64_t>(running_tokens) + 5);
+  EXPECT_EQ(all.next.size(), 4u);
+  EXPECT_EQ(Sum(all.steps, &StepRecord::generated_tokens), 1 + 5);
   EXPECT_EQ(Sum(all.steps, &StepRecord::prompt_tokens), 10 + 14);
   EXPECT_TRUE(all.refused.empty());
 }
@@ -214,17 +249,18 @@ TEST_P(EngineObserverTest, RefusalsAreToldByTheirCode) {
   const auto sink = std::make_shared<CollectingSink>();
   EXPECT_FALSE(engine.Submit(Ask(1, 0, 5), sink).ok());
   EXPECT_FALSE(engine.Submit(Ask(1, 10, 5000), sink).ok());
-  const auto running = Submit(engine, Ask(2, 10, 3000));
-  running->WaitForTokens(1);
-  const auto waiting = Submit(engine, Ask(3, 10, 3000));
+  const auto [running, ticket] = Hold(engine, 30);
+  const auto waiting = Submit(engine, Ask(3, 10, 5));
   EXPECT_FALSE(engine.Submit(Ask(4, 10, 5), sink).ok());
   engine.BeginDrain(absl::InfiniteFuture(), /*hand_over=*/true);
   EXPECT_FALSE(engine.Submit(Ask(5, 10, 5), sink).ok());
+  running->Open();
+  running->WaitForEnd();
   waiting->Wait();
-  running->Wait();
   const Notes::All all = notes_.Take();
-  EXPECT_THAT(all.refused, ElementsAre(v1::ERROR_CODE_INVALID_FIELD, v1::ERROR_CODE_CONTEXT_TOO_LONG,
-                                       v1::ERROR_CODE_QUEUE_FULL, v1::ERROR_CODE_DRAINING));
+  EXPECT_THAT(all.refused,
+              ElementsAre(v1::ERROR_CODE_INVALID_FIELD, v1::ERROR_CODE_CONTEXT_TOO_LONG,
+                          v1::ERROR_CODE_QUEUE_FULL, v1::ERROR_CODE_DRAINING));
   ASSERT_EQ(all.ended.size(), 2u);
   for (const RequestRecord& request : all.ended) {
     EXPECT_EQ(std::get<v1::ErrorCode>(request.end), v1::ERROR_CODE_DRAINING);
@@ -233,13 +269,13 @@ TEST_P(EngineObserverTest, RefusalsAreToldByTheirCode) {
 
 TEST(EngineObserverTest, TheEndOfAWorldIsTheEndOfItsRequests) {
   Notes notes;
-  auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine(), .observer = &notes}, Factory());
+  auto world =
+      PretendWorld::Start({.ranks = 2, .engine = SmallEngine(), .observer = &notes}, Factory());
   ASSERT_TRUE(world.ok()) << world.status();
-  const auto sink = Submit((*world)->engine(), Ask(1, 10, 3000));
-  sink->WaitForTokens(2);
+  const auto [sink, ticket] = Hold((*world)->engine(), 30);
   (*world)->Break();
-  EXPECT_EQ(DetailOf(*sink->Wait().error).code(), v1::ERROR_CODE_WORLD_LOST);
+  sink->Open();
+  sink->WaitForEnd();
   const Notes::All all = notes.Take();
   ASSERT_EQ(all.ended.size(), 1u);
   EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[0].end), v1::ERROR_CODE_WORLD_LOST);

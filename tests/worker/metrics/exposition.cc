@@ -16,25 +16,27 @@
 namespace deltaserve::test {
 namespace {
 
-const char kTypeLine[] =
-    R"(# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) (counter|gauge|histogram|summary|untyped))";
-const char kHelpLine[] = R"(# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) (?:[^\\]|\\\\|\\n)*)";
-const char kSampleLine[] = R"(([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?[0-9]+)?)";
-const char kLabel[] = R"re(([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\["\\n])*)",?)re";
+// The forms of lines; compiled once a text.
+struct Grammar {
+  const std::regex type{
+      R"(# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) (counter|gauge|histogram|summary|untyped))"};
+  const std::regex help{R"(# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) (?:[^\\]|\\\\|\\n)*)"};
+  const std::regex sample{R"(([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?[0-9]+)?)"};
+  const std::regex label{R"re(([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\["\\n])*)",?)re"};
+};
 
 absl::Status Refuse(const std::string& line, const std::string& problem) {
   return absl::InvalidArgumentError(absl::StrCat(problem, ": ", line));
 }
 
-absl::StatusOr<Exposition::Sample> ParseSample(const std::string& line) {
+absl::StatusOr<Exposition::Sample> ParseSample(const Grammar& grammar, const std::string& line) {
   std::smatch match;
-  if (!std::regex_match(line, match, std::regex(kSampleLine))) return Refuse(line, "no sample");
+  if (!std::regex_match(line, match, grammar.sample)) return Refuse(line, "no sample");
   Exposition::Sample sample{.name = match[1], .labels = {}};
   if (!absl::SimpleAtod(match[3].str(), &sample.value)) return Refuse(line, "no number");
-  const std::regex label(kLabel);
   std::string rest = match[2];
   std::smatch part;
-  while (std::regex_search(rest, part, label, std::regex_constants::match_continuous)) {
+  while (std::regex_search(rest, part, grammar.label, std::regex_constants::match_continuous)) {
     if (!sample.labels.emplace(part[1], part[2]).second) return Refuse(line, "a label twice");
     rest = part.suffix();
   }
@@ -94,20 +96,19 @@ double Exposition::Sum(const std::string& name,
 
 absl::StatusOr<Exposition> ParseExposition(const std::string& text) {
   if (!text.empty() && text.back() != '\n') return Refuse(text, "no end of the last line");
-  const std::regex type_line(kTypeLine);
-  const std::regex help_line(kHelpLine);
+  const Grammar grammar;
   Exposition all;
   std::set<std::pair<std::string, std::map<std::string, std::string>>> seen;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     std::smatch match;
-    if (line.empty() || std::regex_match(line, match, help_line)) continue;
-    if (std::regex_match(line, match, type_line)) {
+    if (line.empty() || std::regex_match(line, match, grammar.help)) continue;
+    if (std::regex_match(line, match, grammar.type)) {
       if (!all.types.emplace(match[1], match[2]).second) return Refuse(line, "a family twice");
       continue;
     }
     if (line[0] == '#') return Refuse(line, "neither HELP nor TYPE");
-    DS_ASSIGN_OR_RETURN(Exposition::Sample sample, ParseSample(line));
+    DS_ASSIGN_OR_RETURN(Exposition::Sample sample, ParseSample(grammar, line));
     const std::string family = FamilyOf(sample.name, all.types);
     if (family.empty()) return Refuse(line, "a sample of no family");
     if (all.types[family] == "counter" && sample.value < 0) return Refuse(line, "below zero");

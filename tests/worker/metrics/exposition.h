@@ -26,8 +26,8 @@ struct Exposition {
 };
 
 // INVALID_ARGUMENT with the line for anything that the format does not allow: a line of another
-// form, a sample without a family's type before it, a sample twice, a negative counter, buckets that
-// go down or whose last is not the count.
+// form, a sample without a family's type before it, a sample twice, a negative counter, buckets
+// that go down or whose last is not the count.
 absl::StatusOr<Exposition> ParseExposition(const std::string& text);
 
 }  // namespace deltaserve::test

@@ -14,8 +14,8 @@ struct HttpAnswer {
   std::string body;
 };
 
-// `address`: IPv4:PORT. Reads until the server ends the connection; half a minute at most. UNAVAILABLE
-// where nobody listens or what comes is no HTTP.
+// `address`: IPv4:PORT. Reads until the server ends the connection; half a minute at most.
+// UNAVAILABLE where nobody listens or what comes is no HTTP.
 absl::StatusOr<HttpAnswer> HttpRequest(const std::string& method,
                                        const std::string& address,
                                        const std::string& path);
