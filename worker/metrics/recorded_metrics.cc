@@ -49,6 +49,12 @@ std::string NameOf(v1::ErrorCode code) {
   return v1::ErrorCode_Name(code).substr(sizeof(kPrefix) - 1);
 }
 
+// `index`: an enumerator's.
+void Count(const std::vector<prometheus::Counter*>& counters, int index) {
+  DS_CHECK(index >= 0 && static_cast<size_t>(index) < counters.size()) << index;
+  counters[static_cast<size_t>(index)]->Increment();
+}
+
 void Observe(prometheus::Histogram& histogram, SteadyTime from, SteadyTime to) {
   histogram.Observe(std::chrono::duration<double>(to - from).count());
 }
@@ -142,9 +148,7 @@ prometheus::Histogram& RecordedMetrics::MakeHistogram(const std::string& name,
       {}, std::vector<double>(buckets.begin(), buckets.end()));
 }
 
-void RecordedMetrics::OnRefused(v1::ErrorCode code) {
-  refused_[static_cast<size_t>(code)]->Increment();
-}
+void RecordedMetrics::OnRefused(v1::ErrorCode code) { Count(refused_, code); }
 
 void RecordedMetrics::OnStep(const StepRecord& step) {
   prompt_tokens_.Increment(static_cast<double>(step.prompt_tokens));
@@ -164,9 +168,9 @@ void RecordedMetrics::OnNextToken(absl::Duration since_last) {
 
 void RecordedMetrics::OnEnd(const RequestRecord& request) {
   if (const auto* reason = std::get_if<FinishReason>(&request.end)) {
-    ended_[static_cast<size_t>(*reason)]->Increment();
+    Count(ended_, static_cast<int>(*reason));
   } else {
-    failed_[static_cast<size_t>(std::get<v1::ErrorCode>(request.end))]->Increment();
+    Count(failed_, std::get<v1::ErrorCode>(request.end));
   }
   request_prompt_tokens_.Observe(request.prompt_tokens);
   request_generation_tokens_.Observe(request.generated_tokens);

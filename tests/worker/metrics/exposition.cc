@@ -48,7 +48,7 @@ absl::StatusOr<Exposition::Sample> ParseSample(const Grammar& grammar, const std
 std::string FamilyOf(const std::string& name, const std::map<std::string, std::string>& types) {
   if (types.contains(name)) return name;
   for (const char* suffix : {"_bucket", "_sum", "_count"}) {
-    const std::string family(absl::StripSuffix(name, suffix));
+    std::string family(absl::StripSuffix(name, suffix));
     const auto found = types.find(family);
     if (family == name || found == types.end()) continue;
     if (found->second == "histogram" || found->second == "summary") return family;

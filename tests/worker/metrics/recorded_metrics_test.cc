@@ -4,6 +4,7 @@
 #include <limits>
 #include <sstream>
 
+#include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "tests/worker/metrics/exposition.h"
 

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
 #include "tests/worker/metrics/exposition.h"
 #include "tests/worker/metrics/http_get.h"
