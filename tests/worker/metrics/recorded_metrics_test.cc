@@ -161,7 +161,7 @@ TEST(RecordedMetricsTest, WhatHappensAddsNoSeries) {
     RequestRecord record{.prompt_tokens = static_cast<uint32_t>(i * 997), .submitted = At(i)};
     record.end = static_cast<v1::ErrorCode>(i % v1::ErrorCode_ARRAYSIZE);
     metrics.OnEnd(record);
-    metrics.OnStep({.prompt_tokens = i * 31});
+    metrics.OnStep({.prompt_tokens = int64_t{31} * i});
     metrics.OnFirstToken(absl::Seconds(i * 100));
   }
   EXPECT_EQ(Scrape(metrics).samples.size(), before);
