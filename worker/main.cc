@@ -15,7 +15,11 @@
 #include "kernels/base/build_info.h"
 #include "kernels/base/flags.h"
 #include "kernels/base/log.h"
+#include "kernels/base/status_macros.h"
 #include "worker/engine/engine_loop.h"
+#include "worker/metrics/metrics_server.h"
+#include "worker/metrics/recorded_metrics.h"
+#include "worker/metrics/sampled_metrics.h"
 #include "worker/rank.h"
 #include "worker/service/world_server.h"
 
@@ -26,6 +30,7 @@ struct WorkerOptions {
   RankOptions rank;
   std::string listen = "127.0.0.1:50052";
   std::string address_file;
+  std::string metrics_listen;
   std::string model_name;
   double drain_timeout_s = 30;
 };
@@ -37,6 +42,9 @@ void AddWorkerFlags(CommandLine& line, WorkerOptions* options) {
            "TLS: an address that others reach is for a closed network");
   line.Add("--address-file", &options->address_file,
            "File that gets HOST:PORT once the world is ready");
+  line.Add("--metrics-listen", &options->metrics_listen,
+           "HOST:PORT where rank 0 serves metrics for Prometheus, as /metrics over plain HTTP; "
+           "port 0 takes a free one, which is logged. Empty: nowhere");
   line.Add("--model-name", &options->model_name,
            "What clients name in `model`; default: the folder's name");
   line.Add("--drain-timeout", &options->drain_timeout_s,
@@ -149,14 +157,41 @@ class DrainOnSignal {
   std::thread thread_;
 };
 
+// Null where no metrics are wanted.
+std::shared_ptr<RecordedMetrics> RecordMetrics(const WorkerOptions& options, Rank& rank) {
+  if (options.metrics_listen.empty()) return nullptr;
+  return std::make_shared<RecordedMetrics>(ModelName(options),
+                                           rank.executor().capacity().max_context);
+}
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> ServeMetrics(
+    const WorkerOptions& options,
+    Rank& rank,
+    const Engine& engine,
+    std::shared_ptr<RecordedMetrics> recorded) {
+  if (recorded == nullptr) return nullptr;
+  DS_ASSIGN_OR_RETURN(auto server,
+                      MetricsServer::Start(options.metrics_listen,
+                                           {std::move(recorded), std::make_shared<SampledMetrics>(
+                                                                     ModelName(options), engine,
+                                                                     rank.link(), rank.comm())}));
+  LogInfo("metrics on http://{}/metrics", server->address());
+  return server;
+}
+
 int ServeRankZero(const WorkerOptions& options, WorldInfo info, Rank& rank) {
   const absl::Duration drain = absl::Seconds(options.drain_timeout_s);
-  auto engine = Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog());
+  const std::shared_ptr<RecordedMetrics> recorded = RecordMetrics(options, rank);
+  auto engine =
+      Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog(), recorded.get());
   WorldServerOptions server_options;
   server_options.listen = options.listen;
+  server_options.observer = recorded.get();
   const std::string model_id = info.model_id;
   auto server = WorldServer::Start(server_options, std::move(info), engine.get());
   absl::Status status = server.status();
+  const auto metrics = ServeMetrics(options, rank, *engine, recorded);
+  if (status.ok()) status = metrics.status();
   if (status.ok() && !options.address_file.empty()) {
     status = WriteAddressFile(options.address_file, (*server)->address());
   }

@@ -39,7 +39,8 @@ FOLDERS = {
     "worker/models": LAYERS,
     "worker/engine": MODELS + ["proto"],
     "worker/service": ENGINE + PROTO,
-    "worker": ENGINE + PROTO + DEVICES + ["worker/service"],
+    "worker/metrics": ENGINE,
+    "worker": ENGINE + PROTO + DEVICES + ["worker/service", "worker/metrics"],
     "router/text/template": BASE,
     "router/text": BASE + ["proto", "router/text/template"],
     "router/worlds": BASE + PROTO + ["router/text"],
@@ -47,7 +48,7 @@ FOLDERS = {
     "router/http": BASE + PROTO + ["router/text", "router/worlds", "router/service"],
     "router": BASE + PROTO + ["router/text", "router/worlds", "router/service", "router/http"],
     "tools": ENGINE + PROTO + DEVICES + [
-        "worker/service", "worker", "router/text", "router/worlds", "router/service"],
+        "worker/service", "worker/metrics", "worker", "router/text", "router/worlds", "router/service"],
     "tools/cmake": [],
     "tools/eval": BASE + PROTO + ["router/text", "tools"],
     "tools/bench_serve": BASE + PROTO + ["tools"],
@@ -67,6 +68,7 @@ SYSTEM_HEADERS = {
     "nccl.h": ["worker/comm"],
     "cuda": ["kernels/cuda", "worker/comm"],
     "CLI/": ["kernels/base", "worker", "router", "tools"],
+    "prometheus/": ["worker/metrics"],
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')

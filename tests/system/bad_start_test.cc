@@ -1,6 +1,10 @@
 // Starts that cannot be: each binary says once what is wrong, by name and with the remedy, and ends
 // with 64.
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -145,6 +149,26 @@ TEST_F(BadStartTest, AnImpossibleDegreeEndsEveryRankWithOneMessage) {
   EXPECT_THAT(run.output,
               AllOf(HasSubstr("num_attention_heads"), HasSubstr("use 1, 2 or 4 ranks")));
   EXPECT_EQ(Count(run.output, "read "), 0) << "a weight was read: " << run.output;
+}
+
+// Found when every rank has loaded: the others must end with rank 0.
+TEST_F(BadStartTest, AnAddressInUseIsNamedByItsFlag) {
+  const int other = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(bind(other, any, length), 0);
+  ASSERT_EQ(listen(other, 1), 0);
+  ASSERT_EQ(getsockname(other, any, &length), 0);
+  const std::string taken = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  const RunResult run = RunToEnd(MpirunCommand(2, {Binary("worker"), "--model", model_, "--listen",
+                                                   "127.0.0.1:0", "--metrics-listen", taken}),
+                                 absl::Minutes(1), MpirunEnvironment(folder_.path()));
+  close(other);
+  EXPECT_EQ(run.code, kUsage) << run.output;
+  EXPECT_EQ(Count(run.output, "deltaserve-worker: --metrics-listen is " + taken), 1) << run.output;
 }
 
 }  // namespace

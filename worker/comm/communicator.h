@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "kernels/tensor/tensor_view.h"
@@ -36,7 +37,8 @@ struct ReduceAddNormArgs {
 // What has gone through a communicator, for metrics.
 struct CommunicatorStats {
   uint64_t calls = 0;
-  uint64_t bytes = 0;  // of tensors as this rank brought them; 0 where there is one rank
+  uint64_t bytes = 0;   // of tensors as this rank brought them; 0 where there is one rank
+  absl::Duration time;  // within the calls, so waiting for slower ranks is in it
 };
 
 // One engine thread; every rank makes the same calls in the same order. Calls are enqueued; a

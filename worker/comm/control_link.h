@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,12 +30,18 @@ struct ControlLinkOptions {
   absl::Duration connect_timeout = absl::Seconds(20);
 };
 
+// How long ago a linked rank was last heard.
+struct PeerAge {
+  int rank = 0;
+  absl::Duration age;
+};
+
 // A rank that is lost or has sent last words. Called on the link's own thread, once for a peer; on
 // a rank other than 0 it may tell of a third rank. Usually LastWords::DieOfPeer.
 using OnPeerLost = std::function<void(const PeerLoss& loss)>;
 
-// Wake and WaitForWake: the engine thread. SendLastWords: any. Owner: main; destroyed after Close()
-// or to end at once (peers then see a death).
+// Wake and WaitForWake: the engine thread. SendLastWords, PeerAges: any. Owner: main; destroyed
+// after Close() or to end at once (peers then see a death).
 class ControlLink {
  public:
   virtual ~ControlLink() = default;
@@ -49,6 +56,10 @@ class ControlLink {
 
   // Tells the others who ended and why, as far as that goes without waiting.
   virtual void SendLastWords(const PeerLoss& root) = 0;
+
+  // Of each rank that this one watches by heartbeats, in rank order: on rank 0 every other one,
+  // until it is lost or has said goodbye. Empty between threads, which have no heartbeats.
+  virtual std::vector<PeerAge> PeerAges() const = 0;
 
   // Says goodbye, so that the end of this link is no death to its peers; then nothing is watched
   // any more. Call at the end of a drain, on every rank, before the world ends. Idempotent.

@@ -1,6 +1,7 @@
 #include "worker/comm/host_communicator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -37,6 +38,27 @@ class HostCommunicator::ExchangeRegions {
   std::map<const std::byte*, const std::byte*> ends_ ABSL_GUARDED_BY(mutex_);
 };
 
+// One call that moves `bytes`, timed as long as this lives.
+class HostCommunicator::Counted {
+ public:
+  Counted(HostCommunicator& owner, size_t bytes) : owner_(owner), start_(Clock::now()) {
+    owner_.calls_.fetch_add(1, std::memory_order_relaxed);
+    owner_.bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  }
+  ~Counted() {
+    const std::chrono::nanoseconds took = Clock::now() - start_;
+    owner_.nanoseconds_.fetch_add(took.count(), std::memory_order_relaxed);
+  }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  HostCommunicator& owner_;
+  const Clock::time_point start_;
+};
+
 HostCommunicator::HostCommunicator(int rank, int size, Device& device)
     : rank_(rank), size_(size), device_(device), regions_(std::make_shared<ExchangeRegions>()) {
   DS_CHECK(rank >= 0 && rank < size) << "rank " << rank << " of " << size;
@@ -61,7 +83,7 @@ void HostCommunicator::AllReduceSum(TensorView inout) {
   DS_CHECK(regions_->Contains(inout.data(), inout.bytes()))
       << inout.ToString() << " lies in no buffer of AllocateExchange";
   if (size_ == 1) return;
-  Count(inout.bytes());
+  const Counted counted(*this, inout.bytes());
   SumInRankOrder(inout.as<float>(), static_cast<size_t>(inout.numel()));
 }
 
@@ -82,7 +104,7 @@ void HostCommunicator::AllGather(TensorView in, TensorView out) {
     if (in.data() != out.data()) device_.Copy(out, in);
     return;
   }
-  Count(in.bytes());
+  const Counted counted(*this, in.bytes());
   AllGatherBytes(in.data(), out.data(), in.bytes());
 }
 
@@ -95,25 +117,21 @@ void HostCommunicator::Gather(TensorView in, TensorView out, int root) {
     if (in.data() != out.data()) device_.Copy(out, in);
     return;
   }
-  Count(in.bytes());
+  const Counted counted(*this, in.bytes());
   GatherBytes(in.data(), rank_ == root ? out.data() : nullptr, in.bytes(), root);
 }
 
 void HostCommunicator::Broadcast(TensorView inout, int root) {
   DS_CHECK(root >= 0 && root < size_) << "root " << root << " of " << size_;
   if (inout.numel() == 0 || size_ == 1) return;
-  Count(inout.bytes());
+  const Counted counted(*this, inout.bytes());
   BroadcastBytes(inout.data(), inout.bytes(), root);
 }
 
 CommunicatorStats HostCommunicator::Stats() const {
   return {.calls = calls_.load(std::memory_order_relaxed),
-          .bytes = bytes_.load(std::memory_order_relaxed)};
-}
-
-void HostCommunicator::Count(size_t bytes) {
-  calls_.fetch_add(1, std::memory_order_relaxed);
-  bytes_.fetch_add(bytes, std::memory_order_relaxed);
+          .bytes = bytes_.load(std::memory_order_relaxed),
+          .time = absl::Nanoseconds(nanoseconds_.load(std::memory_order_relaxed))};
 }
 
 void AddInRankOrder(const float* parts, size_t stride, int num_parts, size_t count, float* sum) {

@@ -1,7 +1,7 @@
 #pragma once
 
 // HostCommunicator: what communicators that reach tensors through host memory share: a world of
-// one rank costs nothing, exchange buffers are known by address, bytes are counted.
+// one rank costs nothing, exchange buffers are known by address, bytes and time are counted.
 
 #include <atomic>
 #include <cstddef>
@@ -45,8 +45,7 @@ class HostCommunicator : public Communicator {
 
  private:
   class ExchangeRegions;
-
-  void Count(size_t bytes);
+  class Counted;
 
   const int rank_;
   const int size_;
@@ -54,6 +53,7 @@ class HostCommunicator : public Communicator {
   const std::shared_ptr<ExchangeRegions> regions_;  // shared with the buffers given out
   std::atomic<uint64_t> calls_{0};
   std::atomic<uint64_t> bytes_{0};
+  std::atomic<int64_t> nanoseconds_{0};
 };
 
 // sum[i] = ((parts[0][i] + parts[1][i]) + parts[2][i]) + ..., parts[r] = parts + r * stride.

@@ -70,6 +70,16 @@ class TcpControlLink final : public ControlLink {
     for (const auto& peer : peers_) SendNow(*peer, frame);
   }
 
+  std::vector<PeerAge> PeerAges() const override {
+    std::vector<PeerAge> ages;
+    for (const auto& peer : peers_) {
+      if (!peer->watched) continue;
+      const Clock::time_point heard = peer->last_heard;
+      ages.push_back({.rank = peer->rank, .age = absl::FromChrono(Clock::now() - heard)});
+    }
+    return ages;
+  }
+
   void Close() override {
     closing_ = true;
     const std::string goodbye(1, static_cast<char>(LinkFrame::kGoodbye));
@@ -83,9 +93,9 @@ class TcpControlLink final : public ControlLink {
   struct Peer {
     int rank = 0;
     Descriptor socket;
-    std::atomic<bool> watched{true};  // false once it has said goodbye or is lost
-    Clock::time_point last_heard;     // the link's thread only, as is `reader`
-    LinkFrameReader reader;
+    std::atomic<bool> watched{true};            // false once it has said goodbye or is lost
+    std::atomic<Clock::time_point> last_heard;  // written by the link's thread
+    LinkFrameReader reader;                     // the link's thread only
   };
 
   void Run() {
@@ -105,7 +115,7 @@ class TcpControlLink final : public ControlLink {
       last_round = now;
       for (const auto& peer : peers_) {
         if (was_away) peer->last_heard = now;
-        if (peer->watched && now - peer->last_heard > silence) {
+        if (peer->watched && now - peer->last_heard.load() > silence) {
           Lose(*peer,
                absl::StrCat("nothing heard from it for ", absl::FormatDuration(options_.silence),
                             ": process stopped, host dead or network cut"));

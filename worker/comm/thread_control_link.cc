@@ -98,6 +98,8 @@ class ThreadControlLink final : public ControlLink {
 
   void SendLastWords(const PeerLoss& root) override { switchboard_->Tell(info_.rank, root); }
 
+  std::vector<PeerAge> PeerAges() const override { return {}; }
+
   void Close() override {
     if (std::exchange(closed_, true)) return;
     switchboard_->Leave(info_.rank);

@@ -44,15 +44,21 @@ int ExitCodeOf(const absl::Status& status) {
 std::unique_ptr<Engine> Engine::Create(Executor& executor,
                                        PlanChannel& channel,
                                        ControlLink& link,
-                                       Watchdog& watchdog) {
-  return std::unique_ptr<Engine>(new Engine(executor, channel, link, watchdog));
+                                       Watchdog& watchdog,
+                                       EngineObserver* observer) {
+  return std::unique_ptr<Engine>(new Engine(executor, channel, link, watchdog, observer));
 }
 
-Engine::Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog)
+Engine::Engine(Executor& executor,
+               PlanChannel& channel,
+               ControlLink& link,
+               Watchdog& watchdog,
+               EngineObserver* observer)
     : executor_(executor),
       channel_(channel),
       link_(link),
       watchdog_(watchdog),
+      observer_(observer),
       options_(executor.options()),
       scheduler_({.slots = executor.capacity().slots, .kv_blocks = executor.capacity().kv_blocks}),
       budget_({.fixed = executor.options().token_budget,
@@ -65,12 +71,21 @@ Engine::Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watc
 }
 
 absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<RequestSink> sink) {
+  absl::StatusOr<uint64_t> ticket = Queue(std::move(request), std::move(sink));
+  if (!ticket.ok() && observer_ != nullptr) {
+    observer_->OnRefused(DetailOf(ticket.status()).code());
+  }
+  return ticket;
+}
+
+absl::StatusOr<uint64_t> Engine::Queue(Request request, std::shared_ptr<RequestSink> sink) {
   DS_RETURN_IF_ERROR(CheckRequest(request, capacity(), options_.prompt_logits));
   if (request.deadline <= absl::Now()) return DeadlineHadPassed(request.id);
   const absl::MutexLock lock(&mutex_);
   DS_RETURN_IF_ERROR(AdmissionLocked(request));
   const uint64_t ticket = next_ticket_++;
-  live_.emplace(ticket, Live{request.id, std::move(sink)});
+  live_.emplace(ticket, std::make_unique<Live>(
+                            Live{request.id, std::move(sink), StartRecord(request, SteadyNow())}));
   arrived_tokens_ += TokensOf(request);
   room_.Add(static_cast<int64_t>(TokensOf(request)));
   arrivals_.push_back({ticket, std::move(request)});
@@ -97,7 +112,7 @@ std::vector<std::string> Engine::Abort(const std::vector<std::string>& ids) {
   for (const std::string& id : ids) {
     const size_t before = cancels_.size();
     for (const auto& [ticket, live] : live_) {
-      if (live.id == id) cancels_.push_back(ticket);
+      if (live->id == id) cancels_.push_back(ticket);
     }
     if (cancels_.size() > before) found.push_back(id);
   }
@@ -140,6 +155,7 @@ absl::Status Engine::Run() {
 }
 
 absl::Status Engine::Loop() {
+  timer_.WorkBegins(SteadyNow());
   while (true) {
     const absl::Time now = absl::Now();
     const bool draining = TakeInbox(now);
@@ -159,6 +175,7 @@ absl::Status Engine::Loop() {
     } else if (!WaitForWork(now + options_.idle_after)) {
       DS_RETURN_IF_ERROR(GoIdle());
     }
+    timer_.WorkBegins(SteadyNow());
   }
 }
 
@@ -189,7 +206,9 @@ absl::Status Engine::SendAndRun(const StepPlan& plan, StepResult* result) {
   SerializePlan(plan, &payload_);
   watchdog_.StepStarted(channel_.step() + 1, absl::Milliseconds(plan.predicted_ms));
   DS_RETURN_IF_ERROR(channel_.Send(static_cast<uint32_t>(plan.kind), payload_));
+  timer_.RunBegins(SteadyNow());
   DS_ASSIGN_OR_RETURN(*result, executor_.Run(plan));
+  timer_.RunEnds(SteadyNow());
   return plan.kind == PlanKind::kStep ? absl::OkStatus() : executor_.CheckAgreement();
 }
 
@@ -204,9 +223,16 @@ absl::Status Engine::RunStep(StepPlan plan) {
   watchdog_.StepFinished();
   budget_.Record(prompt_rows, decodes, absl::Now() - start);
   scheduler_.Commit(std::move(result));
-  // Load first: whoever hears of an end finds its slot free.
+  const std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
+  // Load and observer first: whoever hears of an end finds its slot free and its step counted.
   PublishLoad();
-  Dispatch(scheduler_.TakeEvents());
+  if (observer_ != nullptr) {
+    observer_->OnStep({.prompt_tokens = prompt_rows,
+                       .generated_tokens = NumTokens(events),
+                       .host_time = timer_.host_time(),
+                       .run_time = timer_.run_time()});
+  }
+  Dispatch(events);
   return absl::OkStatus();
 }
 
@@ -231,18 +257,26 @@ bool Engine::WaitForWork(absl::Time deadline) {
 }
 
 void Engine::Dispatch(const std::vector<SchedulerEvent>& events) {
+  if (events.empty()) return;
+  const SteadyTime now = SteadyNow();
   for (const SchedulerEvent& event : events) {
     const bool last = std::holds_alternative<Ended>(event.what) ||
                       std::holds_alternative<absl::Status>(event.what);
-    std::shared_ptr<RequestSink> sink;
+    Live* live = nullptr;
+    std::unique_ptr<Live> over;
     {
       const absl::MutexLock lock(&mutex_);
       const auto found = live_.find(event.ticket);
       DS_CHECK(found != live_.end()) << "ticket " << event.ticket;
-      sink = found->second.sink;
-      if (last) live_.erase(found);
+      live = found->second.get();
+      if (last) {
+        over = std::move(found->second);
+        live_.erase(found);
+      }
     }
-    Deliver(*sink, event);
+    // Only this thread erases, so `live` stays.
+    if (observer_ != nullptr) Observe(event, now, &live->record, *observer_);
+    Deliver(*live->sink, event);
   }
 }
 
@@ -266,14 +300,18 @@ void Engine::Deliver(RequestSink& sink, const SchedulerEvent& event) {
 }
 
 void Engine::EndAll(const absl::Status& status) {
-  absl::flat_hash_map<uint64_t, Live> live;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Live>> live;
   {
     const absl::MutexLock lock(&mutex_);
     live.swap(live_);
     arrivals_.clear();
     cancels_.clear();
   }
-  for (const auto& [ticket, request] : live) request.sink->OnError(status);
+  const SteadyTime now = SteadyNow();
+  for (const auto& [ticket, request] : live) {
+    if (observer_ != nullptr) Observe({ticket, status}, now, &request->record, *observer_);
+    request->sink->OnError(status);
+  }
 }
 
 void Engine::PublishLoad() {

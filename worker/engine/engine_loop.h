@@ -18,10 +18,12 @@
 #include "worker/comm/watchdog.h"
 #include "worker/engine/admission.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/engine_observer.h"
 #include "worker/engine/executor.h"
 #include "worker/engine/request_check.h"
 #include "worker/engine/scheduler.h"
 #include "worker/engine/step_budget.h"
+#include "worker/engine/step_timer.h"
 
 namespace deltaserve {
 
@@ -33,10 +35,12 @@ namespace deltaserve {
 // error of either is the end of the world (LastWords::Die with ExitCodeOf).
 class Engine final : public EngineHandle {
  public:
+  // `observer`: is told of steps and requests; null where nobody wants to know.
   static std::unique_ptr<Engine> Create(Executor& executor,
                                         PlanChannel& channel,
                                         ControlLink& link,
-                                        Watchdog& watchdog);
+                                        Watchdog& watchdog,
+                                        EngineObserver* observer = nullptr);
 
   // Until a drain has ended all requests: then OK, after a plan that ends the followers. An error
   // is the world's: every open request has had WORLD_LOST.
@@ -55,14 +59,20 @@ class Engine final : public EngineHandle {
   struct Live {
     std::string id;
     std::shared_ptr<RequestSink> sink;
+    RequestRecord record;  // engine thread only
   };
   struct Arrival {
     uint64_t ticket = 0;
     Request request;
   };
 
-  Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog);
+  Engine(Executor& executor,
+         PlanChannel& channel,
+         ControlLink& link,
+         Watchdog& watchdog,
+         EngineObserver* observer);
 
+  absl::StatusOr<uint64_t> Queue(Request request, std::shared_ptr<RequestSink> sink);
   absl::Status Loop();
   // Moves arrivals and cancels to the scheduler; ends everything where a drain says so. Whether the
   // world is draining.
@@ -85,18 +95,20 @@ class Engine final : public EngineHandle {
   PlanChannel& channel_;
   ControlLink& link_;
   Watchdog& watchdog_;
+  EngineObserver* const observer_;  // may be null
   const EngineOptions options_;
 
   // Engine thread only.
   Scheduler scheduler_;
   StepBudget budget_;
+  StepTimer timer_;
   bool asleep_ = false;  // the followers wait for a wake
   std::vector<uint8_t> payload_;
 
   mutable absl::Mutex mutex_;
   std::vector<Arrival> arrivals_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> cancels_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<uint64_t, Live> live_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Live>> live_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   // Arrivals that the scheduler has and load_ does not yet count.
   size_t num_taken_ ABSL_GUARDED_BY(mutex_) = 0;

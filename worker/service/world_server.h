@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/engine_observer.h"
 #include "worker/service/world_info.h"
 
 namespace deltaserve {
@@ -22,6 +23,9 @@ struct WorldServerOptions {
   absl::Duration live_step_age = absl::Seconds(60);
   // How often health, reports and stalled streams are looked at.
   absl::Duration tick = absl::Milliseconds(50);
+  // Hears of requests that are refused before the engine sees them; null where nobody wants to
+  // know. Outlives the server.
+  EngineObserver* observer = nullptr;
 };
 
 // Threads: any. Owner: the worker's main, on rank 0. Requests reach the engine on gRPC's threads;

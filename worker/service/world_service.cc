@@ -197,6 +197,9 @@ grpc::ServerWriteReactor<v1::TokenEvent>* WorldService::Generate(
     grpc::CallbackServerContext* context, const v1::TokenRequest* request) {
   absl::StatusOr<Request> read = ReadRequest(*request, info_, engine_->capacity());
   if (!read.ok()) {
+    if (options_.observer != nullptr) {
+      options_.observer->OnRefused(DetailOf(read.status()).code());
+    }
     return new RefusedStream<v1::TokenEvent>(ToGrpcStatus(read.status(), request->request_id()));
   }
   read->deadline = DeadlineOf(*context);

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/barrier.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/comm/rank_threads.h"
@@ -270,6 +271,35 @@ TEST_F(TcpControlLinkTest, APeerThatFallsSilentIsLost) {
                         "host dead or network cut (70)"));
       },
       [](int) {});
+}
+
+TEST_F(TcpControlLinkTest, APeersAgeIsThatOfItsLastWord) {
+  absl::Notification speak, leave;
+  Run(
+      {},
+      [&](ControlLink& link) {
+        const auto await = [&link](const std::function<bool(const std::vector<PeerAge>&)>& what) {
+          const absl::Time end = absl::Now() + kPatience;
+          while (!what(link.PeerAges()) && absl::Now() < end) absl::SleepFor(absl::Milliseconds(1));
+          return what(link.PeerAges());
+        };
+        EXPECT_TRUE(await([](const auto& ages) {
+          return ages.size() == 1 && ages[0].rank == 1 && ages[0].age > absl::Milliseconds(200);
+        }));
+        speak.Notify();
+        EXPECT_TRUE(await([](const auto& ages) {
+          return ages.size() == 1 && ages[0].age < absl::Milliseconds(150);
+        }));
+        leave.Notify();
+        EXPECT_TRUE(await([](const auto& ages) { return ages.empty(); }));
+      },
+      [&](int socket) {
+        speak.WaitForNotification();
+        EXPECT_EQ(send(socket, "H", 1, 0), 1);
+        leave.WaitForNotification();
+        EXPECT_EQ(send(socket, "B", 1, 0), 1);
+      });
+  EXPECT_THAT(losses_.Await(0), IsEmpty());
 }
 
 TEST_F(TcpControlLinkTest, APeerThatSpeaksNonsenseIsLost) {

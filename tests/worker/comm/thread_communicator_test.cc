@@ -61,6 +61,26 @@ TEST_P(ThreadCommunicatorTest, CountsWhatTravels) {
   });
 }
 
+// The last rank comes late: the others' time is what they waited.
+TEST_P(ThreadCommunicatorTest, TimesCallsWithTheirWaits) {
+  Run([](Communicator& communicator, Device&) {
+    Buffer memory = communicator.AllocateExchange(4).value();
+    memory.View(DType::kF32, {1}).as<float>()[0] = 1;
+    if (communicator.rank() == communicator.size() - 1) absl::SleepFor(absl::Milliseconds(40));
+    const absl::Time start = absl::Now();
+    communicator.AllReduceSum(memory.View(DType::kF32, {1}));
+    const absl::Duration took = absl::Now() - start;
+    if (communicator.size() == 1) {
+      EXPECT_EQ(communicator.Stats().time, absl::ZeroDuration());
+    } else {
+      EXPECT_GT(communicator.Stats().time, absl::ZeroDuration());
+      EXPECT_LE(communicator.Stats().time, took);
+      // Room for a pause between two looks at the clock.
+      EXPECT_GE(communicator.Stats().time, took - absl::Milliseconds(20));
+    }
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, ThreadCommunicatorTest, testing::Values(1, 2, 3, 4));
 
 TEST(CollectiveChecksTest, OrderOfAdditionsMattersForTheValuesUsed) {

@@ -59,7 +59,8 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
   watchdog.period = absl::ZeroDuration();
   rank.watchdog = std::make_unique<Watchdog>(*rank.last_words, watchdog);
   if (rank.rank == 0) {
-    rank.engine = Engine::Create(*rank.executor, *rank.channel, *rank.link, *rank.watchdog);
+    rank.engine = Engine::Create(*rank.executor, *rank.channel, *rank.link, *rank.watchdog,
+                                 options_.observer);
   }
   return absl::OkStatus();
 }

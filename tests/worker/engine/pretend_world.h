@@ -30,6 +30,7 @@ struct PretendOptions {
   int ranks = 1;
   int threads_per_rank = 1;
   EngineOptions engine = {};
+  EngineObserver* observer = nullptr;
 };
 
 // Test thread. Start() returns when every rank is warm; the destructor ends the world.

@@ -288,6 +288,38 @@ TEST_F(WorldServerTest, RefusalsCarryTheirDetailAndLeaveTheServerUp) {
   ExpectServes();
 }
 
+// Its own only: the engine tells of the others.
+TEST_F(WorldServerTest, RefusalsBeforeTheEngineAreTold) {
+  struct Refused final : EngineObserver {
+    void OnRefused(v1::ErrorCode code) override {
+      const absl::MutexLock lock(&mutex);
+      codes.push_back(code);
+    }
+    void OnStep(const StepRecord& /*step*/) override {}
+    void OnFirstToken(absl::Duration /*since_submit*/) override {}
+    void OnNextToken(absl::Duration /*since_last*/) override {}
+    void OnEnd(const RequestRecord& /*request*/) override {}
+    absl::Mutex mutex;
+    std::vector<v1::ErrorCode> codes;
+  } observer;
+  Restart({.tick = absl::Milliseconds(5), .observer = &observer});
+  engine_.RefuseWith(UnsupportedField("engine", "", "ask another"));
+  v1::TokenRequest without_prompt = Good();
+  without_prompt.clear_prompt_ids();
+  v1::TokenRequest other_model = Good();
+  other_model.set_model("other");
+  for (const v1::TokenRequest& request : {without_prompt, Good(), other_model}) {
+    const auto context = Context();
+    const auto reader = stub_->Generate(context.get(), request);
+    v1::TokenEvent event;
+    EXPECT_FALSE(reader->Read(&event));
+    EXPECT_FALSE(reader->Finish().ok());
+  }
+  server_.reset();
+  EXPECT_THAT(observer.codes,
+              ElementsAre(v1::ERROR_CODE_INVALID_FIELD, v1::ERROR_CODE_MODEL_NOT_FOUND));
+}
+
 TEST_F(WorldServerTest, AnEnginesRefusalAndErrorReachTheClient) {
   v1::ErrorDetail full;
   full.set_code(v1::ERROR_CODE_QUEUE_FULL);
