@@ -70,10 +70,9 @@ std::unique_ptr<Engine> Engine::Create(Executor& executor,
 
 Engine::Engine(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog)
     : executor_(executor),
-      channel_(channel),
-      link_(link),
       watchdog_(watchdog),
       options_(executor.options()),
+      runner_(executor, channel, link, watchdog),
       scheduler_({.slots = executor.capacity().slots, .kv_blocks = executor.capacity().kv_blocks}),
       budget_({.fixed = executor.options().token_budget,
                .cap = executor.token_budget_cap(),
@@ -170,7 +169,7 @@ absl::Status Engine::Loop() {
     DS_CHECK(scheduler_.empty()) << scheduler_.num_running() << " running and "
                                  << scheduler_.num_waiting() << " waiting requests have no row";
     if (draining) return absl::OkStatus();
-    if (asleep_) {
+    if (runner_.asleep()) {
       WaitForWork(absl::InfiniteFuture());
     } else if (!WaitForWork(now + options_.idle_after)) {
       DS_RETURN_IF_ERROR(GoIdle());
@@ -199,25 +198,13 @@ bool Engine::TakeInbox(absl::Time now) {
   return draining;
 }
 
-absl::Status Engine::SendAndRun(const StepPlan& plan, StepResult* result) {
-  if (asleep_) link_.Wake();
-  asleep_ = false;
-  SerializePlan(plan, &payload_);
-  watchdog_.StepStarted(channel_.step() + 1, absl::Milliseconds(plan.predicted_ms));
-  DS_RETURN_IF_ERROR(channel_.Send(static_cast<uint32_t>(plan.kind), payload_));
-  DS_ASSIGN_OR_RETURN(*result, executor_.Run(plan));
-  return plan.kind == PlanKind::kStep ? absl::OkStatus() : executor_.CheckAgreement();
-}
-
 absl::Status Engine::RunStep(StepPlan plan) {
   const int64_t decodes = static_cast<int64_t>(plan.decodes.size());
   const int64_t prompt_rows = plan.num_chunk_rows();
   plan.predicted_ms = static_cast<uint32_t>(
       absl::ToInt64Milliseconds(std::min(budget_.Predict(prompt_rows, decodes), absl::Hours(24))));
   const absl::Time start = absl::Now();
-  StepResult result;
-  DS_RETURN_IF_ERROR(SendAndRun(plan, &result));
-  watchdog_.StepFinished();
+  DS_ASSIGN_OR_RETURN(StepResult result, runner_.Run(plan));
   budget_.Record(prompt_rows, decodes, absl::Now() - start);
   scheduler_.Commit(std::move(result));
   // Load first: whoever hears of an end finds its slot free.
@@ -227,16 +214,11 @@ absl::Status Engine::RunStep(StepPlan plan) {
 }
 
 absl::Status Engine::GoIdle() {
-  StepResult nothing;
-  DS_RETURN_IF_ERROR(SendAndRun(scheduler_.DeltasOnly(PlanKind::kIdle), &nothing));
-  watchdog_.Idle();
-  asleep_ = true;
-  return absl::OkStatus();
+  return runner_.Run(scheduler_.DeltasOnly(PlanKind::kIdle)).status();
 }
 
 absl::Status Engine::Stop() {
-  StepResult nothing;
-  return SendAndRun(scheduler_.DeltasOnly(PlanKind::kStop), &nothing);
+  return runner_.Run(scheduler_.DeltasOnly(PlanKind::kStop)).status();
 }
 
 bool Engine::HasWorkLocked() const { return !arrivals_.empty() || !cancels_.empty() || draining_; }
