@@ -108,15 +108,15 @@ absl::StatusOr<RecordingHeader> ShareHeader(const Options& options,
 }
 
 absl::Status CheckAsked(const Options& options, const RecordingHeader& header, int ranks) {
-  if (header.ranks != ranks) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(options.file, " is of ", header.ranks, " ranks, this world has ", ranks,
-                     "; use mpirun -n ", header.ranks));
-  }
   if (options.per_op && !header.ops) {
     return absl::InvalidArgumentError(
         absl::StrCat("--per-op: ", options.file,
                      " was recorded without checksums of ops; record with --record-ops"));
+  }
+  if (header.ranks != ranks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.file, " is of ", header.ranks, " ranks, this world has ", ranks,
+                     "; use mpirun -n ", header.ranks));
   }
   return absl::OkStatus();
 }
