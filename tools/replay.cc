@@ -1,5 +1,7 @@
-// deltaserve-replay: runs the recorded plans of a world again and compares what they give, or prints
-// them.
+// deltaserve-replay: runs the recorded plans of a world again and compares what they give, or
+// prints them.
+
+#include "worker/replay/replay.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +20,6 @@
 #include "tools/replay_text.h"
 #include "worker/rank.h"
 #include "worker/replay/recording.h"
-#include "worker/replay/replay.h"
 
 namespace deltaserve {
 namespace {
@@ -114,9 +115,9 @@ absl::Status CheckAsked(const Options& options, const RecordingHeader& header, i
                      " was recorded without checksums of ops; record with --record-ops"));
   }
   if (header.ranks != ranks) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(options.file, " is of ", header.ranks, " ranks, this world has ", ranks,
-                     "; use mpirun -n ", header.ranks));
+    return absl::InvalidArgumentError(absl::StrCat(options.file, " is of ", header.ranks,
+                                                   " ranks, this world has ", ranks,
+                                                   "; use mpirun -n ", header.ranks));
   }
   return absl::OkStatus();
 }
@@ -136,13 +137,10 @@ RankOptions LikeRecorded(const Options& options, const RecordingHeader& header) 
   return rank;
 }
 
-int ReplayOnRankZero(const Options& options,
-                     RecordingReader& recording,
-                     Rank& rank) {
+int ReplayOnRankZero(const Options& options, RecordingReader& recording, Rank& rank) {
   const bool same_numerics = rank.numerics_fingerprint() == recording.header().numerics;
-  const ReplayOptions replay = {
-      .checksums = same_numerics || options.checksums || options.per_op,
-      .ops = options.per_op ? rank.op_checksums() : nullptr};
+  const ReplayOptions replay = {.checksums = same_numerics || options.checksums || options.per_op,
+                                .ops = options.per_op ? rank.op_checksums() : nullptr};
   StepRunner runner(rank.executor(), rank.channel(), rank.link(), rank.watchdog());
   const auto report = Replay(recording, runner, rank.executor(), rank.device(), replay);
   const int code = rank.End(report.status());
@@ -189,8 +187,7 @@ int Main(int argc, char** argv) {
   LastWords last_words(info, words);
   EngineOptions engine;
   engine.prompt_logits = header->prompt_logits;
-  auto rank =
-      Rank::Create(LikeRecorded(options, *header), engine, **world, last_words, &speaker);
+  auto rank = Rank::Create(LikeRecorded(options, *header), engine, **world, last_words, &speaker);
   absl::Status ready = rank.status();
   if (ready.ok()) {
     ready = CheckReplays(*header, (*rank)->executor().capacity(), (*rank)->weights_fingerprint());
@@ -200,8 +197,7 @@ int Main(int argc, char** argv) {
     flags.Refuse(ready, speaker == info.rank);
     return StartExitCode(ready);
   }
-  return info.rank == 0 ? ReplayOnRankZero(options, *recording, **rank)
-                        : (*rank)->RunFollower();
+  return info.rank == 0 ? ReplayOnRankZero(options, *recording, **rank) : (*rank)->RunFollower();
 }
 
 }  // namespace

@@ -68,13 +68,13 @@ std::string Gave(const RecordedStep& step, size_t sampled) {
 }  // namespace
 
 std::string HeaderText(const RecordingHeader& header) {
-  return absl::StrCat(
-      "recorded by build ", header.build_id, ", numerics ", header.numerics, "\nmodel ",
-      header.model, ", --load ", header.load, ", weights ", header.weights_fingerprint, "\n",
-      header.ranks, " ranks, --moe ", header.moe, ", --linear-attention ", header.linear_attention,
-      "; ", header.slots, " slots, ", header.kv_blocks, " KV blocks, contexts of ",
-      header.max_context, ", steps of up to ", header.token_budget, " prompt tokens\n",
-      header.ops ? "with" : "without", " checksums of ops\n");
+  return absl::StrCat("recorded by build ", header.build_id, ", numerics ", header.numerics,
+                      "\nmodel ", header.model, ", --load ", header.load, ", weights ",
+                      header.weights_fingerprint, "\n", header.ranks, " ranks, --moe ", header.moe,
+                      ", --linear-attention ", header.linear_attention, "; ", header.slots,
+                      " slots, ", header.kv_blocks, " KV blocks, contexts of ", header.max_context,
+                      ", steps of up to ", header.token_budget, " prompt tokens\n",
+                      header.ops ? "with" : "without", " checksums of ops\n");
 }
 
 std::string StepText(const RecordedStep& step) {
@@ -104,9 +104,8 @@ std::string ReportText(const ReplayReport& report, const ReplayOptions& options)
     absl::StrAppend(&compared, ", ", report.logit_rows, " rows of logits, the slot tables");
   }
   if (options.ops != nullptr) absl::StrAppend(&compared, ", ", report.num_ops, " ops");
-  std::string text =
-      absl::StrCat(report.identical() ? "identical" : "different", ": compared ", compared, " of ",
-                   report.steps, " steps\n");
+  std::string text = absl::StrCat(report.identical() ? "identical" : "different", ": compared ",
+                                  compared, " of ", report.steps, " steps\n");
   for (const ReplayDifference& difference : report.first) {
     absl::StrAppend(&text, "  ", difference.ToString(), "\n");
   }
@@ -114,8 +113,8 @@ std::string ReportText(const ReplayReport& report, const ReplayOptions& options)
     absl::StrAppend(&text, "  and ", report.differing_steps - 1, " later steps differ\n");
   }
   if (report.first_token.has_value()) {
-    absl::StrAppend(&text, "  ended at the first token that differs: ",
-                    report.first_token->ToString(), "\n");
+    absl::StrAppend(
+        &text, "  ended at the first token that differs: ", report.first_token->ToString(), "\n");
   }
   if (report.without_result.has_value()) {
     absl::StrAppend(&text, "  step ", *report.without_result,

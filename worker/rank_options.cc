@@ -69,9 +69,10 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.Add("--max-context", &options->max_context,
            "Most tokens of prompt and answer together; 0: what model and KV memory allow")
       .In(0);
-  line.Add("--record-plans", &options->record_plans,
-           "File of rank 0, mode 0600, that gets every step's plan, prompts and answers among them, "
-           "for deltaserve-replay; one that is there becomes FILE.previous. Off by default");
+  line.Add(
+      "--record-plans", &options->record_plans,
+      "File of rank 0, mode 0600, that gets every step's plan, prompts and answers among them, "
+      "for deltaserve-replay; one that is there becomes FILE.previous. Off by default");
   line.Add("--record-ops", &options->record_ops,
            "Also record a checksum of each op's output, so that a replay can name the op; slower");
   AddPlaceFlags(line, options);

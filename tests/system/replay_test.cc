@@ -22,21 +22,22 @@ using ::testing::HasSubstr;
 
 // Answers a few prompts of a tiny model with 2 ranks, recorded in `folder`/plans.rec.
 void Record(const TempDir& folder) {
-  const RunResult made = RunToEnd(
-      {Binary("make_checkpoint"), "--shape", "tiny-dense", "--output", folder / "model"});
+  const RunResult made =
+      RunToEnd({Binary("make_checkpoint"), "--shape", "tiny-dense", "--output", folder / "model"});
   ASSERT_EQ(made.code, 0) << made.output;
   std::ofstream(folder / "in.jsonl")
-      << R"({"ids": [1, 2, 3], "max_tokens": 12, "temperature": 0, "ignore_eos": true})" << "\n"
+      << R"({"ids": [1, 2, 3], "max_tokens": 12, "temperature": 0, "ignore_eos": true})"
+      << "\n"
       << R"({"ids": [4, 5], "max_tokens": 9, "temperature": 1, "top_k": 9, "ignore_eos": true})"
       << "\n"
       << R"({"ids": [6, 7], "max_tokens": 5, "logprobs": 2, "logits_at": [0], "ignore_eos": true})"
       << "\n";
-  const RunResult run = RunToEnd(
-      MpirunCommand(2, {Binary("generate"), "--model", folder / "model", "--prompts",
-                        folder / "in.jsonl", "--output", folder / "out.jsonl", "--threads", "1",
-                        "--kv-memory", "32M", "--slots", "2", "--record-plans",
-                        folder / "plans.rec", "--record-ops"}),
-      absl::Minutes(2), MpirunEnvironment(folder.path()));
+  const RunResult run =
+      RunToEnd(MpirunCommand(2, {Binary("generate"), "--model", folder / "model", "--prompts",
+                                 folder / "in.jsonl", "--output", folder / "out.jsonl", "--threads",
+                                 "1", "--kv-memory", "32M", "--slots", "2", "--record-plans",
+                                 folder / "plans.rec", "--record-ops"}),
+               absl::Minutes(2), MpirunEnvironment(folder.path()));
   ASSERT_EQ(run.code, 0) << run.output;
 }
 
@@ -44,8 +45,8 @@ void Record(const TempDir& folder) {
 RunResult Replay(const std::string& temporary,
                  const std::string& file,
                  const std::vector<std::string>& flags) {
-  std::vector<std::string> command = {Binary("replay"), file,          "--threads",
-                                      "1",              "--log-level", "warn"};
+  std::vector<std::string> command = {Binary("replay"), file,  "--threads", "1",
+                                      "--log-level",    "warn"};
   command.insert(command.end(), flags.begin(), flags.end());
   return RunToEnd(MpirunCommand(2, command), absl::Minutes(2), MpirunEnvironment(temporary));
 }
@@ -88,8 +89,7 @@ TEST(ReplayTest, AWorldOfTwoRanksComesAgainAndADamagedWeightIsNamed) {
   std::filesystem::copy(folder / "model", folder / "damaged");
   ASSERT_NO_FATAL_FAILURE(Damage(folder / "damaged/model.safetensors",
                                  "model.language_model.layers.1.mlp.down_proj.weight"));
-  const RunResult other =
-      Replay(folder.path(), file, {"--per-op", "--model", folder / "damaged"});
+  const RunResult other = Replay(folder.path(), file, {"--per-op", "--model", folder / "damaged"});
   EXPECT_EQ(other.code, 1) << other.output;
   EXPECT_THAT(other.output, ContainsRegex("different: compared"));
   EXPECT_THAT(other.output, ContainsRegex("step [0-9]+: op [0-9]+ of [0-9]+, Linear number"));

@@ -217,9 +217,7 @@ absl::Status Engine::GoIdle() {
   return runner_.Run(scheduler_.DeltasOnly(PlanKind::kIdle)).status();
 }
 
-absl::Status Engine::Stop() {
-  return runner_.Run(scheduler_.DeltasOnly(PlanKind::kStop)).status();
-}
+absl::Status Engine::Stop() { return runner_.Run(scheduler_.DeltasOnly(PlanKind::kStop)).status(); }
 
 bool Engine::HasWorkLocked() const { return !arrivals_.empty() || !cancels_.empty() || draining_; }
 

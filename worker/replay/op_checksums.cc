@@ -86,8 +86,8 @@ class ChecksumOps final : public Ops {
   void BuildRows(const BuildRowsArgs& args) override {
     ops_.BuildRows(args);
     const RowBatch& rows = *args.out;
-    Note(OpKind::kBuildRows, {rows.ids, rows.positions, rows.row_sequence, rows.row_begin,
-                              rows.slot, rows.state});
+    Note(OpKind::kBuildRows,
+         {rows.ids, rows.positions, rows.row_sequence, rows.row_begin, rows.slot, rows.state});
   }
   void Embed(const EmbedArgs& args) override {
     ops_.Embed(args);
@@ -199,9 +199,9 @@ class ChecksummedDevice final : public Device {
 };
 
 constexpr std::array<const char*, 17> kOpNames = {
-    "BuildRows", "Embed",      "RmsNorm",      "AddRmsNorm", "Linear",      "GatedDeltaNet",
-    "AttentionPrepare", "Attention",  "SiluMul",      "RouteExperts",  "Experts",     "GatherRows",
-    "SampleLocal", "Penalize",  "MaskLogits",   "Sample", "LogProbs"};
+    "BuildRows",        "Embed",     "RmsNorm",    "AddRmsNorm",   "Linear",  "GatedDeltaNet",
+    "AttentionPrepare", "Attention", "SiluMul",    "RouteExperts", "Experts", "GatherRows",
+    "SampleLocal",      "Penalize",  "MaskLogits", "Sample",       "LogProbs"};
 
 }  // namespace
 

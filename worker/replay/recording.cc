@@ -47,9 +47,8 @@ void AppendHeader(const RecordingHeader& header, std::vector<uint8_t>* out) {
         &header.load, &header.moe, &header.linear_attention}) {
     writer.Text(*text);
   }
-  for (const int64_t number :
-       {header.ranks, header.slots, header.kv_memory, header.kv_blocks, header.max_context,
-        header.token_budget, header.num_tokens}) {
+  for (const int64_t number : {header.ranks, header.slots, header.kv_memory, header.kv_blocks,
+                               header.max_context, header.token_budget, header.num_tokens}) {
     writer.I64(number);
   }
   writer.U8(header.prompt_logits ? 1 : 0);
@@ -132,9 +131,8 @@ absl::Status RecordingReader::ReadHeader() {
         &header_.load, &header_.moe, &header_.linear_attention}) {
     *text = in.Text();
   }
-  for (int64_t* number :
-       {&header_.ranks, &header_.slots, &header_.kv_memory, &header_.kv_blocks,
-        &header_.max_context, &header_.token_budget, &header_.num_tokens}) {
+  for (int64_t* number : {&header_.ranks, &header_.slots, &header_.kv_memory, &header_.kv_blocks,
+                          &header_.max_context, &header_.token_budget, &header_.num_tokens}) {
     *number = in.I64();
   }
   header_.prompt_logits = in.Kind<uint8_t>(0, 1) == 1;
@@ -143,9 +141,9 @@ absl::Status RecordingReader::ReadHeader() {
     return Damaged(start.size(), "its first frame is no header");
   }
   if (header_.plan_version == PlanVersion()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      name_, " holds plans of version ", header_.plan_version, ": this build reads ",
-      PlanVersion(), "; use build ", header_.build_id, ", which recorded it"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(name_, " holds plans of version ", header_.plan_version, ": this build reads ",
+                   PlanVersion(), "; use build ", header_.build_id, ", which recorded it"));
 }
 
 absl::StatusOr<std::optional<std::vector<uint8_t>>> RecordingReader::ReadFrame() {
@@ -208,7 +206,9 @@ absl::Status RecordingReader::ReadResult(RecordedStep* step) {
     op.checksum = in.U64();
   }
   const std::vector<PrefillChunk>& chunks = step->plan.chunks;
-  const auto ends_prompt = [](const PrefillChunk& chunk) { return chunk.scoring != Scoring::kNone; };
+  const auto ends_prompt = [](const PrefillChunk& chunk) {
+    return chunk.scoring != Scoring::kNone;
+  };
   const size_t sampled =
       step->plan.decodes.size() +
       static_cast<size_t>(std::count_if(chunks.begin(), chunks.end(), ends_prompt));

@@ -25,13 +25,13 @@ namespace deltaserve {
 
 // What a world was, so that one like it can be started.
 struct RecordingHeader {
-  uint32_t plan_version = 0;         // PlanVersion() of the build that wrote
-  std::string build_id = {};         // of that build
-  std::string numerics = {};         // equal where checksums can be expected to be
+  uint32_t plan_version = 0;  // PlanVersion() of the build that wrote
+  std::string build_id = {};  // of that build
+  std::string numerics = {};  // equal where checksums can be expected to be
   std::string weights_fingerprint = {};
-  std::string model = {};            // folder, absolute, as rank 0 saw it
-  std::string load = {};             // --load
-  std::string moe = {};              // --moe
+  std::string model = {};             // folder, absolute, as rank 0 saw it
+  std::string load = {};              // --load
+  std::string moe = {};               // --moe
   std::string linear_attention = {};  // --linear-attention
   int64_t ranks = 0;
   int64_t slots = 0;
@@ -47,12 +47,12 @@ struct RecordingHeader {
 
 // What a step gave, as rank 0 saw it.
 struct RecordedResult {
-  std::vector<int32_t> ids = {};        // one a row of MakeScorePlan(plan).sampled
-  uint32_t slot_table = 0;              // SlotTable::Digest() after the step
+  std::vector<int32_t> ids = {};  // one a row of MakeScorePlan(plan).sampled
+  uint32_t slot_table = 0;        // SlotTable::Digest() after the step
   // One a row of MakeScorePlan(plan).rows: of its logits, as raw bits, in rank 0's part of the
   // vocabulary.
   std::vector<uint64_t> logits = {};
-  std::vector<OpChecksum> ops = {};     // of rank 0, where RecordingHeader::ops
+  std::vector<OpChecksum> ops = {};  // of rank 0, where RecordingHeader::ops
   bool operator==(const RecordedResult&) const = default;
 };
 

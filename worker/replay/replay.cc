@@ -15,9 +15,8 @@ std::string Hex(uint64_t checksum) { return absl::StrCat(absl::Hex(checksum, abs
 // "op 17 of 240, Linear number 5": place and count from 1.
 std::string NameOp(const std::vector<OpChecksum>& ops, size_t index) {
   if (index >= ops.size()) return absl::StrCat("op ", index + 1, ", none");
-  const auto same = std::count_if(
-      ops.begin(), ops.begin() + static_cast<ptrdiff_t>(index) + 1,
-      [&](const OpChecksum& op) { return op.kind == ops[index].kind; });
+  const auto same = std::count_if(ops.begin(), ops.begin() + static_cast<ptrdiff_t>(index) + 1,
+                                  [&](const OpChecksum& op) { return op.kind == ops[index].kind; });
   return absl::StrCat("op ", index + 1, " of ", ops.size(), ", ", OpName(ops[index].kind),
                       " number ", same);
 }
@@ -39,14 +38,14 @@ class StepComparison {
       : step_(step), expected_(*step.result), got_(got), score_(MakeScorePlan(step.plan)) {}
 
   void CompareOps() {
-    const auto [expected, got] = std::mismatch(expected_.ops.begin(), expected_.ops.end(),
-                                               got_.ops.begin(), got_.ops.end());
+    const auto [expected, got] =
+        std::mismatch(expected_.ops.begin(), expected_.ops.end(), got_.ops.begin(), got_.ops.end());
     if (expected == expected_.ops.end() && got == got_.ops.end()) return;
     const auto index = static_cast<size_t>(expected - expected_.ops.begin());
     ReplayDifference& found = Add(ReplayDifference::What::kOp);
     found.op = NameOp(expected_.ops, index);
-    const bool same_op = expected != expected_.ops.end() && got != got_.ops.end() &&
-                         expected->kind == got->kind;
+    const bool same_op =
+        expected != expected_.ops.end() && got != got_.ops.end() && expected->kind == got->kind;
     found.expected = same_op ? Hex(expected->checksum) : NameOp(expected_.ops, index);
     found.got = same_op ? Hex(got->checksum) : NameOp(got_.ops, index);
   }
@@ -159,11 +158,11 @@ absl::Status CheckReplays(const RecordingHeader& header,
   }
   if (capacity.slots < header.slots || capacity.kv_blocks < header.kv_blocks ||
       capacity.max_context < header.max_context) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "this world has ", capacity.slots, " slots, ", capacity.kv_blocks,
-        " KV blocks and contexts of ", capacity.max_context, ", the recording ", header.slots, ", ",
-        header.kv_blocks, " and ", header.max_context,
-        ": its plans do not fit; give more --kv-memory"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("this world has ", capacity.slots, " slots, ", capacity.kv_blocks,
+                     " KV blocks and contexts of ", capacity.max_context, ", the recording ",
+                     header.slots, ", ", header.kv_blocks, " and ", header.max_context,
+                     ": its plans do not fit; give more --kv-memory"));
   }
   return absl::OkStatus();
 }

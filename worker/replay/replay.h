@@ -32,10 +32,10 @@ struct ReplayDifference {
 };
 
 struct ReplayReport {
-  uint64_t steps = 0;           // run and compared
-  uint64_t tokens = 0;          // of those steps
-  uint64_t logit_rows = 0;      // compared
-  uint64_t num_ops = 0;         // compared
+  uint64_t steps = 0;       // run and compared
+  uint64_t tokens = 0;      // of those steps
+  uint64_t logit_rows = 0;  // compared
+  uint64_t num_ops = 0;     // compared
   uint64_t differing_steps = 0;
   // All of the first step that differs: at most one op, then rows, tokens, the slot table.
   std::vector<ReplayDifference> first = {};
@@ -43,8 +43,8 @@ struct ReplayReport {
   // history.
   std::optional<ReplayDifference> first_token = {};
   std::optional<uint64_t> without_result = {};  // step with which the recorded world ended
-  uint64_t num_cut_bytes = 0;   // at the end of the recording
-  absl::Status recording = {};  // DATA_LOSS where it is damaged after those steps
+  uint64_t num_cut_bytes = 0;                   // at the end of the recording
+  absl::Status recording = {};                  // DATA_LOSS where it is damaged after those steps
 
   bool identical() const { return recording.ok() && differing_steps == 0; }
 };

@@ -30,9 +30,10 @@ absl::StatusOr<std::unique_ptr<RecordingFile>> RecordingFile::Create(const std::
     if (!S_ISREG(before.st_mode)) return Refuse(path, "it is no plain file", "name another");
     const std::string previous = path + ".previous";
     if (std::rename(path.c_str(), previous.c_str()) != 0) {
-      return Refuse(path, absl::StrCat("it is there and cannot become ", previous, ": ",
-                                       std::strerror(errno)),
-                    "remove it or name another");
+      return Refuse(
+          path,
+          absl::StrCat("it is there and cannot become ", previous, ": ", std::strerror(errno)),
+          "remove it or name another");
     }
   }
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -89,8 +90,7 @@ absl::StatusOr<std::unique_ptr<StepRecorder>> StepRecorder::Start(
     return Refuse(file->path(), std::string(written.message()), "see that its disk has room");
   }
   LogWarning("recording plans, prompts among them, to {}", file->path());
-  return std::unique_ptr<StepRecorder>(
-      new StepRecorder(std::move(file), executor, device, ops));
+  return std::unique_ptr<StepRecorder>(new StepRecorder(std::move(file), executor, device, ops));
 }
 
 void StepRecorder::OnPlan(uint64_t step, std::span<const uint8_t> bytes) {

@@ -149,8 +149,7 @@ TEST(RecordingTest, WhatDoesNotFitItsPlaceIsRefused) {
     row.change(recorded);
     const std::vector<uint8_t> bytes = BytesOf(recorded);
     const auto reader = RecordingReader::Open(
-        "test.rec",
-        std::make_unique<std::istringstream>(std::string(bytes.begin(), bytes.end())));
+        "test.rec", std::make_unique<std::istringstream>(std::string(bytes.begin(), bytes.end())));
     absl::Status status = reader.status();
     for (int step = 0; status.ok() && step < 4; ++step) status = (*reader)->Next().status();
     EXPECT_THAT(std::string(status.message()), HasSubstr(row.message));

@@ -81,8 +81,11 @@ TEST(ReplayTest, NamesWhatIsNotAsRecorded) {
       {"another op", [](RecordedResult& r) { r.ops[0].kind = OpKind::kEmbed; }, What::kOp, false,
        "op 1 of "},
       {"one op fewer", [](RecordedResult& r) { r.ops.pop_back(); }, What::kOp, false, "none"},
-      {"one op more", [](RecordedResult& r) { r.ops.push_back({OpKind::kEmbed, 1}); }, What::kOp,
-       false, "Embed number 1"},
+      {"one op more",
+       [](RecordedResult& r) {
+         r.ops.push_back({OpKind::kEmbed, 1});
+       },
+       What::kOp, false, "Embed number 1"},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.name);

@@ -114,8 +114,7 @@ inline std::vector<CollectingSink::Received> Record(int ranks, const std::string
     ASSERT_TRUE(file.ok()) << file.status();
     const RecordingHeader header{
         .plan_version = PlanVersion(), .model = "fake", .ranks = ranks, .ops = ops};
-    auto started =
-        StepRecorder::Start(*std::move(file), header, executor, device, checksums.get());
+    auto started = StepRecorder::Start(*std::move(file), header, executor, device, checksums.get());
     ASSERT_TRUE(started.ok()) << started.status();
     recorder = *std::move(started);
     engine.AddObserver(recorder.get());
