@@ -12,7 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "kernels/base/build_info.h"
 #include "kernels/base/flags.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
@@ -90,7 +89,7 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
   info.numerics.set_kv("f32");
   info.numerics.set_weights("bf16");
   info.numerics.set_row_invariant(rank.device().HostAddressable());
-  info.numerics.set_fingerprint(absl::StrCat(rank.device().Name(), "/", GetBuildInfo().build_id));
+  info.numerics.set_fingerprint(rank.numerics_fingerprint());
   for (const std::string& bytes : world.AllGather([&] {
          v1::RankInfo mine;
          mine.set_rank(world.info().rank);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/build_info.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/cpu/cpu_device.h"
@@ -52,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
                                                    int* speaker) {
   std::unique_ptr<Rank> rank(new Rank(options, world, last_words));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->ReadConfig(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenRecording(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenDevice(), speaker));
   auto link =
       CreateTcpControlLink(world, {.address = options.control_network},
@@ -80,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   *speaker = 0;
   DS_RETURN_IF_ERROR(executor.status());
   rank->executor_ = *std::move(executor);
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->StartRecording(), speaker));
   return rank;
 }
 
@@ -122,10 +125,51 @@ absl::Status Rank::ReadConfig() {
   return absl::OkStatus();
 }
 
+absl::Status Rank::OpenRecording() {
+  if (options_.record_plans.empty() && options_.record_ops) {
+    return absl::InvalidArgumentError(
+        "--record-ops is given without --record-plans; give the file to record to as well");
+  }
+  if (options_.record_plans.empty() || world_.info().rank != 0) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(recording_file_, RecordingFile::Create(options_.record_plans));
+  return absl::OkStatus();
+}
+
+absl::Status Rank::StartRecording() {
+  if (recording_file_ == nullptr) return absl::OkStatus();
+  const EngineCapacity& capacity = executor_->capacity();
+  const RecordingHeader header = {
+      .plan_version = PlanVersion(),
+      .build_id = GetBuildInfo().build_id,
+      .numerics = numerics_fingerprint(),
+      .weights_fingerprint = weights_fingerprint_,
+      .model = std::filesystem::absolute(options_.model).lexically_normal().string(),
+      .load = options_.load,
+      .moe = options_.moe,
+      .linear_attention = options_.linear_attention,
+      .ranks = world_.info().size,
+      .slots = capacity.slots,
+      .kv_memory = options_.kv_memory,
+      .kv_blocks = capacity.kv_blocks,
+      .max_context = capacity.max_context,
+      .token_budget = executor_->token_budget_cap(),
+      .num_tokens = capacity.num_tokens,
+      .prompt_logits = executor_->options().prompt_logits,
+      .ops = op_checksums_ != nullptr};
+  DS_ASSIGN_OR_RETURN(recorder_, StepRecorder::Start(std::move(recording_file_), header, *executor_,
+                                                     *device_, op_checksums_.get()));
+  return absl::OkStatus();
+}
+
+std::string Rank::numerics_fingerprint() const {
+  return absl::StrCat(device_->Name(), "/", GetBuildInfo().build_id);
+}
+
 absl::Status Rank::OpenDevice() {
   const RankInfo& info = world_.info();
   if (options_.device == "cuda") {
     DS_ASSIGN_OR_RETURN(device_, cuda::CreateCudaDevice(info.local_rank));
+    ChecksumOps();
     DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
     return absl::OkStatus();
   }
@@ -133,6 +177,7 @@ absl::Status Rank::OpenDevice() {
   const int threads =
       options_.threads > 0 ? options_.threads : std::max(1, cores / info.local_size);
   DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads}));
+  ChecksumOps();
   DS_ASSIGN_OR_RETURN(comm_, CreateMpiCommunicator(world_, *device_));
   LogInfo("rank {} of {} on {}: {} with {} threads, collectives over {}", info.rank, info.size,
           info.host, device_->Name(), threads, comm_->Name());
@@ -143,6 +188,12 @@ absl::Status Rank::CheckMemory(const EngineOptions& engine) {
   DS_ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(config_, *plan_, engine));
   if (!device_->HostAddressable()) return absl::OkStatus();
   return deltaserve::CheckMemory(memory, engine, cpu::MostMemory(world_.info().local_size));
+}
+
+void Rank::ChecksumOps() {
+  if (world_.info().rank != 0 || !(options_.record_ops || options_.checksum_ops)) return;
+  op_checksums_ = std::make_unique<OpChecksums>();
+  device_ = ChecksumDevice(std::move(device_), *op_checksums_);
 }
 
 absl::Status Rank::Load(const EngineOptions& engine) {
@@ -177,7 +228,10 @@ int Rank::End(const absl::Status& status) {
   return 0;
 }
 
-int Rank::RunEngine(Engine& engine) { return End(engine.Run()); }
+int Rank::RunEngine(Engine& engine) {
+  if (recorder_ != nullptr) engine.AddObserver(recorder_.get());
+  return End(engine.Run());
+}
 
 int Rank::RunFollower() {
   return End(deltaserve::RunFollower(*executor_, *channel_, *link_, *watchdog_));

@@ -21,6 +21,8 @@
 #include "worker/engine/executor.h"
 #include "worker/models/model.h"
 #include "worker/rank_options.h"
+#include "worker/replay/op_checksums.h"
+#include "worker/replay/step_recorder.h"
 
 namespace deltaserve {
 
@@ -40,15 +42,20 @@ class Rank {
   // On a failed start peers must not take this rank's end for a death: the link says goodbye.
   ~Rank();
 
-  // Rank 0: hands the plans of `engine` out until it is drained. Others: follow. Returns the exit
-  // code of a drain (0); any failure ends the process by LastWords with its exit code.
+  // Rank 0: hands the plans of `engine` out until it is drained, recorded where options say so.
+  // Others: follow. Returns the exit code of a drain (0); any failure ends the process by LastWords
+  // with its exit code.
   int RunEngine(class Engine& engine);
   int RunFollower();
+  // The end of another loop of rank 0 that returned `status`: the same.
+  int End(const absl::Status& status);
 
   const ModelConfig& config() const { return config_; }
   const ShardPlan& plan() const { return *plan_; }
   const TextFiles& text() const { return text_; }
   const std::string& weights_fingerprint() const { return weights_fingerprint_; }
+  // Equal where ranks can be expected to compute the same bits.
+  std::string numerics_fingerprint() const;
   Device& device() { return *device_; }
   Communicator& comm() { return *comm_; }
   Model& model() { return *model_; }
@@ -56,6 +63,8 @@ class Rank {
   PlanChannel& channel() { return *channel_; }
   ControlLink& link() { return *link_; }
   Watchdog& watchdog() { return *watchdog_; }
+  // Of this rank's device; null unless options ask for checksums of ops.
+  OpChecksums* op_checksums() { return op_checksums_.get(); }
 
  private:
   Rank(const RankOptions& options, MpiWorld& world, LastWords& last_words)
@@ -63,11 +72,14 @@ class Rank {
 
   // The stages of Create(); after each the ranks agree on how it went.
   absl::Status ReadConfig();
+  absl::Status OpenRecording();
   absl::Status OpenDevice();
   // That the flags can hold, before a weight is read.
   absl::Status CheckMemory(const EngineOptions& engine);
+  // Wraps the device of rank 0, whose ops alone are recorded and compared, where options say so.
+  void ChecksumOps();
   absl::Status Load(const EngineOptions& engine);
-  int End(const absl::Status& status);
+  absl::Status StartRecording();
 
   const RankOptions options_;
   MpiWorld& world_;
@@ -76,10 +88,13 @@ class Rank {
   std::optional<ShardPlan> plan_;  // set by ReadConfig
   TextFiles text_;
   std::string weights_fingerprint_;
+  std::unique_ptr<RecordingFile> recording_file_;  // until StartRecording
+  std::unique_ptr<OpChecksums> op_checksums_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Communicator> comm_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<StepRecorder> recorder_;  // rank 0, or null
   std::unique_ptr<PlanChannel> channel_;
   std::unique_ptr<ControlLink> link_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -32,11 +32,22 @@ absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
       absl::StrCat("--load is ", load, "; use checkpoint, or random:SEED with a whole number"));
 }
 
+void AddPlaceFlags(CommandLine& line, RankOptions* options) {
+  line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
+  line.Add("--threads", &options->threads,
+           "Compute threads of a rank; 0: cores divided by the ranks on this host")
+      .In(0, 1024);
+  line.Add("--readers", &options->readers, "Threads that read weights").In(1, 64);
+  line.Add("--control-network", &options->control_network,
+           "Address or network (10.0.0.0/24) of rank 0's control link; empty: found by itself");
+  line.Add("--log-level", &options->log_level, "debug, info, warn, error or off")
+      .OneOf({"debug", "info", "warn", "error", "off"});
+}
+
 void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.Add("--model", &options->model,
            "Model folder: config.json, *.safetensors and tokenizer files as published")
       .Required();
-  line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
   line.Add(
       "--load", &options->load,
       "checkpoint: read the folder's weights; random:SEED: draw them (needs config.json only)");
@@ -62,14 +73,13 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.Add("--max-context", &options->max_context,
            "Most tokens of prompt and answer together; 0: what model and KV memory allow")
       .In(0);
-  line.Add("--threads", &options->threads,
-           "Compute threads of a rank; 0: cores divided by the ranks on this host")
-      .In(0, 1024);
-  line.Add("--readers", &options->readers, "Threads that read weights").In(1, 64);
-  line.Add("--control-network", &options->control_network,
-           "Address or network (10.0.0.0/24) of rank 0's control link; empty: found by itself");
-  line.Add("--log-level", &options->log_level, "debug, info, warn, error or off")
-      .OneOf({"debug", "info", "warn", "error", "off"});
+  line.Add(
+      "--record-plans", &options->record_plans,
+      "File of rank 0, mode 0600, that gets every step's plan, prompts and answers among them, "
+      "for deltaserve-replay; one that is there becomes FILE.previous. Off by default");
+  line.Add("--record-ops", &options->record_ops,
+           "Also record a checksum of each op's output, so that a replay can name the op; slower");
+  AddPlaceFlags(line, options);
 }
 
 }  // namespace deltaserve

@@ -29,6 +29,9 @@ struct RankOptions {
   int readers = 4;
   std::string log_level = "info";
   std::string control_network;  // see ControlLinkOptions::address
+  std::string record_plans;     // file of rank 0; empty: none
+  bool record_ops = false;      // with checksums of ops
+  bool checksum_ops = false;    // the same without a recording, for a replay
 
   // INVALID_ARGUMENT names the flag, its value and what would do.
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
@@ -36,7 +39,10 @@ struct RankOptions {
   absl::StatusOr<std::optional<uint64_t>> RandomSeed() const;
 };
 
-// Adds the flags above; their help says what each is for.
+// Adds those flags that say where a rank runs and not what it computes; a replay has no others.
+void AddPlaceFlags(CommandLine& line, RankOptions* options);
+
+// Adds all flags; their help says what each is for.
 void AddRankFlags(CommandLine& line, RankOptions* options);
 
 }  // namespace deltaserve

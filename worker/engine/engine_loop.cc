@@ -55,11 +55,10 @@ Engine::Engine(Executor& executor,
                Watchdog& watchdog,
                EngineObserver* observer)
     : executor_(executor),
-      channel_(channel),
-      link_(link),
       watchdog_(watchdog),
       observer_(observer),
       options_(executor.options()),
+      runner_(executor, channel, link, watchdog),
       scheduler_({.slots = executor.capacity().slots, .kv_blocks = executor.capacity().kv_blocks}),
       budget_({.fixed = executor.options().token_budget,
                .cap = executor.token_budget_cap(),
@@ -155,7 +154,7 @@ absl::Status Engine::Run() {
 }
 
 absl::Status Engine::Loop() {
-  timer_.WorkBegins(SteadyNow());
+  runner_.timer().WorkBegins(SteadyNow());
   while (true) {
     const absl::Time now = absl::Now();
     const bool draining = TakeInbox(now);
@@ -170,12 +169,12 @@ absl::Status Engine::Loop() {
     DS_CHECK(scheduler_.empty()) << scheduler_.num_running() << " running and "
                                  << scheduler_.num_waiting() << " waiting requests have no row";
     if (draining) return absl::OkStatus();
-    if (asleep_) {
+    if (runner_.asleep()) {
       WaitForWork(absl::InfiniteFuture());
     } else if (!WaitForWork(now + options_.idle_after)) {
       DS_RETURN_IF_ERROR(GoIdle());
     }
-    timer_.WorkBegins(SteadyNow());
+    runner_.timer().WorkBegins(SteadyNow());
   }
 }
 
@@ -200,27 +199,13 @@ bool Engine::TakeInbox(absl::Time now) {
   return draining;
 }
 
-absl::Status Engine::SendAndRun(const StepPlan& plan, StepResult* result) {
-  if (asleep_) link_.Wake();
-  asleep_ = false;
-  SerializePlan(plan, &payload_);
-  watchdog_.StepStarted(channel_.step() + 1, absl::Milliseconds(plan.predicted_ms));
-  DS_RETURN_IF_ERROR(channel_.Send(static_cast<uint32_t>(plan.kind), payload_));
-  timer_.RunBegins(SteadyNow());
-  DS_ASSIGN_OR_RETURN(*result, executor_.Run(plan));
-  timer_.RunEnds(SteadyNow());
-  return plan.kind == PlanKind::kStep ? absl::OkStatus() : executor_.CheckAgreement();
-}
-
 absl::Status Engine::RunStep(StepPlan plan) {
   const int64_t decodes = static_cast<int64_t>(plan.decodes.size());
   const int64_t prompt_rows = plan.num_chunk_rows();
   plan.predicted_ms = static_cast<uint32_t>(
       absl::ToInt64Milliseconds(std::min(budget_.Predict(prompt_rows, decodes), absl::Hours(24))));
   const absl::Time start = absl::Now();
-  StepResult result;
-  DS_RETURN_IF_ERROR(SendAndRun(plan, &result));
-  watchdog_.StepFinished();
+  DS_ASSIGN_OR_RETURN(StepResult result, runner_.Run(plan));
   budget_.Record(prompt_rows, decodes, absl::Now() - start);
   scheduler_.Commit(std::move(result));
   const std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
@@ -229,25 +214,18 @@ absl::Status Engine::RunStep(StepPlan plan) {
   if (observer_ != nullptr) {
     observer_->OnStep({.prompt_tokens = prompt_rows,
                        .generated_tokens = NumTokens(events),
-                       .host_time = timer_.host_time(),
-                       .run_time = timer_.run_time()});
+                       .host_time = runner_.timer().host_time(),
+                       .run_time = runner_.timer().run_time()});
   }
   Dispatch(events);
   return absl::OkStatus();
 }
 
 absl::Status Engine::GoIdle() {
-  StepResult nothing;
-  DS_RETURN_IF_ERROR(SendAndRun(scheduler_.DeltasOnly(PlanKind::kIdle), &nothing));
-  watchdog_.Idle();
-  asleep_ = true;
-  return absl::OkStatus();
+  return runner_.Run(scheduler_.DeltasOnly(PlanKind::kIdle)).status();
 }
 
-absl::Status Engine::Stop() {
-  StepResult nothing;
-  return SendAndRun(scheduler_.DeltasOnly(PlanKind::kStop), &nothing);
-}
+absl::Status Engine::Stop() { return runner_.Run(scheduler_.DeltasOnly(PlanKind::kStop)).status(); }
 
 bool Engine::HasWorkLocked() const { return !arrivals_.empty() || !cancels_.empty() || draining_; }
 

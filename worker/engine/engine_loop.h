@@ -23,7 +23,7 @@
 #include "worker/engine/request_check.h"
 #include "worker/engine/scheduler.h"
 #include "worker/engine/step_budget.h"
-#include "worker/engine/step_timer.h"
+#include "worker/engine/step_runner.h"
 
 namespace deltaserve {
 
@@ -45,6 +45,9 @@ class Engine final : public EngineHandle {
   // Until a drain has ended all requests: then OK, after a plan that ends the followers. An error
   // is the world's: every open request has had WORLD_LOST.
   absl::Status Run();
+
+  // Before Run(); `observer` outlives the engine.
+  void AddObserver(StepObserver* observer) { runner_.AddObserver(observer); }
 
   const EngineCapacity& capacity() const override { return executor_.capacity(); }
   absl::StatusOr<uint64_t> Submit(Request request, std::shared_ptr<RequestSink> sink) override;
@@ -78,7 +81,6 @@ class Engine final : public EngineHandle {
   // world is draining.
   bool TakeInbox(absl::Time now);
   absl::Status RunStep(StepPlan plan);
-  absl::Status SendAndRun(const StepPlan& plan, StepResult* result);
   // Sends the followers to sleep; rank 0 then waits in WaitForWork.
   absl::Status GoIdle();
   // Until there is something in the inbox or the world is draining (true), or `deadline`.
@@ -92,18 +94,14 @@ class Engine final : public EngineHandle {
   absl::Status AdmissionLocked(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Executor& executor_;
-  PlanChannel& channel_;
-  ControlLink& link_;
   Watchdog& watchdog_;
   EngineObserver* const observer_;  // may be null
   const EngineOptions options_;
 
   // Engine thread only.
+  StepRunner runner_;
   Scheduler scheduler_;
   StepBudget budget_;
-  StepTimer timer_;
-  bool asleep_ = false;  // the followers wait for a wake
-  std::vector<uint8_t> payload_;
 
   mutable absl::Mutex mutex_;
   std::vector<Arrival> arrivals_ ABSL_GUARDED_BY(mutex_);

@@ -178,6 +178,7 @@ absl::StatusOr<StepResult> Executor::Run(const StepPlan& plan) {
   DS_RETURN_IF_ERROR(slots_->Apply(plan));
   for (const StateOp& op : plan.state_ops) state_.Zero(device_, op.state);
   inputs_->UploadBlockTables(plan, *slots_);
+  last_logits_ = TensorView();
   if (plan.num_rows() == 0) {
     DS_RETURN_IF_ERROR(device_.Synchronize());
     return StepResult();
@@ -198,6 +199,7 @@ absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
   ExecContext context{
       .device = device_, .comm = comm_, .kv = kv_, .state = state_, .arena = arena_};
   model_.Forward(views.batch, context, logits);
+  last_logits_ = logits;
   std::vector<int32_t> forced;
   std::vector<const LogitHistory*> histories;
   std::vector<std::span<const int32_t>> logprob_ids;

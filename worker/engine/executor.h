@@ -46,6 +46,9 @@ class Executor {
   const EngineCapacity& capacity() const { return capacity_; }
   const EngineOptions& options() const { return options_; }
   const SlotTable& slots() const { return *slots_; }
+  // f32 [scored rows, local rows of the vocabulary]: raw logits of the last step, on the device, in
+  // the order of MakeScorePlan(plan).rows; empty where it had no rows. Until the next Run().
+  TensorView last_logits() const { return last_logits_; }
   // The most prompt tokens of a step; what warm-up was run with.
   int64_t token_budget_cap() const { return token_budget_cap_; }
   // Rank 0's time for one 64-token step in warm-up; zero where the budget is fixed.
@@ -72,6 +75,7 @@ class Executor {
   SlotLimits limits_;
   Arena arena_;
   Buffer logits_;  // f32 [rows scored at most, local rows of the vocabulary]
+  TensorView last_logits_;
   KvCache kv_;
   RecurrentState state_;
   std::unique_ptr<SlotTable> slots_;

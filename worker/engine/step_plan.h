@@ -102,6 +102,9 @@ struct StepPlan {
 bool operator==(const OpenSlot& a, const OpenSlot& b);
 bool operator==(const StepPlan& a, const StepPlan& b);
 
+// Of the bytes below: plans of another version cannot be read.
+uint8_t PlanVersion();
+
 // Little-endian bytes of `plan`, in place of what `out` held.
 void SerializePlan(const StepPlan& plan, std::vector<uint8_t>* out);
 

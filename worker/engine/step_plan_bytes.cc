@@ -1,10 +1,7 @@
-// Serialisation of StepPlan: little-endian, every array preceded by its 32-bit count.
-
-#include <bit>
-#include <cstring>
+// Serialisation of StepPlan.
 
 #include "absl/strings/str_cat.h"
-#include "kernels/base/status_macros.h"
+#include "worker/engine/byte_stream.h"
 #include "worker/engine/step_plan.h"
 
 namespace deltaserve {
@@ -12,88 +9,8 @@ namespace {
 
 constexpr uint8_t kVersion = 4;
 
-class Writer {
- public:
-  explicit Writer(std::vector<uint8_t>* out) : out_(*out) {}
-
-  void U8(uint8_t value) { out_.push_back(value); }
-  void U32(uint32_t value) { Bytes(value, 4); }
-  void U64(uint64_t value) { Bytes(value, 8); }
-  void I32(int32_t value) { U32(static_cast<uint32_t>(value)); }
-  void F32(float value) { U32(std::bit_cast<uint32_t>(value)); }
-  void Count(size_t value) { U32(static_cast<uint32_t>(value)); }
-  void Ints(const std::vector<int32_t>& values) {
-    Count(values.size());
-    for (const int32_t value : values) I32(value);
-  }
-
- private:
-  void Bytes(uint64_t value, int count) {
-    for (int i = 0; i < count; ++i) out_.push_back(static_cast<uint8_t>(value >> (8 * i)));
-  }
-
-  std::vector<uint8_t>& out_;
-};
-
-// Reads past the end give zeros and set `failed`.
-class Reader {
- public:
-  explicit Reader(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-
-  uint8_t U8() { return static_cast<uint8_t>(Bytes(1)); }
-  uint32_t U32() { return static_cast<uint32_t>(Bytes(4)); }
-  uint64_t U64() { return Bytes(8); }
-  int32_t I32() { return static_cast<int32_t>(U32()); }
-  float F32() { return std::bit_cast<float>(U32()); }
-
-  // A count of elements of at least `least_bytes` each: never more than what is left can hold, so
-  // that damage cannot ask for much memory.
-  size_t Count(size_t least_bytes) {
-    const size_t count = U32();
-    if (count <= bytes_.size() / least_bytes) return count;
-    Fail();
-    return 0;
-  }
-
-  std::vector<int32_t> Ints() {
-    std::vector<int32_t> values(Count(4));
-    for (int32_t& value : values) value = I32();
-    return values;
-  }
-
-  // An enumerator of [first, last].
-  template <typename Enum>
-  Enum Kind(Enum first, Enum last) {
-    const uint8_t value = U8();
-    if (value < static_cast<uint8_t>(first) || value > static_cast<uint8_t>(last)) {
-      Fail();
-      return first;
-    }
-    return static_cast<Enum>(value);
-  }
-
-  void Fail() {
-    failed_ = true;
-    bytes_ = {};
-  }
-  bool failed() const { return failed_; }
-  bool at_end() const { return bytes_.empty(); }
-
- private:
-  uint64_t Bytes(size_t count) {
-    if (bytes_.size() < count) {
-      Fail();
-      return 0;
-    }
-    uint64_t value = 0;
-    for (size_t i = 0; i < count; ++i) value |= uint64_t{bytes_[i]} << (8 * i);
-    bytes_ = bytes_.subspan(count);
-    return value;
-  }
-
-  std::span<const uint8_t> bytes_;
-  bool failed_ = false;
-};
+using Writer = ByteWriter;
+using Reader = ByteReader;
 
 void Write(const LogitRules& rules, Writer& out) {
   out.U8(rules.empty() ? 0 : 1);
@@ -222,6 +139,8 @@ void ReadRows(Reader& in, StepPlan* plan) {
 }
 
 }  // namespace
+
+uint8_t PlanVersion() { return kVersion; }
 
 void SerializePlan(const StepPlan& plan, std::vector<uint8_t>* bytes) {
   bytes->clear();

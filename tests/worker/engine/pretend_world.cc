@@ -44,6 +44,9 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
   World& world = world_.world(rank.rank);
   DS_ASSIGN_OR_RETURN(rank.device,
                       cpu::CreateCpuDevice({.num_threads = options_.threads_per_rank}));
+  if (rank.rank == 0 && options_.wrap_device) {
+    rank.device = options_.wrap_device(std::move(rank.device));
+  }
   rank.comm = CreateThreadCommunicator(world_, rank.rank, *rank.device);
   absl::StatusOr<std::unique_ptr<Model>> model =
       factory(world, *rank.device, *rank.comm, options_.engine.max_rows());
@@ -61,6 +64,7 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
   if (rank.rank == 0) {
     rank.engine = Engine::Create(*rank.executor, *rank.channel, *rank.link, *rank.watchdog,
                                  options_.observer);
+    if (options_.prepare) options_.prepare(*rank.engine, *rank.executor, *rank.device);
   }
   return absl::OkStatus();
 }
@@ -76,9 +80,14 @@ void PretendWorld::RunRank(int index, const PretendModelFactory& factory) {
   const absl::Status made = Make(rank, factory);
   Report(rank, made);
   if (!made.ok()) return;
-  rank.ended = rank.engine != nullptr
-                   ? rank.engine->Run()
-                   : RunFollower(*rank.executor, *rank.channel, *rank.link, *rank.watchdog);
+  if (rank.engine == nullptr) {
+    rank.ended = RunFollower(*rank.executor, *rank.channel, *rank.link, *rank.watchdog);
+  } else if (options_.loop) {
+    StepRunner runner(*rank.executor, *rank.channel, *rank.link, *rank.watchdog);
+    rank.ended = options_.loop(runner, *rank.executor, *rank.device);
+  } else {
+    rank.ended = rank.engine->Run();
+  }
   if (!rank.ended.ok()) world_.Stop();
   rank.link->Close();
 }

@@ -31,6 +31,11 @@ struct PretendOptions {
   int threads_per_rank = 1;
   EngineOptions engine = {};
   EngineObserver* observer = nullptr;
+  // Of rank 0, each may be empty: what its device becomes; called before its loop, the observers
+  // it adds outlive the world; the loop that is run in place of the engine's.
+  std::function<std::unique_ptr<Device>(std::unique_ptr<Device>)> wrap_device = {};
+  std::function<void(Engine&, Executor&, Device&)> prepare = {};
+  std::function<absl::Status(StepRunner&, Executor&, Device&)> loop = {};
 };
 
 // Test thread. Start() returns when every rank is warm; the destructor ends the world.

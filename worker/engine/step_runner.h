@@ -1,0 +1,60 @@
+#pragma once
+
+// StepRunner: one plan through a whole world, as rank 0 does it; StepObserver: who watches.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/comm/control_link.h"
+#include "worker/comm/plan_channel.h"
+#include "worker/comm/watchdog.h"
+#include "worker/engine/executor.h"
+#include "worker/engine/step_plan.h"
+#include "worker/engine/step_result.h"
+#include "worker/engine/step_timer.h"
+
+namespace deltaserve {
+
+// Called by rank 0's engine thread within each step, so what it does must be short.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+
+  // Before a plan goes out. `step`: from 1, one more each plan; `bytes`: as SerializePlan gives.
+  virtual void OnPlan(uint64_t step, std::span<const uint8_t> bytes) = 0;
+
+  // After this rank has run it. Not called for the plan with which a world fails.
+  virtual void OnResult(uint64_t step, const StepPlan& plan, const StepResult& result) = 0;
+};
+
+// The engine thread of rank 0; what it is made from and its observers outlive it.
+class StepRunner {
+ public:
+  StepRunner(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog)
+      : executor_(executor), channel_(channel), link_(link), watchdog_(watchdog) {}
+
+  void AddObserver(StepObserver* observer) { observers_.push_back(observer); }
+
+  // Broadcasts `plan`, having woken the followers where they sleep, and runs it here. After an idle
+  // or stop plan all ranks have agreed on their slot tables. An error is the world's.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+
+  StepTimer& timer() { return timer_; }
+
+  // Whether the followers sleep.
+  bool asleep() const { return asleep_; }
+
+ private:
+  Executor& executor_;
+  PlanChannel& channel_;
+  ControlLink& link_;
+  Watchdog& watchdog_;
+  std::vector<StepObserver*> observers_;
+  StepTimer timer_;
+  bool asleep_ = false;
+  std::vector<uint8_t> payload_;
+};
+
+}  // namespace deltaserve

@@ -1,0 +1,121 @@
+#include "worker/replay/step_recorder.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/log.h"
+#include "kernels/base/status_macros.h"
+#include "worker/replay/checksum.h"
+
+namespace deltaserve {
+namespace {
+
+absl::Status Refuse(const std::string& path, const std::string& why, const char* remedy) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("--record-plans is ", path, ": ", why, "; ", remedy));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RecordingFile>> RecordingFile::Create(const std::string& path) {
+  struct stat before = {};
+  if (lstat(path.c_str(), &before) == 0) {
+    if (!S_ISREG(before.st_mode)) return Refuse(path, "it is no plain file", "name another");
+    const std::string previous = path + ".previous";
+    if (std::rename(path.c_str(), previous.c_str()) != 0) {
+      return Refuse(
+          path,
+          absl::StrCat("it is there and cannot become ", previous, ": ", std::strerror(errno)),
+          "remove it or name another");
+    }
+  }
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) {
+    return Refuse(path, std::strerror(errno), "name a file in a folder that can be written");
+  }
+  return std::unique_ptr<RecordingFile>(new RecordingFile(path, descriptor));
+}
+
+RecordingFile::~RecordingFile() { close(descriptor_); }
+
+absl::Status RecordingFile::Write(std::span<const uint8_t> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = write(descriptor_, bytes.data() + done, bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const std::string why = std::strerror(count < 0 ? errno : ENOSPC);
+      // Where this fails too, readers stop before the frame that is cut.
+      if (ftruncate(descriptor_, size_) != 0) return absl::DataLossError(why);
+      return absl::DataLossError(why);
+    }
+    done += static_cast<size_t>(count);
+  }
+  size_ += static_cast<int64_t>(bytes.size());
+  return absl::OkStatus();
+}
+
+RecordedResult MakeRecordedResult(const StepResult& result,
+                                  const Executor& executor,
+                                  Device& device,
+                                  std::vector<OpChecksum> ops) {
+  RecordedResult recorded;
+  recorded.ids = result.ids;
+  recorded.slot_table = executor.slots().Digest();
+  recorded.ops = std::move(ops);
+  const TensorView logits = executor.last_logits();
+  if (logits.numel() == 0) return recorded;
+  for (int64_t row = 0; row < logits.dim(0); ++row) {
+    recorded.logits.push_back(TensorChecksum(device, logits.Row(row)));
+  }
+  return recorded;
+}
+
+absl::StatusOr<std::unique_ptr<StepRecorder>> StepRecorder::Start(
+    std::unique_ptr<RecordingFile> file,
+    const RecordingHeader& header,
+    const Executor& executor,
+    Device& device,
+    OpChecksums* ops) {
+  std::vector<uint8_t> bytes;
+  AppendHeader(header, &bytes);
+  if (const absl::Status written = file->Write(bytes); !written.ok()) {
+    return Refuse(file->path(), std::string(written.message()), "see that its disk has room");
+  }
+  LogWarning("recording plans, prompts among them, to {}", file->path());
+  return std::unique_ptr<StepRecorder>(new StepRecorder(std::move(file), executor, device, ops));
+}
+
+void StepRecorder::OnPlan(uint64_t step, std::span<const uint8_t> bytes) {
+  if (file_ == nullptr) return;
+  bytes_.clear();
+  AppendPlan(step, bytes, &bytes_);
+  Write(step);
+  if (file_ != nullptr && ops_ != nullptr) ops_->Begin();
+}
+
+void StepRecorder::OnResult(uint64_t step, const StepPlan& /*plan*/, const StepResult& result) {
+  std::vector<OpChecksum> ops;
+  if (ops_ != nullptr) ops = ops_->Take();
+  if (file_ == nullptr) return;
+  bytes_.clear();
+  AppendResult(step, MakeRecordedResult(result, executor_, device_, std::move(ops)), &bytes_);
+  Write(step);
+}
+
+void StepRecorder::Write(uint64_t step) {
+  const absl::Status written = file_->Write(bytes_);
+  if (written.ok()) return;
+  LogError("recording to {} has ended at step {}: {}; the world goes on", file_->path(), step,
+           std::string(written.message()));
+  file_.reset();
+}
+
+}  // namespace deltaserve

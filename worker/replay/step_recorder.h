@@ -1,0 +1,84 @@
+#pragma once
+
+// StepRecorder: writes the recording of a world while it serves (--record-plans).
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "worker/engine/executor.h"
+#include "worker/engine/step_runner.h"
+#include "worker/replay/op_checksums.h"
+#include "worker/replay/recording.h"
+
+namespace deltaserve {
+
+// The file. One thread. Each Write() is one call of the system, so that all of it is there when the
+// process is killed afterwards.
+class RecordingFile {
+ public:
+  // A new file, mode 0600: it will hold prompts. A file that is there becomes PATH.previous, so
+  // that a world that was started again leaves that of the one before. INVALID_ARGUMENT names the
+  // flag.
+  static absl::StatusOr<std::unique_ptr<RecordingFile>> Create(const std::string& path);
+  ~RecordingFile();
+  RecordingFile(const RecordingFile&) = delete;
+  RecordingFile& operator=(const RecordingFile&) = delete;
+
+  const std::string& path() const { return path_; }
+
+  // Writes all or, with an error, cuts the file back to what it held before.
+  absl::Status Write(std::span<const uint8_t> bytes);
+
+ private:
+  RecordingFile(std::string path, int descriptor)
+      : path_(std::move(path)), descriptor_(descriptor) {}
+
+  const std::string path_;
+  const int descriptor_;
+  int64_t size_ = 0;
+};
+
+// What a step gave: `executor` as its last Run() left it, `ops` those of the step.
+RecordedResult MakeRecordedResult(const StepResult& result,
+                                  const Executor& executor,
+                                  Device& device,
+                                  std::vector<OpChecksum> ops);
+
+// Watches rank 0's engine. Engine thread; what it is made from outlives it. A failed write (a full
+// disk) ends the recording with one line in the log, never the world: what was written until then
+// is a whole recording of those steps.
+class StepRecorder final : public StepObserver {
+ public:
+  // `ops`: of ChecksumDevice, or null. An error is that of writing the header.
+  static absl::StatusOr<std::unique_ptr<StepRecorder>> Start(std::unique_ptr<RecordingFile> file,
+                                                             const RecordingHeader& header,
+                                                             const Executor& executor,
+                                                             Device& device,
+                                                             OpChecksums* ops);
+
+  void OnPlan(uint64_t step, std::span<const uint8_t> bytes) override;
+  void OnResult(uint64_t step, const StepPlan& plan, const StepResult& result) override;
+
+ private:
+  StepRecorder(std::unique_ptr<RecordingFile> file,
+               const Executor& executor,
+               Device& device,
+               OpChecksums* ops)
+      : file_(std::move(file)), executor_(executor), device_(device), ops_(ops) {}
+
+  void Write(uint64_t step);
+
+  std::unique_ptr<RecordingFile> file_;  // null once a write has failed
+  const Executor& executor_;
+  Device& device_;
+  OpChecksums* const ops_;
+  std::vector<uint8_t> bytes_;
+};
+
+}  // namespace deltaserve
