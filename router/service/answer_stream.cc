@@ -54,6 +54,7 @@ std::vector<std::shared_ptr<TokenCall>> AnswerStream::MakeCalls(
     // The call holds the choice, and with it the stream that has it.
     calls.push_back(
         world->NewCall(request, deadline_, std::shared_ptr<TokenObserver>(self, &choice)));
+    request.mutable_output()->clear_prompt_logprobs();  // choice 0 tells them for all
   }
   {
     absl::MutexLock lock(&mutex_);
@@ -128,6 +129,7 @@ void AnswerStream::OnEvent(const v1::TokenEvent& event, Choice* choice) {
       ReadNext(choice->index);  // the world's stream ends by reading it to its end
       return;
     case v1::TokenEvent::kPromptScores: {
+      absl::MutexLock lock(&answer_mutex_);
       AnswerEvents events;
       answer_->AddPromptScores(event.prompt_scores(), &events);
       SendAll(std::move(events));

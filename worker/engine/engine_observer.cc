@@ -12,6 +12,7 @@ struct Observation {
 
   void operator()(const SchedulerEvent::Admitted& /*admitted*/) const { record.admitted = now; }
   void operator()(const SchedulerEvent::Logits& /*logits*/) const {}
+  void operator()(const SchedulerEvent::PromptScores& /*scores*/) const {}
   void operator()(const SchedulerEvent::Tokens& tokens) const {
     if (record.last_token.has_value()) {
       observer.OnNextToken(absl::FromChrono(now - *record.last_token));

@@ -84,6 +84,24 @@ TEST_F(RouterChoicesTest, EachIsAStreamOfTheWorldAndTheLastOneEndsTheCall) {
   ExpectNothingLeft();
 }
 
+// The prompt is the same for all, so its scores are asked for and sent once.
+TEST_F(RouterChoicesTest, ThePromptIsScoredForOne) {
+  v1::GenerateRequest request = Several(2);
+  request.mutable_options()->mutable_output()->set_logprobs(0);
+  request.mutable_options()->mutable_output()->set_prompt_logprobs(0);
+  Asked asked(*stub_, request);
+  const auto answers = Answers(2);
+  EXPECT_TRUE(answers[0]->request.output().has_prompt_logprobs());
+  EXPECT_FALSE(answers[1]->request.output().has_prompt_logprobs());
+  EXPECT_TRUE(answers[1]->request.output().has_logprobs());
+  answers[0]->Admit();
+  answers[0]->PromptScores(1, {5});
+  EXPECT_TRUE(asked.Read().has_started());
+  EXPECT_TRUE(asked.Read().has_prompt_logprobs());
+  asked.Cancel();
+  ExpectNothingLeft();
+}
+
 struct Fault {
   const char* name;
   v1::ErrorCode code;
