@@ -34,6 +34,20 @@ const char* ScoringName(Scoring scoring) {
 
 std::string Ids(const std::vector<int32_t>& ids) { return absl::StrJoin(ids, " "); }
 
+std::string RulesText(const LogitRules& rules) {
+  std::string text =
+      absl::StrCat("; penalties: presence ", rules.presence_penalty, ", frequency ",
+                   rules.frequency_penalty, ", repetition ", rules.repetition_penalty);
+  for (const auto& [id, bias] : rules.bias) absl::StrAppend(&text, "; bias ", bias, " of ", id);
+  if (rules.allows_some) absl::StrAppend(&text, "; allowed ", Ids(rules.allowed));
+  for (const std::vector<int32_t>& ids : rules.banned)
+    absl::StrAppend(&text, "; banned ", Ids(ids));
+  if (rules.min_tokens > 0) {
+    absl::StrAppend(&text, "; at least ", rules.min_tokens, " tokens before ", Ids(rules.ends));
+  }
+  return text;
+}
+
 std::string OpenText(const OpenSlot& open) {
   std::string text = absl::StrCat(
       "  open slot ", open.slot, ": state ", open.state, ", blocks ", Ids(open.blocks),
@@ -44,7 +58,7 @@ std::string OpenText(const OpenSlot& open) {
     absl::StrAppend(&text, "; after ", open.forced_exit.after_tokens, " without ",
                     open.forced_exit.watch_id, " forces ", Ids(open.forced_exit.force_ids));
   }
-  if (!open.rules.empty()) absl::StrAppend(&text, "; rules");
+  if (!open.rules.empty()) text += RulesText(open.rules);
   return text + "\n";
 }
 

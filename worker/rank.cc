@@ -229,7 +229,7 @@ int Rank::End(const absl::Status& status) {
 }
 
 int Rank::RunEngine(Engine& engine) {
-  if (recorder_ != nullptr) engine.AddObserver(recorder_.get());
+  if (recorder_ != nullptr) engine.AddPlanObserver(recorder_.get());
   return End(engine.Run());
 }
 

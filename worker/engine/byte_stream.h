@@ -70,7 +70,7 @@ class ByteReader {
 
   std::string Text() {
     const size_t count = Count(1);
-    const std::string text(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(count));
+    std::string text(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(count));
     bytes_ = bytes_.subspan(count);
     return text;
   }

@@ -47,7 +47,7 @@ class Engine final : public EngineHandle {
   absl::Status Run();
 
   // Before Run(); `observer` outlives the engine.
-  void AddObserver(StepObserver* observer) { runner_.AddObserver(observer); }
+  void AddPlanObserver(PlanObserver* observer) { runner_.AddPlanObserver(observer); }
 
   const EngineCapacity& capacity() const override { return executor_.capacity(); }
   absl::StatusOr<uint64_t> Submit(Request request, std::shared_ptr<RequestSink> sink) override;

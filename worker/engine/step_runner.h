@@ -1,6 +1,6 @@
 #pragma once
 
-// StepRunner: one plan through a whole world, as rank 0 does it; StepObserver: who watches.
+// StepRunner: one plan through a whole world, as rank 0 does it; PlanObserver: who watches.
 
 #include <cstdint>
 #include <span>
@@ -18,9 +18,9 @@
 namespace deltaserve {
 
 // Called by rank 0's engine thread within each step, so what it does must be short.
-class StepObserver {
+class PlanObserver {
  public:
-  virtual ~StepObserver() = default;
+  virtual ~PlanObserver() = default;
 
   // Before a plan goes out. `step`: from 1, one more each plan; `bytes`: as SerializePlan gives.
   virtual void OnPlan(uint64_t step, std::span<const uint8_t> bytes) = 0;
@@ -35,7 +35,7 @@ class StepRunner {
   StepRunner(Executor& executor, PlanChannel& channel, ControlLink& link, Watchdog& watchdog)
       : executor_(executor), channel_(channel), link_(link), watchdog_(watchdog) {}
 
-  void AddObserver(StepObserver* observer) { observers_.push_back(observer); }
+  void AddPlanObserver(PlanObserver* observer) { observers_.push_back(observer); }
 
   // Broadcasts `plan`, having woken the followers where they sleep, and runs it here. After an idle
   // or stop plan all ranks have agreed on their slot tables. An error is the world's.
@@ -51,7 +51,7 @@ class StepRunner {
   PlanChannel& channel_;
   ControlLink& link_;
   Watchdog& watchdog_;
-  std::vector<StepObserver*> observers_;
+  std::vector<PlanObserver*> observers_;
   StepTimer timer_;
   bool asleep_ = false;
   std::vector<uint8_t> payload_;

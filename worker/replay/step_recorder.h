@@ -53,7 +53,7 @@ RecordedResult MakeRecordedResult(const StepResult& result,
 // Watches rank 0's engine. Engine thread; what it is made from outlives it. A failed write (a full
 // disk) ends the recording with one line in the log, never the world: what was written until then
 // is a whole recording of those steps.
-class StepRecorder final : public StepObserver {
+class StepRecorder final : public PlanObserver {
  public:
   // `ops`: of ChecksumDevice, or null. An error is that of writing the header.
   static absl::StatusOr<std::unique_ptr<StepRecorder>> Start(std::unique_ptr<RecordingFile> file,

@@ -138,7 +138,7 @@ OpChecksum DeltaNet(int64_t conv_at, int64_t recurrent_at) {
 TEST(OpChecksumsTest, OfTheStatesThoseOfTheBatch) {
   const OpChecksum same = DeltaNet(-1, -1);
   EXPECT_EQ(DeltaNet(-1, -1), same);
-  constexpr int64_t kConv = 3 * 3 * kDim;
+  constexpr int64_t kConv = int64_t{9} * kDim;
   constexpr int64_t kRecurrent = kDim * kDim;
   for (int64_t state = 0; state < 4; ++state) {
     const bool in_batch = state == 1 || state == 3;

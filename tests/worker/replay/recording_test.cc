@@ -1,9 +1,13 @@
 #include "worker/replay/recording.h"
 
+#include <algorithm>
+#include <fstream>
+#include <functional>
 #include <sstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/system/process.h"
 #include "tests/worker/replay/replay_world.h"
 
 namespace deltaserve {
@@ -125,6 +129,17 @@ TEST(RecordingTest, AnyChangedByteIsRefused) {
       }
     }
   }
+}
+
+// A seed of another plan version would be refused at its header, and nothing behind it be tested.
+TEST(RecordingTest, IsTheSeedOfItsFuzzTarget) {
+  const std::string seed = DELTASERVE_SOURCE_DIR "/tests/data/fuzz/recording/three_steps";
+  const std::vector<uint8_t> bytes = BytesOf(Full());
+  const std::string expected(bytes.begin(), bytes.end());
+  if (test::ReadFile(seed) == expected) return;
+  const std::string path = ::testing::TempDir() + "three_steps";
+  std::ofstream(path, std::ios::binary) << expected;
+  ADD_FAILURE() << "copy " << path << " to " << seed;
 }
 
 TEST(RecordingTest, WhatDoesNotFitItsPlaceIsRefused) {

@@ -25,7 +25,7 @@ struct Recorded {
 };
 
 // Counts idle plans.
-class IdleWatch final : public StepObserver {
+class IdleWatch final : public PlanObserver {
  public:
   void OnPlan(uint64_t, std::span<const uint8_t>) override {}
   void OnResult(uint64_t, const StepPlan& plan, const StepResult&) override {
@@ -117,8 +117,8 @@ inline std::vector<CollectingSink::Received> Record(int ranks, const std::string
     auto started = StepRecorder::Start(*std::move(file), header, executor, device, checksums.get());
     ASSERT_TRUE(started.ok()) << started.status();
     recorder = *std::move(started);
-    engine.AddObserver(recorder.get());
-    engine.AddObserver(&idle);
+    engine.AddPlanObserver(recorder.get());
+    engine.AddPlanObserver(&idle);
   };
   auto world = PretendWorld::Start(options, Factory());
   EXPECT_TRUE(world.ok()) << world.status();
@@ -139,6 +139,7 @@ inline std::vector<CollectingSink::Received> Record(int ranks, const std::string
     }
   }
   std::vector<CollectingSink::Received> received;
+  received.reserve(sinks.size());
   for (const auto& sink : sinks) received.push_back(sink->Wait());
   for (const absl::Status& status : (*world)->End()) EXPECT_TRUE(status.ok()) << status;
   return received;
@@ -155,8 +156,9 @@ inline ReplayReport ReplayIn(int ranks, RecordingReader& reader, bool checksums,
   options.loop = [&](StepRunner& runner, Executor& executor, Device& device) {
     auto replayed = Replay(reader, runner, executor, device,
                            {.checksums = checksums, .ops = ops ? &op_checksums : nullptr});
-    if (replayed.ok()) report = *std::move(replayed);
-    return replayed.status();
+    if (!replayed.ok()) return replayed.status();
+    report = *std::move(replayed);
+    return absl::OkStatus();
   };
   auto world = PretendWorld::Start(options, Factory());
   EXPECT_TRUE(world.ok()) << world.status();
