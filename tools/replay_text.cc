@@ -59,6 +59,9 @@ std::string OpenText(const OpenSlot& open) {
                     open.forced_exit.watch_id, " forces ", Ids(open.forced_exit.force_ids));
   }
   if (!open.rules.empty()) text += RulesText(open.rules);
+  if (!open.logprob_ids.empty()) {
+    absl::StrAppend(&text, "; logprobs of ", Ids(open.logprob_ids));
+  }
   return text + "\n";
 }
 
@@ -105,6 +108,10 @@ std::string StepText(const RecordedStep& step) {
   for (const PrefillChunk& chunk : plan.chunks) {
     absl::StrAppend(&text, "  chunk of slot ", chunk.slot, " at ", chunk.start, " (",
                     ScoringName(chunk.scoring), "): ", Ids(chunk.ids));
+    if (!chunk.score_ids.empty()) {
+      absl::StrAppend(&text, "; its first ", chunk.score_ids.size(), " rows score ",
+                      Ids(chunk.score_ids));
+    }
     if (chunk.scoring != Scoring::kNone) text += Gave(step, sampled++);
     text += "\n";
   }
