@@ -32,7 +32,7 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_EQ(plan.per_row, int64_t{3} * (8 + 64) * 4);
   // One layer: 4 heads of 8 x 8, and 3 inputs of 3 x 32 channels; 128 logits with padding; 64
   // blocks.
-  EXPECT_EQ(plan.per_slot, (int64_t{4} * 8 * 8 + 3 * 96 + 128 + 64) * 4 + plan.per_row);
+  EXPECT_EQ(plan.per_slot, (int64_t{4} * 8 * 8 + int64_t{3} * 96 + 128 + 64) * 4 + plan.per_row);
   // bf16: an embedding and a head of 101 x 8 at the least, with two layers in between.
   EXPECT_GT(plan.weights, int64_t{2} * 101 * 8 * 2);
   EXPECT_GT(plan.per_queued, 0);
