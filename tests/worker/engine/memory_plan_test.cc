@@ -14,7 +14,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 // Blocks of FakeConfig: one layer, 4 KV heads of 8, keys and values, 64 tokens of f32.
-constexpr int64_t kBlockBytes = 2 * 4 * 8 * 64 * 4;
+constexpr int64_t kBlockBytes = int64_t{2} * 4 * 8 * 64 * 4;
 
 absl::StatusOr<MemoryPlan> PlanOf(const EngineOptions& options, int rank = 0) {
   const ModelConfig config = FakeConfig({.max_context = 4096});
@@ -29,12 +29,12 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_EQ(plan.kv_blocks, 3);
   EXPECT_EQ(plan.max_context, 4096);
   EXPECT_EQ(plan.prompt_rows, 64);
-  EXPECT_EQ(plan.per_row, 3 * (8 + 64) * 4);
+  EXPECT_EQ(plan.per_row, int64_t{3} * (8 + 64) * 4);
   // One layer: 4 heads of 8 x 8, and 3 inputs of 3 x 32 channels; 128 logits with padding; 64
   // blocks.
-  EXPECT_EQ(plan.per_slot, (4 * 8 * 8 + 3 * 96 + 128 + 64) * 4 + plan.per_row);
+  EXPECT_EQ(plan.per_slot, (int64_t{4} * 8 * 8 + int64_t{3} * 96 + 128 + 64) * 4 + plan.per_row);
   // bf16: an embedding and a head of 101 x 8 at the least, with two layers in between.
-  EXPECT_GT(plan.weights, 2 * 101 * 8 * 2);
+  EXPECT_GT(plan.weights, int64_t{2} * 101 * 8 * 2);
   EXPECT_GT(plan.per_queued, 0);
 }
 

@@ -1,5 +1,8 @@
 #include "worker/engine/step_budget.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "gtest/gtest.h"
 
 namespace deltaserve {
@@ -75,6 +78,30 @@ TEST(StepBudgetTest, ShortPromptsTellNothingOfLongOnes) {
   // What is faster than was believed is learned from.
   for (int i = 0; i < 50; ++i) budget.Record(32, 0, absl::Milliseconds(16));
   EXPECT_NEAR(absl::ToDoubleMilliseconds(budget.speed().prompt_token), 0.5, 1e-3);
+}
+
+// Eight answers go on while a prompt of 2,048 tokens runs, on slow and fast machines, where the
+// probe was right and where it was wrong.
+TEST(StepBudgetTest, StepsBesideALongPromptAreAlike) {
+  for (const double prompt_ms : {20.0, 5.0, 1.0}) {
+    for (const double probe_error : {0.5, 1.0, 2.0}) {
+      const double decode_ms = 8 * prompt_ms;
+      StepBudget budget = Measured(absl::Milliseconds(64 * prompt_ms * probe_error));
+      budget.Record(0, 8, absl::Milliseconds(decode_ms));
+      std::vector<double> steps;
+      for (int64_t left = 2048; left > 0;) {
+        const int64_t tokens = std::min(left, budget.tokens());
+        steps.push_back(static_cast<double>(tokens) * prompt_ms + decode_ms);
+        budget.Record(tokens, 8, absl::Milliseconds(steps.back()));
+        left -= tokens;
+      }
+      std::sort(steps.begin(), steps.end());
+      const double median = steps[steps.size() / 2];
+      EXPECT_LE(steps.back(), 2.5 * median) << prompt_ms << " ms, probe x " << probe_error;
+      // 500 ms and a little while it learns, but where one chunk takes longer.
+      EXPECT_LE(median, std::max(550.0, 64 * prompt_ms + decode_ms));
+    }
+  }
 }
 
 TEST(StepBudgetTest, SpeedIsZeroUntilItIsMeasured) {
