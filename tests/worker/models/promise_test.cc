@@ -3,7 +3,7 @@
 // No tolerance.
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 #include <random>
 
 #include "gtest/gtest.h"
@@ -40,7 +40,7 @@ Request MakeRequest(uint32_t i) {
 void ExpectSame(const std::vector<TokenLogProb>& a, const std::vector<TokenLogProb>& b) {
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) {
-    EXPECT_EQ(std::memcmp(&a[i].logprob, &b[i].logprob, sizeof(float)), 0)
+    EXPECT_EQ(std::bit_cast<uint32_t>(a[i].logprob), std::bit_cast<uint32_t>(b[i].logprob))
         << a[i].logprob << ", " << b[i].logprob;
     EXPECT_EQ(a[i].rank, b[i].rank);
     EXPECT_EQ(a[i].top, b[i].top);
