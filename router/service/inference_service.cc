@@ -15,6 +15,7 @@
 #include "router/service/chat_request.h"
 #include "router/service/generate_answer.h"
 #include "router/service/request_resolver.h"
+#include "router/service/request_text.h"
 #include "router/text/detokenizer.h"
 #include "router/text/reasoning_splitter.h"
 
@@ -53,10 +54,15 @@ absl::Status Read(const grpc::ByteBuffer& bytes, Message* message) {
   if (grpc::SerializationTraits<Message>::Deserialize(&taken, message).ok()) {
     return absl::OkStatus();
   }
-  return InvalidField(
-      "request", absl::StrCat(bytes.Length(), " bytes"),
-      absl::StrCat("it is no ", message->GetTypeName(), ", or a text in it is not UTF-8"),
-      "send text as UTF-8");
+  if (grpc::Slice slice; bytes.DumpToSingleSlice(&slice).ok()) {
+    const std::string_view all(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    if (const auto bad = FindTextNotUtf8(all, *message->GetDescriptor())) {
+      return InvalidField(bad->field, bad->value, "it is not UTF-8", "send text as UTF-8");
+    }
+  }
+  return InvalidField("request", absl::StrCat(bytes.Length(), " bytes"),
+                      absl::StrCat("it is no ", message->GetTypeName()),
+                      "send what the service's .proto says");
 }
 
 // The model that a request names, itself or in its conversation. Errors: INVALID_FIELD where these

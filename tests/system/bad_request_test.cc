@@ -1,9 +1,8 @@
 // Requests of any kind that cannot be: each is refused by name, and the next good one is answered.
 
-#include "tests/system/bad_requests.h"
-
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/system/bad_requests.h"
 
 namespace deltaserve::test {
 namespace {

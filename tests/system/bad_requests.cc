@@ -153,14 +153,13 @@ std::vector<BadRequest> OfSampling(uint32_t num_tokens) {
   for (const Row& row : rows) {
     for (const float value : row.values) {
       const std::string field = absl::StrCat("sampling.", row.field);
-      all.push_back(
-          {absl::StrCat(field, " is ", value), kBad, field,
-           absl::StrCat(field, " must be ", row.range, ", got ", value, "; ", row.remedy),
-           Options([&](O& o) {
-             v1::SamplingParams& sampling = *o.mutable_sampling();
-             sampling.GetReflection()->SetFloat(
-                 &sampling, sampling.GetDescriptor()->FindFieldByName(row.field), value);
-           })});
+      all.push_back({absl::StrCat(field, " is ", value), kBad, field,
+                     absl::StrCat(field, " must be ", row.range, ", got ", value, "; ", row.remedy),
+                     Options([&](O& o) {
+                       v1::SamplingParams& sampling = *o.mutable_sampling();
+                       sampling.GetReflection()->SetFloat(
+                           &sampling, sampling.GetDescriptor()->FindFieldByName(row.field), value);
+                     })});
     }
   }
   const std::string beyond = absl::StrCat("must be below ", num_tokens, ", got ", num_tokens);
@@ -183,9 +182,8 @@ std::vector<BadRequest> OfSampling(uint32_t num_tokens) {
       {"nothing is allowed", kBad, "sampling.allowed_token_ids", "got 0 ids; name ids",
        Options([](O& o) { o.mutable_sampling()->mutable_allowed_token_ids(); })},
       {"what is allowed is no token", kBad, "sampling.allowed_token_ids[0]", beyond,
-       Options([=](O& o) {
-         o.mutable_sampling()->mutable_allowed_token_ids()->add_ids(num_tokens);
-       })},
+       Options(
+           [=](O& o) { o.mutable_sampling()->mutable_allowed_token_ids()->add_ids(num_tokens); })},
       {"all that is allowed is banned", kBad, "sampling.allowed_token_ids", "some are not banned",
        Options([](O& o) {
          o.mutable_sampling()->mutable_allowed_token_ids()->add_ids(7);
@@ -201,8 +199,7 @@ std::vector<BadRequest> OfSampling(uint32_t num_tokens) {
       {"what is banned is no token", kBad, "sampling.banned_sequences[0][0]", beyond,
        Options([=](O& o) { o.mutable_sampling()->add_banned_sequences()->add_ids(num_tokens); })},
       {"too many sequences are banned", kBad, "sampling.banned_sequences",
-       "at most 4096 sequences, got 4097; ban fewer",
-       Options([](O& o) {
+       "at most 4096 sequences, got 4097; ban fewer", Options([](O& o) {
          for (int i = 0; i < 4097; ++i) o.mutable_sampling()->add_banned_sequences()->add_ids(1);
        })},
   };
@@ -222,8 +219,7 @@ std::vector<BadRequest> OfStops(uint32_t num_tokens, uint32_t context) {
       {"least above most", kBad, "stop.min_tokens", "at most max_tokens 4, got 5; lower it",
        Options([](O& o) { o.mutable_stop()->set_min_tokens(5); })},
       {"a stop id is no token", kBad, "stop.stop_token_ids[1]",
-       absl::StrCat("must be below ", num_tokens, ", got 4294967295"),
-       Options([](O& o) {
+       absl::StrCat("must be below ", num_tokens, ", got 4294967295"), Options([](O& o) {
          o.mutable_stop()->add_stop_token_ids(1);
          o.mutable_stop()->add_stop_token_ids(0xffffffffU);
        })},
@@ -286,14 +282,12 @@ std::vector<BadRequest> OfPrompts(uint32_t num_tokens, uint32_t context) {
       {"no tokens", kBad, "tokens", "1 id or more, got none; send a prompt",
        Generate([](G& r) { r.mutable_tokens(); })},
       {"an id that is no token", kBad, "tokens[1]",
-       absl::StrCat("must be below ", num_tokens, ", got ", num_tokens),
-       Generate([=](G& r) {
+       absl::StrCat("must be below ", num_tokens, ", got ", num_tokens), Generate([=](G& r) {
          r.mutable_tokens()->add_ids(1);
          r.mutable_tokens()->add_ids(num_tokens);
        })},
       {"a prompt as long as the context", kTooLong, "prompt",
-       absl::StrCat("shorten the prompt to fewer than ", context, " tokens"),
-       Generate([=](G& r) {
+       absl::StrCat("shorten the prompt to fewer than ", context, " tokens"), Generate([=](G& r) {
          for (uint32_t i = 0; i < context; ++i) r.mutable_tokens()->add_ids(1);
        })},
       {"nothing to tokenise", kBad, "input", "set text or chat",
@@ -346,8 +340,7 @@ std::vector<BadRequest> OfConversations() {
       {"a call of no tool", kBad, "messages[1].tool_calls[0].name", "set the tool's name",
        Chat([](C& r) { Say(r, "assistant", "")->add_tool_calls(); })},
       {"a call with broken arguments", kBad, "messages[1].tool_calls[0].arguments_json",
-       "send a JSON object as text",
-       Chat([](C& r) {
+       "send a JSON object as text", Chat([](C& r) {
          v1::ToolCall* call = Say(r, "assistant", "")->add_tool_calls();
          call->set_name("f");
          call->set_arguments_json("{\"a\": ");
@@ -366,8 +359,7 @@ std::vector<BadRequest> OfConversations() {
        "is [1]: it is no JSON object; send a JSON schema",
        Chat([=](C& r) { r.add_tools_json(absl::StrCat(kTool, "[1]}}")); })},
       {"a schema with a number beyond 64 bits", kBad, "tools_json[0].function.parameters.maximum",
-       "send it as a string",
-       Chat([=](C& r) {
+       "send it as a string", Chat([=](C& r) {
          r.add_tools_json(absl::StrCat(kTool, "{\"maximum\": 12345678901234567890123}}}"));
        })},
       {"arguments of the template that are no JSON", kBad, "template_args_json",
@@ -377,8 +369,7 @@ std::vector<BadRequest> OfConversations() {
       {"an argument that is the request's own", kBad, "template_args_json.messages",
        "use the request's own field",
        Chat([](C& r) { r.set_template_args_json("{\"messages\": []}"); })},
-      {"a budget for no thinking", kBad, "thinking_budget", "turn thinking on",
-       Chat([](C& r) {
+      {"a budget for no thinking", kBad, "thinking_budget", "turn thinking on", Chat([](C& r) {
          r.set_template_args_json("{\"enable_thinking\": false}");
          r.set_thinking_budget(5);
        })},
@@ -442,7 +433,8 @@ void AddNotUtf8(const Message& root,
   const auto* reflection = at->GetReflection();
   for (int i = 0; i < at->GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor* field = at->GetDescriptor()->field(i);
-    const std::string name = absl::StrCat(path, path.empty() ? "" : ".", field->name());
+    const std::string name = absl::StrCat(path, path.empty() ? "" : ".", field->name(),
+                                          field->is_repeated() ? "[0]" : "");
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       Message* below = field->is_repeated() ? reflection->AddMessage(at, field)
                                             : reflection->MutableMessage(at, field);
@@ -474,6 +466,7 @@ std::vector<BadRequest> OfBytes() {
       {"metadata without end", kOfGrpc, "", "", FloodMetadata},
   };
   auto* const log = google::protobuf::SetLogHandler(nullptr);  // it tells of each text
+  constexpr char kSaid[] = "it is not UTF-8; send text as UTF-8";
   std::vector<std::pair<std::string, std::string>> generate, chat;
   G of_generate;
   C of_chat;
@@ -481,12 +474,12 @@ std::vector<BadRequest> OfBytes() {
   AddNotUtf8(of_chat, &of_chat, "", &chat);
   google::protobuf::SetLogHandler(log);
   for (const auto& [field, bytes] : generate) {
-    all.push_back({absl::StrCat("not UTF-8: ", field), kBad, "request", "send text as UTF-8",
-                   Raw(service + "Generate", bytes)});
+    all.push_back(
+        {absl::StrCat("not UTF-8: ", field), kBad, field, kSaid, Raw(service + "Generate", bytes)});
   }
   for (const auto& [field, bytes] : chat) {
-    all.push_back({absl::StrCat("not UTF-8: ", field, " of a conversation"), kBad, "request",
-                   "send text as UTF-8", Raw(service + "Chat", bytes)});
+    all.push_back({absl::StrCat("not UTF-8: ", field, " of a conversation"), kBad, field, kSaid,
+                   Raw(service + "Chat", bytes)});
   }
   return all;
 }

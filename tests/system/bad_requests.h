@@ -1,7 +1,7 @@
 #pragma once
 
-// Requests that must be refused, each with what the refusal says: of the router's methods and of the
-// world's. One table: bad_request_test.cc goes through it, the soak test draws from it.
+// Requests that must be refused, each with what the refusal says: of the router's methods and of
+// the world's. One table: bad_request_test.cc goes through it, the soak test draws from it.
 
 #include <functional>
 #include <string>

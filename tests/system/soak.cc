@@ -24,6 +24,8 @@ namespace {
 constexpr int kRanks = 2;
 // So few that some wait, and a burst finds the queue full.
 constexpr char kSlots[] = "6";
+// So little that it is soon all touched, and that some wait for blocks.
+constexpr char kKvMemory[] = "8M";
 constexpr char kMaxQueue[] = "16";
 // So short that steps with prompts hold no answer up for long.
 constexpr char kTokenBudget[] = "128";
@@ -66,7 +68,8 @@ void Load(ServedModel& served,
   std::vector<std::thread> threads;
   const auto run = [&](uint64_t number, absl::Duration pause, auto step) {
     threads.emplace_back([&, number, pause, step] {
-      SoakClient client(served, questions, bad_requests, {.seed = options.seed * 1000 + number, .end = end}, tally);
+      SoakClient client(served, questions, bad_requests,
+                        {.seed = options.seed * 1000 + number, .end = end}, tally);
       while (absl::Now() < end) {
         step(client);
         absl::SleepFor(pause);
@@ -74,8 +77,7 @@ void Load(ServedModel& served,
     });
   };
   for (int i = 0; i < options.clients; ++i) {
-    run(static_cast<uint64_t>(i), absl::ZeroDuration(),
-        [](SoakClient& client) { client.Step(); });
+    run(static_cast<uint64_t>(i), absl::ZeroDuration(), [](SoakClient& client) { client.Step(); });
   }
   run(900, kBetweenBursts, [](SoakClient& client) { client.Burst(); });
   run(901, kBetweenBreaks, [](SoakClient& client) { client.BreakOff(); });
@@ -168,7 +170,8 @@ void CheckEnd(ServedModel& served, SoakReport* report) {
 }  // namespace
 
 SoakReport RunSoak(const SoakOptions& options) {
-  ServedModel served(kRanks, {"--slots", kSlots, "--max-queue", kMaxQueue, "--token-budget", kTokenBudget});
+  ServedModel served(kRanks, {"--slots", kSlots, "--max-queue", kMaxQueue, "--token-budget",
+                              kTokenBudget, "--kv-memory", kKvMemory});
   SoakReport report;
   CheckLoad(served.Report().load(), &report);
   const std::vector<Question> questions = AskAlone(served);
@@ -188,7 +191,8 @@ SoakReport RunSoak(const SoakOptions& options) {
   const std::map<std::string, SoakTally::Outcome> outcomes = tally.outcomes();
   for (const auto& [name, outcome] : outcomes) {
     absl::StrAppend(&report.numbers, "  ", name, ": ", outcome.count, ", at most ",
-                    absl::FormatDuration(absl::Trunc(outcome.longest, absl::Milliseconds(1))), "\n");
+                    absl::FormatDuration(absl::Trunc(outcome.longest, absl::Milliseconds(1))),
+                    "\n");
     total += outcome.count;
   }
   report.numbers = absl::StrCat(total, " requests in ", absl::FormatDuration(options.duration),

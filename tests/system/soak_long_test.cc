@@ -19,10 +19,10 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
 }
 
 TEST(SoakLongTest, NothingLeaksSticksOrDiffersUnderAMixedLoad) {
-  const SoakReport report = RunSoak(
-      {.duration = absl::Seconds(FromEnvironment("DELTASERVE_SOAK_SECONDS", 1200)),
-       .seed = static_cast<uint64_t>(FromEnvironment("DELTASERVE_SOAK_SEED", 1)),
-       .most_growth_bytes = int64_t{4} << 20});
+  const SoakReport report =
+      RunSoak({.duration = absl::Seconds(FromEnvironment("DELTASERVE_SOAK_SECONDS", 1200)),
+               .seed = static_cast<uint64_t>(FromEnvironment("DELTASERVE_SOAK_SEED", 1)),
+               .most_growth_bytes = int64_t{4} << 20});
   std::printf("%s", report.numbers.c_str());
   EXPECT_THAT(report.faults, testing::IsEmpty());
 }

@@ -8,7 +8,7 @@ namespace {
 
 TEST(SoakTest, NothingLeaksSticksOrDiffersUnderAMixedLoad) {
   const SoakReport report =
-      RunSoak({.duration = absl::Seconds(10), .most_growth_bytes = int64_t{8} << 20});
+      RunSoak({.duration = absl::Seconds(8), .most_growth_bytes = int64_t{8} << 20});
   EXPECT_THAT(report.faults, testing::IsEmpty()) << report.numbers;
 }
 
