@@ -210,9 +210,16 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
-                                                       const v1::DetokenizeRequest* request,
-                                                       v1::DetokenizeResponse* response) {
-  return Reply(context, [this, request, response] { return DetokenizeNow(*request, response); });
+                                                       const grpc::ByteBuffer* bytes,
+                                                       grpc::ByteBuffer* response) {
+  return Reply(context, [this, bytes, response]() -> absl::Status {
+    v1::DetokenizeRequest request;
+    DS_RETURN_IF_ERROR(Read(*bytes, &request));
+    v1::DetokenizeResponse text;
+    DS_RETURN_IF_ERROR(DetokenizeNow(request, &text));
+    *response = Serialised(text);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status InferenceService::DetokenizeNow(const v1::DetokenizeRequest& request,
@@ -257,17 +264,24 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
 }
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
-                                                  const v1::AbortRequest* request,
-                                                  v1::AbortResponse* response) {
-  const std::set<std::string> ids(request->request_ids().begin(), request->request_ids().end());
+                                                  const grpc::ByteBuffer* bytes,
+                                                  grpc::ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  v1::AbortRequest request;
+  if (const absl::Status status = Read(*bytes, &request); !status.ok()) {
+    reactor->Finish(ToGrpcStatus(status, ""));
+    return reactor;
+  }
+  const std::set<std::string> ids(request.request_ids().begin(), request.request_ids().end());
   std::set<std::string> aborted;
   for (const auto& stream : Streams()) {
     if (!ids.contains(stream->request_id())) continue;
     stream->Abort();
     aborted.insert(stream->request_id());
   }
-  for (const std::string& id : aborted) response->add_aborted(id);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  v1::AbortResponse told;
+  for (const std::string& id : aborted) told.add_aborted(id);
+  *response = Serialised(told);
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

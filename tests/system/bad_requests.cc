@@ -461,9 +461,23 @@ std::vector<BadRequest> OfBytes() {
        Raw(service + "Generate", "\x0a\xff")},
       {"bytes that are no conversation", kBad, "request", "it is no deltaserve.v1.ChatRequest",
        Raw(service + "Chat", "\x0a\xff")},
+      {"bytes that are no ids", kBad, "request", "it is no deltaserve.v1.DetokenizeRequest",
+       Raw(service + "Detokenize", "\x0a\xff")},
+      {"a model that is not UTF-8", kBad, "model", "send text as UTF-8",
+       Raw(service + "Detokenize", "\x0a\x01\xff")},
+      {"an abort that is not UTF-8", kBad, "request_ids[0]", "send text as UTF-8",
+       Raw(service + "Abort", "\x0a\x01\xff")},
+      {"text to tokenise that is not UTF-8", kBad, "text", "send text as UTF-8",
+       Raw(service + "Tokenize", "\x12\x01\xff")},
+      {"a message beyond the limit", kOfGrpc, "", "larger than max",
+       [](ServedModel& served) {
+         const auto call = Context();
+         const std::string text(kMaxMessageBytes, 'x');
+         return End(served.inference().Generate(call.get(), GreedyRequest(text, 4)));
+       }},
       {"a method that there is not", kOfGrpc, "", "", Raw(service + "Guess", "")},
       {"a service that there is not", kOfGrpc, "", "", Raw("/deltaserve.v9.Inference/Chat", "")},
-      {"metadata without end", kOfGrpc, "", "", FloodMetadata},
+      {"metadata without end", kOfGrpc, "", "exceeds limit", FloodMetadata},
   };
   auto* const log = google::protobuf::SetLogHandler(nullptr);  // it tells of each text
   constexpr char kSaid[] = "it is not UTF-8; send text as UTF-8";
@@ -499,6 +513,17 @@ std::vector<BadRequest> BadRequests(ServedModel& served) {
     all.insert(all.end(), rows.begin(), rows.end());
   }
   return all;
+}
+
+std::vector<BadRequest> LateRequests() {
+  constexpr v1::ErrorCode kDraining = v1::ERROR_CODE_DRAINING;
+  return {
+      {"late at the router", kDraining, "", "shutting down; send the request to another one",
+       Generate([](G&) {})},
+      {"a late conversation", kDraining, "", "shutting down; send the request to another one",
+       Chat([](C&) {})},
+      {"late at the world", kDraining, "", "this world is draining", World([](W&) {})},
+  };
 }
 
 std::string Fault(const BadRequest& bad, const grpc::Status& status) {

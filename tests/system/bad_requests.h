@@ -25,6 +25,9 @@ struct BadRequest {
 // All of them, for the model that `served` serves. None of them runs in the engine.
 std::vector<BadRequest> BadRequests(ServedModel& served);
 
+// Requests that are good, but must be refused while router and world drain.
+std::vector<BadRequest> LateRequests();
+
 // Words on what is wrong with `status` as an answer to `bad`; empty where it is what it must be.
 std::string Fault(const BadRequest& bad, const grpc::Status& status);
 
