@@ -21,15 +21,16 @@ TEST(RequestTextTest, NamesTheFirstTextThatIsNotUtf8) {
   message->add_content()->set_text("good");
   const std::string good = request.SerializeAsString();
   EXPECT_EQ(Found(good), "none");
-  // Appended: a second message {content {}, content {text}}; a third stop string.
-  EXPECT_EQ(Found(good + "\x12\x07\x12\x00\x12\x03\x0a\x01\xff"),
+  // A second message, of two parts.
+  EXPECT_EQ(Found(good + "\x12\x0a\x12\x03\x0a\x01x\x12\x03\x0a\x01\xff"),
             "messages[1].content[1].text=\xff");
   EXPECT_EQ(Found("\x0a\x0a\x2a\x01x\x2a\x01y\x2a\x02\xc3\x28"), "options.stop_strings[2]=\xc3(");
   EXPECT_EQ(Found("\x22\x01\xff\x32\x01\xfe"), "tool_choice_json=\xff");
 }
 
 TEST(RequestTextTest, BytesThatAreNoMessageHoldNoText) {
-  for (const std::string bytes : {"", "\x22\x05\xff", "\x22", "\xff\xff\xff", "\x0f\x01", "\x12\x02\xff\xfe"}) {
+  for (const std::string bytes :
+       {"", "\x22\x05\xff", "\x22", "\xff\xff\xff", "\x0f\x01", "\x12\x02\xff\xfe"}) {
     EXPECT_EQ(Found(bytes), "none") << bytes;
   }
 }
