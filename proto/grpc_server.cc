@@ -65,9 +65,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr || server->port_ == 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("listen address ", options.listen,
-                     " cannot be listened on; give HOST:PORT of this machine with a free port, or "
-                     "port 0"));
+        absl::StrCat("--listen is ", options.listen,
+                     ": it cannot be listened on; give HOST:PORT of this machine with a free "
+                     "port, or port 0"));
   }
   const std::string host = options.listen.substr(0, options.listen.rfind(':'));
   server->address_ = absl::StrCat(host, ":", server->port_);

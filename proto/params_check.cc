@@ -46,9 +46,9 @@ absl::Status CheckBiases(const v1::SamplingParams& sampling, int64_t num_tokens)
   for (int i = 0; i < sampling.logit_bias_size(); ++i) {
     const v1::LogitBias& entry = sampling.logit_bias(i);
     const std::string field = absl::StrCat("sampling.logit_bias[", i, "]");
-    if (entry.token_id() >= num_tokens) {
-      return OutOfRange(field + ".token_id", absl::StrCat("below ", num_tokens),
-                        absl::StrCat(entry.token_id()), "name an id of the vocabulary");
+    if (absl::Status status = CheckTokenId(entry.token_id(), field + ".token_id", num_tokens);
+        !status.ok()) {
+      return status;
     }
     if (!(std::fabs(entry.bias()) <= kMaxLogitBias)) {
       return OutOfRange(field + ".bias", "in [-100, 100]", absl::StrCat(entry.bias()),
@@ -214,14 +214,18 @@ absl::Status CheckAdapter(const std::string& adapter) {
                           "adapters are not part of this version; leave it out");
 }
 
+absl::Status CheckTokenId(uint32_t id, const std::string& field, int64_t num_tokens) {
+  if (id < num_tokens) return absl::OkStatus();
+  return OutOfRange(field, absl::StrCat("below ", num_tokens), absl::StrCat(id),
+                    "name an id of the model's vocabulary");
+}
+
 absl::Status CheckTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
                            const std::string& field,
                            int64_t num_tokens) {
   for (int i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= num_tokens) {
-      return OutOfRange(absl::StrCat(field, "[", i, "]"), absl::StrCat("below ", num_tokens),
-                        absl::StrCat(ids[i]), "the model's vocabulary ends there");
-    }
+    if (ids[i] < num_tokens) continue;  // no text is made for the good ones
+    return CheckTokenId(ids[i], absl::StrCat(field, "[", i, "]"), num_tokens);
   }
   return absl::OkStatus();
 }

@@ -34,6 +34,9 @@ absl::Status CheckConstraint(const v1::Constraint& constraint);
 absl::Status CheckSpeculation(const v1::Speculation& speculation);
 absl::Status CheckAdapter(const std::string& adapter);
 
+// `id`, the value of `field`, has a token.
+absl::Status CheckTokenId(uint32_t id, const std::string& field, int64_t num_tokens);
+
 // Every id has a token; `field` is the list's name, and the refusal names the index.
 absl::Status CheckTokenIds(const google::protobuf::RepeatedField<uint32_t>& ids,
                            const std::string& field,

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -38,8 +37,9 @@ struct RouterFlags {
 
 void AddFlags(CommandLine& line, RouterFlags* flags) {
   flags->server.listen = "127.0.0.1:50051";
-  line.Add("--world", &flags->world, "HOST:PORT of rank 0 of the world").Required();
-  line.Add("--listen", &flags->server.listen, "HOST:PORT for clients; port 0 takes a free one");
+  line.Add("--world", &flags->world, "HOST:PORT of rank 0 of the world").Required().HostPort(1);
+  line.Add("--listen", &flags->server.listen, "HOST:PORT for clients; port 0 takes a free one")
+      .HostPort(0);
   line.Add("--address-file", &flags->address_file,
            "file that gets HOST:PORT once a world is ready");
   line.Add("--default-max-tokens", &flags->server.default_max_tokens,
@@ -51,20 +51,7 @@ void AddFlags(CommandLine& line, RouterFlags* flags) {
   line.Add("--log-level", &flags->log_level, "debug, info, warn, error or off");
 }
 
-absl::Status CheckAddress(const std::string& flag, const std::string& address, int least_port) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < least_port || port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag, " is ", address, ": write HOST:PORT with a port from ", least_port, " to 65535"));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckFlags(const RouterFlags& flags) {
-  DS_RETURN_IF_ERROR(CheckAddress("--world", flags.world, 1));
-  DS_RETURN_IF_ERROR(CheckAddress("--listen", flags.server.listen, 0));
   if (!IsLogLevel(flags.log_level)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--log-level is ", flags.log_level, ": take debug, info, warn, error or off"));

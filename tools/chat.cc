@@ -248,7 +248,7 @@ int Main(int argc, char** argv) {
                    "each line of input is a turn of one conversation; Ctrl-C cancels an answer, "
                    "and what came of it stays part of the conversation.");
   ChatFlags flags;
-  line.Add("--router", &flags.router, "HOST:PORT of the router");
+  line.Add("--router", &flags.router, "HOST:PORT of the router").HostPort(1);
   line.Add("--prompt", &flags.prompt, "one prompt to answer");
   line.Add("--system", &flags.system, "what the conversation begins with");
   line.Add("--tools", &flags.tools, "file of tools that the model may call: a JSON list");

@@ -1,6 +1,7 @@
 // deltaserve-plan: what a world of N ranks would hold and exchange, without loading a weight.
 
 #include <cstdio>
+#include <filesystem>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,11 @@ absl::StatusOr<std::string> Fingerprint(const Options& options, const ModelConfi
 }
 
 absl::StatusOr<std::string> Answer(Options& options) {
+  if (std::error_code error; !std::filesystem::exists(options.model, error)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model is ", options.model,
+                     ": there is no such file; name a model folder or a config.json"));
+  }
   DS_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(options.model));
   for (const std::string& warning : config.warnings) LogWarning("{}", warning);
   if (options.fingerprint) return Fingerprint(options, config);

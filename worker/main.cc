@@ -38,7 +38,8 @@ void AddWorkerFlags(CommandLine& line, WorkerOptions* options) {
   AddRankFlags(line, &options->rank);
   line.Add("--listen", &options->listen,
            "HOST:PORT where rank 0 serves routers; port 0 takes a free one. There is no "
-           "TLS: an address that others reach is for a closed network");
+           "TLS: an address that others reach is for a closed network")
+      .HostPort(0);
   line.Add("--address-file", &options->address_file,
            "File that gets HOST:PORT once the world is ready");
   line.Add("--metrics-listen", &options->metrics_listen,

@@ -63,6 +63,23 @@ Flag& Flag::OneOf(const std::vector<std::string>& values) {
   return *this;
 }
 
+Flag& Flag::HostPort(int least_port) {
+  option_->check(
+      [least_port](const std::string& text) -> std::string {
+        const size_t colon = text.rfind(':');
+        int port = 0;
+        if (colon != std::string::npos && colon > 0 &&
+            absl::SimpleAtoi(text.substr(colon + 1), &port) && port >= least_port &&
+            port <= 65535) {
+          return "";
+        }
+        return absl::StrCat("Value ", text, " is no address; write HOST:PORT with a port from ",
+                            least_port, " to 65535");
+      },
+      "");
+  return *this;
+}
+
 std::string VersionText(const std::string& name) {
   const BuildInfo& info = GetBuildInfo();
   return absl::StrCat("deltaserve-", name, " ", info.version, " (build ", info.build_id, ")");

@@ -37,6 +37,8 @@ class Flag {
   // A number from `low` to `high`.
   Flag& In(int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
   Flag& OneOf(const std::vector<std::string>& values);
+  // An address HOST:PORT with a port from `least_port` to 65535.
+  Flag& HostPort(int least_port);
 
  private:
   CLI::Option* option_;

@@ -15,6 +15,7 @@
 #include "router/service/chat_request.h"
 #include "router/service/generate_answer.h"
 #include "router/service/request_resolver.h"
+#include "router/service/request_text.h"
 #include "router/text/detokenizer.h"
 #include "router/text/reasoning_splitter.h"
 
@@ -53,10 +54,15 @@ absl::Status Read(const grpc::ByteBuffer& bytes, Message* message) {
   if (grpc::SerializationTraits<Message>::Deserialize(&taken, message).ok()) {
     return absl::OkStatus();
   }
-  return InvalidField(
-      "request", absl::StrCat(bytes.Length(), " bytes"),
-      absl::StrCat("it is no ", message->GetTypeName(), ", or a text in it is not UTF-8"),
-      "send text as UTF-8");
+  if (grpc::Slice slice; bytes.DumpToSingleSlice(&slice).ok()) {
+    const std::string_view all(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    if (const auto bad = FindTextNotUtf8(all, *message->GetDescriptor())) {
+      return InvalidField(bad->field, bad->value, "it is not UTF-8", "send text as UTF-8");
+    }
+  }
+  return InvalidField("request", absl::StrCat(bytes.Length(), " bytes"),
+                      absl::StrCat("it is no ", message->GetTypeName()),
+                      "send what the service's .proto says");
 }
 
 // The model that a request names, itself or in its conversation. Errors: INVALID_FIELD where these
@@ -205,9 +211,16 @@ absl::Status InferenceService::TokenizeNow(const v1::TokenizeRequest& request,
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
-                                                       const v1::DetokenizeRequest* request,
-                                                       v1::DetokenizeResponse* response) {
-  return Reply(context, [this, request, response] { return DetokenizeNow(*request, response); });
+                                                       const grpc::ByteBuffer* bytes,
+                                                       grpc::ByteBuffer* response) {
+  return Reply(context, [this, bytes, response]() -> absl::Status {
+    v1::DetokenizeRequest request;
+    DS_RETURN_IF_ERROR(Read(*bytes, &request));
+    v1::DetokenizeResponse text;
+    DS_RETURN_IF_ERROR(DetokenizeNow(request, &text));
+    *response = Serialised(text);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status InferenceService::DetokenizeNow(const v1::DetokenizeRequest& request,
@@ -252,17 +265,24 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
 }
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
-                                                  const v1::AbortRequest* request,
-                                                  v1::AbortResponse* response) {
-  const std::set<std::string> ids(request->request_ids().begin(), request->request_ids().end());
+                                                  const grpc::ByteBuffer* bytes,
+                                                  grpc::ByteBuffer* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  v1::AbortRequest request;
+  if (const absl::Status status = Read(*bytes, &request); !status.ok()) {
+    reactor->Finish(ToGrpcStatus(status, ""));
+    return reactor;
+  }
+  const std::set<std::string> ids(request.request_ids().begin(), request.request_ids().end());
   std::set<std::string> aborted;
   for (const auto& stream : Streams()) {
     if (!ids.contains(stream->request_id())) continue;
     stream->Abort();
     aborted.insert(stream->request_id());
   }
-  for (const std::string& id : aborted) response->add_aborted(id);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  v1::AbortResponse told;
+  for (const std::string& id : aborted) told.add_aborted(id);
+  *response = Serialised(told);
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

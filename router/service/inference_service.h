@@ -28,8 +28,9 @@ namespace deltaserve {
 // why.
 using InferenceMethods = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_Chat<v1::Inference::WithRawCallbackMethod_Tokenize<
-        v1::Inference::WithCallbackMethod_Detokenize<v1::Inference::WithCallbackMethod_ListModels<
-            v1::Inference::WithCallbackMethod_Abort<v1::Inference::Service>>>>>>;
+        v1::Inference::WithRawCallbackMethod_Detokenize<
+            v1::Inference::WithCallbackMethod_ListModels<
+                v1::Inference::WithRawCallbackMethod_Abort<v1::Inference::Service>>>>>>;
 
 // Threads: any. Owner: RouterServer; it outlives the gRPC server.
 class InferenceService final : public InferenceMethods {
@@ -55,14 +56,14 @@ class InferenceService final : public InferenceMethods {
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
-                                       const v1::DetokenizeRequest* request,
-                                       v1::DetokenizeResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
-                                  const v1::AbortRequest* request,
-                                  v1::AbortResponse* response) override;
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
 
  private:
   // Starts `answer`'s stream on a thread of the queue.

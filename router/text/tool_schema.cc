@@ -130,8 +130,13 @@ absl::StatusOr<ToolSchema> ToolSchema::Read(const Json& tools, const std::string
                           "a tool has a name, a string", kToolRemedy);
     }
     Parameters parameters;
-    if (function.contains("parameters") && function["parameters"].is_object()) {
-      const Json& declared = function["parameters"];
+    const Json declared = function.value("parameters", Json());
+    if (!declared.is_object() && !declared.is_null()) {
+      return InvalidField(absl::StrCat(at, wrapped ? ".function" : "", ".parameters"),
+                          DumpJson(declared), "it is no JSON object",
+                          "send a JSON schema such as {\"type\": \"object\"}, or leave it out");
+    }
+    if (declared.is_object()) {
       const Json& properties = declared.contains("properties") ? declared["properties"] : declared;
       if (properties.is_object()) {
         for (const auto& [key, property] : properties.items()) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/system/process.h"
@@ -96,15 +97,134 @@ TEST_F(BadStartTest, FlagsAreRefusedByName) {
 }
 
 TEST_F(BadStartTest, FilesOfAModelAreRefusedByName) {
-  Edit("config.json", "\"model_type\": \"qwen3_5", "\"model_type\": \"qwen9_9");
-  EXPECT_THAT(Generate({"--model", model_}).output, HasSubstr("qwen9_9"));
-  Edit("config.json", "qwen9_9", "qwen3_5");
-  const std::string weights = model_ + "/model.safetensors";
-  ASSERT_TRUE(std::filesystem::exists(weights));
-  std::filesystem::resize_file(weights, std::filesystem::file_size(weights) - 100);
+  struct Row {
+    std::string file, from, to;  // an empty `from`: the file is cut to 3000 bytes
+    std::string said;
+  };
+  const Row rows[] = {
+      {"config.json", "qwen3_5_text", "qwen9_9_text", "qwen9_9_text"},
+      {"config.json", "{", "[", "config.json: it is not a JSON object; check that the file is"},
+      {"config.json", "num_attention_heads", "num_heads", "num_attention_heads is missing"},
+      {"config.json", "attention_heads\": 8", "attention_heads\": \"8\"",
+       "is \"8\": it must be a whole number from 1"},
+      {"config.json", "attention_heads\": 8", "attention_heads\": 7",
+       "it must divide num_attention_heads, which is 7"},
+      {"config.json", "\"silu\"", "\"gelu\"", "hidden_act is \"gelu\": only silu is supported"},
+      {"config.json", "\"default\"", "\"yarn\"", "rope_parameters.rope_type is \"yarn\""},
+      {"config.json", "\"bfloat16\"", "\"int8\"", "dtype is \"int8\": weights must be bfloat16"},
+      {"config.json", "size\": 1280", "size\": 1281", "by config.json it must be [1281, 128]"},
+      {"model.safetensors", "\"BF16\"", "\"F16\" ", "is F16: weights must be BF16 or F32; convert"},
+      {"model.safetensors", "[1280,128]", "[128,1280]",
+       "is [128, 1280]: by config.json it must be"},
+      {"model.safetensors", "0.input", "0.inqut", "is none that this model has"},
+      {"model.safetensors", "[0,327680]", "[0,327682]", "has 327682 bytes; copy the checkpoint"},
+      {"model.safetensors", "", "", "is longer than the file of 3000 bytes; copy the checkpoint"},
+      {"tokenizer.json", "\"BPE\"", "\"WPE\"", "model.type is \"WPE\": only BPE is supported"},
+      {"tokenizer.json", "", "", "tokenizer.json (3000 bytes) is not JSON; copy the file again"},
+  };
+  // What ranks read, by tools that need no MPI.
+  const auto read = [&](const std::string& file) {
+    if (file == "tokenizer.json") return RunToEnd({Binary("text"), "--model", model_});
+    return RunToEnd({Binary("plan"), model_, "--fingerprint"});
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.said);
+    const std::string path = model_ + "/" + row.file;
+    const std::string good = ReadFile(path).value_or("");
+    if (row.from.empty()) {
+      std::filesystem::resize_file(path, 3000);
+    } else {
+      Edit(row.file, row.from, row.to);
+    }
+    const RunResult run = read(row.file);
+    EXPECT_EQ(run.code, kUsage) << run.output;
+    EXPECT_THAT(run.output, HasSubstr(row.said));
+    std::ofstream(path, std::ios::trunc | std::ios::binary) << good;
+  }
+  EXPECT_EQ(read("config.json").code, 0);
+  EXPECT_EQ(read("tokenizer.json").code, 0);
+  Edit("config.json", "\"model_type\": \"qwen3_5\"", "\"model_type\": \"qwen9_9\"");
   const RunResult run = Generate({"--model", model_});
-  EXPECT_EQ(run.code, kUsage) << run.output;
-  EXPECT_THAT(run.output, HasSubstr("model.safetensors"));
+  EXPECT_EQ(run.code, kUsage);
+  EXPECT_THAT(run.output, HasSubstr("qwen9_9"));
+}
+
+TEST(BadFlagTest, EveryBinaryRefusesByNameAndSaysWhatWouldDo) {
+  struct Row {
+    std::string binary;
+    std::vector<std::string> flags;
+    std::string said;
+  };
+  const Row rows[] = {
+      {"router", {}, "--world is required"},
+      {"router", {"--world", "nowhere"}, "--world: Value nowhere is no address; write HOST:PORT"},
+      {"router", {"--world", "h:0"}, "h:0 is no address; write HOST:PORT with a port from 1"},
+      {"router", {"--world", "h:1", "--listen", "127.0.0.1"}, "--listen: Value 127.0.0.1 is no"},
+      {"router",
+       {"--world", "127.0.0.1:1", "--listen", "203.0.113.7:0"},
+       "--listen is 203.0.113.7:0: it cannot be listened on; give HOST:PORT of this machine"},
+      {"router", {"--world", "h:1", "--default-max-tokens", "0"}, "0 not in range 1 to 16777216"},
+      {"router", {"--world", "h:1", "--drain-timeout", "-1"}, "--drain-timeout: Value -1 not in"},
+      {"router", {"--world", "h:1", "--log-level", "loud"}, "--log-level is loud: take debug"},
+      {"router", {"--world", "h:1", "--lissten", "x"}, "not expected: x --lissten"},
+      {"worker", {}, "--model is required"},
+      {"worker", {"--model", "none"}, "--model is none: rank 0"},
+      {"worker", {"--model", "none", "--listen", "5"}, "--listen: Value 5 is no address"},
+      {"worker", {"--model", "none", "--slots", "many"}, "Could not convert: --slots = many"},
+      {"worker", {"--model", "none", "--max-queue", "0"}, "--max-queue: Value 0 not in range 1"},
+      {"worker",
+       {"--model", "none", "--max-context", "-1"},
+       "--max-context: Value -1 not at least"},
+      {"worker",
+       {"--model", "none", "--readers", "65"},
+       "--readers: Value 65 not in range 1 to 64"},
+      {"worker", {"--model", "none", "--kv-memory", "-1G"}, "--kv-memory: \"-1G\" is not a number"},
+      {"generate", {"--model", "m", "--output", "o", "--prompts", "none"}, "--prompts is none: it"},
+      {"plan", {}, "model is required"},
+      {"plan", {"none"}, "model is none: there is no such file; name a model folder"},
+      {"bench_serve", {}, "0 of them are given; give one"},
+      {"bench_serve", {"--router", "x"}, "--router: Value x is no address; write HOST:PORT"},
+      {"bench_serve", {"--rates", "1,x"}, "--rates is 1,x: write numbers above 0"},
+      {"bench_serve", {"--rates", "1", "--concurrency", "2"}, "2 of them are given; give one"},
+      {"bench_serve", {"--concurrency", "1.5"}, "--concurrency is 1.5: use whole numbers"},
+      {"bench_serve",
+       {"--concurrency", "1", "--requests", "0"},
+       "--requests: Value 0 not in range"},
+      {"bench_serve", {"--concurrency", "1", "--prompt-tokens", "9..3"}, "--prompt-tokens is 9..3"},
+      {"bench_serve",
+       {"--concurrency", "1", "--output-tokens", "0"},
+       "--output-tokens is 0: use N"},
+      {"bench_serve", {"--concurrency", "1", "--temperature", "5"}, "5 not in range 0 to 2"},
+      {"bench_serve",
+       {"--concurrency", "1", "--timeout", "-1"},
+       "--timeout: Value -1 not at least"},
+      {"bench_serve", {"--trace", "/none"}, "--trace is /none: no request can be read"},
+      {"bench_serve",
+       {"--concurrency", "1", "--router", "127.0.0.1:1"},
+       "--router is 127.0.0.1:1: failed to connect"},
+      {"eval", {}, "--questions is required"},
+      {"eval", {"--questions", "none", "--router", "x:y"}, "--router: Value x:y is no address"},
+      {"eval", {"--questions", "none"}, "--questions is none"},
+      {"eval",
+       {"--questions", "none", "--concurrency", "0"},
+       "--concurrency: Value 0 not in range"},
+      {"chat", {"--prompt", "a", "--thinking", "maybe"}, "--thinking: maybe not in {on,off}"},
+      {"chat",
+       {"--prompt", "a", "--tools", "/none"},
+       "--tools is /none: it cannot be read; name a"},
+      {"chat", {"--prompt", "a", "--temperature", "hot"}, "Could not convert: --temperature = hot"},
+  };
+  TempDir folder;
+  for (const Row& row : rows) {
+    std::vector<std::string> argv = {Binary(row.binary)};
+    argv.insert(argv.end(), row.flags.begin(), row.flags.end());
+    const RunResult run = RunToEnd(argv, absl::Minutes(1), MpirunEnvironment(folder.path()));
+    SCOPED_TRACE(run.output);
+    EXPECT_EQ(run.code, kUsage);
+    EXPECT_THAT(run.output, HasSubstr(absl::StrCat("deltaserve-", row.binary, ": ")));
+    EXPECT_THAT(run.output, HasSubstr(row.said));
+    EXPECT_THAT(run.output, HasSubstr("; see --help\n"));
+  }
 }
 
 // Its states would take terabytes, its weights a few gigabytes.

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
@@ -131,6 +132,28 @@ std::vector<pid_t> ProcessesNaming(const std::string& text) {
     if (command.find(text) != std::string::npos) found.push_back(pid);
   }
   return found;
+}
+
+std::optional<ProcessNumbers> NumbersOf(pid_t pid) {
+  const std::string folder = "/proc/" + std::to_string(pid);
+  std::ifstream status(folder + "/status");
+  ProcessNumbers numbers;
+  int64_t kibibytes = 0;
+  for (std::string line; std::getline(status, line);) {
+    std::istringstream words(line);
+    std::string name;
+    words >> name;
+    if (name == "VmRSS:") words >> kibibytes;
+    if (name == "Threads:") words >> numbers.threads;
+  }
+  if (kibibytes == 0) return std::nullopt;  // none, or a zombie
+  numbers.resident_bytes = kibibytes * 1024;
+  std::error_code error;
+  for (std::filesystem::directory_iterator file(folder + "/fd", error), end; file != end;
+       file.increment(error)) {
+    ++numbers.files;
+  }
+  return numbers;
 }
 
 std::string Binary(const std::string& name) {

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -74,6 +75,15 @@ std::optional<std::string> WaitForFile(const std::string& path,
 
 // Processes whose command line contains `text`, ours and the children's zombies left out.
 std::vector<pid_t> ProcessesNaming(const std::string& text);
+
+// What a running process holds.
+struct ProcessNumbers {
+  int64_t resident_bytes = 0;
+  int threads = 0;
+  int files = 0;  // open descriptors
+};
+// nullopt where no process of ours has that id.
+std::optional<ProcessNumbers> NumbersOf(pid_t pid);
 
 // Path of a built binary: "worker" -> .../bin/deltaserve-worker.
 std::string Binary(const std::string& name);

@@ -1,5 +1,6 @@
 #include "tests/system/served_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,9 +34,12 @@ ServedModel::ServedModel(int ranks, std::vector<std::string> worker_flags, std::
     DS_CHECK_EQ(made.code, 0) << made.output;
   }
   const std::string world_file = folder_ / "world.address";
-  std::vector<std::string> command = {
-      Binary("worker"), "--model",   model_, "--listen",    "127.0.0.1:0", "--address-file",
-      world_file,       "--threads", "1",    "--kv-memory", "32M"};
+  std::vector<std::string> command = {Binary("worker"), "--model",     model_,
+                                      "--listen",       "127.0.0.1:0", "--address-file",
+                                      world_file,       "--threads",   "1"};
+  if (std::find(worker_flags.begin(), worker_flags.end(), "--kv-memory") == worker_flags.end()) {
+    command.insert(command.end(), {"--kv-memory", "32M"});
+  }
   command.insert(command.end(), worker_flags.begin(), worker_flags.end());
   world_ = std::make_unique<Process>(MpirunCommand(ranks, command), folder_ / "world.log",
                                      MpirunEnvironment(folder_.path()));

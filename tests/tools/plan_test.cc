@@ -147,7 +147,7 @@ TEST(PlanToolTest, RefusesWhatCannotBeWithCode64) {
        "num_attention_heads is 16: 3 ranks cannot share it; use 1, 2, 4, 8 or 16 ranks"},
       {{ConfigPath("35b-a3b"), "--ranks", "0"}, "ranks is 0"},
       {{ConfigPath("0.8b"), "--ranks", "16"}, "use 1, 2, 4 or 8 ranks"},
-      {{ConfigPath("none")}, "cannot open"},
+      {{ConfigPath("none")}, "there is no such file; name a model folder or a config.json"},
       {{ConfigPath("0.8b"), "--moe", "pp"}, "--moe"},
       {{ConfigPath("0.8b"), "--kv-memory", "0"}, "--kv-memory"},
       {{ConfigPath("0.8b"), "--slots", "0"}, "--slots"},

@@ -16,7 +16,6 @@
 #include "kernels/base/flags.h"
 #include "kernels/base/status_macros.h"
 #include "proto/grpc_server.h"
-#include "proto/grpc_status.h"
 #include "tools/bench_serve/load.h"
 #include "tools/bench_serve/report.h"
 #include "tools/bench_serve/workload.h"
@@ -101,7 +100,8 @@ absl::StatusOr<std::vector<Planned>> Plan(const BenchFlags& flags) {
 }
 
 // Ids of a text of many words, as the model's tokenizer has them.
-absl::StatusOr<std::vector<uint32_t>> SomeIds(v1::Inference::Stub& stub) {
+absl::StatusOr<std::vector<uint32_t>> SomeIds(v1::Inference::Stub& stub,
+                                              const std::string& router) {
   v1::TokenizeRequest request;
   std::string text;
   for (int i = 0; i < 400; ++i)
@@ -109,7 +109,10 @@ absl::StatusOr<std::vector<uint32_t>> SomeIds(v1::Inference::Stub& stub) {
   request.set_text(text);
   v1::TokenizeResponse response;
   grpc::ClientContext context;
-  DS_RETURN_IF_ERROR(FromGrpcStatus(stub.Tokenize(&context, request, &response)));
+  if (const grpc::Status status = stub.Tokenize(&context, request, &response); !status.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("--router is ", router, ": ", status.error_message()));
+  }
   return std::vector<uint32_t>(response.tokens().ids().begin(), response.tokens().ids().end());
 }
 
@@ -126,7 +129,7 @@ absl::StatusOr<bool> Bench(const BenchFlags& flags) {
   DS_ASSIGN_OR_RETURN(const std::vector<Planned> loads, Plan(flags));
   const auto stub = v1::Inference::NewStub(grpc::CreateCustomChannel(
       flags.router, grpc::InsecureChannelCredentials(), ClientChannelArguments()));
-  DS_ASSIGN_OR_RETURN(std::vector<uint32_t> ids, SomeIds(*stub));
+  DS_ASSIGN_OR_RETURN(std::vector<uint32_t> ids, SomeIds(*stub, flags.router));
   const Prompts prompts(std::move(ids), flags.seed);
   const Objective objective{.first = flags.first_ms / 1e3, .gap = flags.gap_ms / 1e3};
   std::vector<Report> reports;
@@ -157,7 +160,7 @@ int Main(int argc, char** argv) {
                    "and errors. Times of an open loop count from the planned arrival. Ends with 0 "
                    "unless a request failed.");
   BenchFlags flags;
-  line.Add("--router", &flags.router, "HOST:PORT of the router");
+  line.Add("--router", &flags.router, "HOST:PORT of the router").HostPort(1);
   line.Add("--rates", &flags.rates, "open loop: requests a second (Poisson), such as 1,2,4");
   line.Add("--concurrency", &flags.concurrency, "closed loop: requests at once, such as 1,8,32");
   line.Add("--trace", &flags.trace,
@@ -170,8 +173,8 @@ int Main(int argc, char** argv) {
   line.Add("--slo-gap-ms", &flags.gap_ms, "good answers: most between tokens, in the mean; 0: any");
   line.Add("--long-prompt", &flags.long_prompt,
            "also tell the time between tokens while another's prompt of so many runs; 0: do not");
-  line.Add("--temperature", &flags.load.temperature, "0 is greedy");
-  line.Add("--timeout", &flags.load.timeout_seconds, "seconds of one request");
+  line.Add("--temperature", &flags.load.temperature, "0 is greedy").In(0, 2);
+  line.Add("--timeout", &flags.load.timeout_seconds, "seconds of one request").In(1);
   line.Add("--max-in-flight", &flags.load.max_in_flight, "most requests at once of an open loop")
       .In(1, 4096);
   line.Add("--seed", &flags.seed, "of lengths, arrivals and prompts");

@@ -82,7 +82,7 @@ int Main(int argc, char** argv) {
                    "Sends questions to a router, greedily answered, and prints how many answers of "
                    "each task are exactly right. Ends with 0 unless a call failed.");
   EvalFlags flags;
-  line.Add("--router", &flags.router, "HOST:PORT of the router");
+  line.Add("--router", &flags.router, "HOST:PORT of the router").HostPort(1);
   line.Add("--questions", &flags.questions, "JSON lines, such as tools/eval/questions.jsonl")
       .Required();
   line.Add("--task", &flags.tasks, "only these tasks, with commas between them");

@@ -101,7 +101,7 @@ absl::StatusOr<TensorEntry> ParseEntry(const std::string& name,
   const auto elements = CheckedElements(entry.shape);
   if (!elements || *elements * size != entry.bytes) {
     return refuse(absl::StrCat("is ", entry.dtype_name, ShapeText(entry.shape), " but has ",
-                               entry.bytes, " bytes"));
+                               entry.bytes, " bytes; copy the checkpoint again"));
   }
   return entry;
 }

@@ -159,7 +159,8 @@ class ChecksumOps final : public Ops {
   }
   void LogProbs(const LogProbsArgs& args, Arena& arena) override {
     ops_.LogProbs(args, arena);
-    Note(OpKind::kLogProbs, {args.logprob, args.rank, args.top_id, args.top_logprob});
+    Note(OpKind::kLogProbs,
+         {args.logprob, args.rank, args.top_id, args.top_logprob, args.named_logprob});
   }
 
  private:

@@ -65,9 +65,8 @@ absl::Status CheckFeatures(const v1::TokenRequest& message) {
 }
 
 absl::StatusOr<ForcedExit> ReadForcedExit(const v1::ForcedExit& message, int64_t num_tokens) {
-  google::protobuf::RepeatedField<uint32_t> watched;
-  watched.Add(message.watch_token_id());
-  DS_RETURN_IF_ERROR(CheckTokenIds(watched, "forced_exit.watch_token_id", num_tokens));
+  DS_RETURN_IF_ERROR(
+      CheckTokenId(message.watch_token_id(), "forced_exit.watch_token_id", num_tokens));
   DS_RETURN_IF_ERROR(
       CheckTokenIds(message.force_token_ids(), "forced_exit.force_token_ids", num_tokens));
   return ForcedExit{.watch_id = static_cast<int32_t>(message.watch_token_id()),

@@ -249,9 +249,10 @@ grpc::ServerUnaryReactor* WorldService::Drain(grpc::CallbackServerContext* conte
 
 grpc::ServerWriteReactor<v1::CacheEvent>* WorldService::WatchCache(
     grpc::CallbackServerContext* /*context*/, const v1::WatchCacheRequest* /*request*/) {
-  return new RefusedStream<v1::CacheEvent>(ToGrpcStatus(
-      UnsupportedField("WatchCache", "", "this version has no prefix cache; route by load alone"),
-      ""));
+  return new RefusedStream<v1::CacheEvent>(
+      ToGrpcStatus(UnsupportedField("WatchCache", "a call",
+                                    "this version has no prefix cache; route by load alone"),
+                   ""));
 }
 
 }  // namespace deltaserve

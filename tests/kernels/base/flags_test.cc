@@ -22,6 +22,7 @@ class FlagsTest : public testing::Test {
   FlagsTest() : flags_("plan", "Prints the partition of a model.") {
     flags_.Add("--ranks", &ranks_, "ranks of the world").In(1, 64);
     flags_.Add("--moe", &moe_, "how experts are cut").OneOf({"tp", "ep"});
+    flags_.Add("--listen", &listen_, "where clients connect").HostPort(1);
     flags_.AddBytes("--kv-memory", &kv_memory_, "bytes of the KV pool");
   }
 
@@ -31,15 +32,17 @@ class FlagsTest : public testing::Test {
   }
 
   int ranks_ = 2;
-  std::string moe_ = "tp";
+  std::string moe_ = "tp", listen_;
   int64_t kv_memory_ = 7;
   CommandLine flags_;
 };
 
 TEST_F(FlagsTest, FillsTheVariablesAndGoesOn) {
-  EXPECT_FALSE(Read({"--ranks", "4", "--moe=ep", "--kv-memory=3M"}).has_value());
+  EXPECT_FALSE(
+      Read({"--ranks", "4", "--moe=ep", "--kv-memory=3M", "--listen=[::1]:5"}).has_value());
   EXPECT_EQ(ranks_, 4);
   EXPECT_EQ(moe_, "ep");
+  EXPECT_EQ(listen_, "[::1]:5");
   EXPECT_EQ(kv_memory_, 3 * 1024 * 1024);
 }
 
@@ -75,6 +78,10 @@ TEST_F(FlagsTest, RefusesWithFlagValueAndRemedy) {
       {"--ranks=many", {"--ranks", "many", "ranks of the world"}},
       {"--ranks=65", {"--ranks", "65", "not in range 1 to 64"}},
       {"--moe=all", {"--moe", "all", "{tp,ep}"}},
+      {"--listen=here", {"--listen", "here", "write HOST:PORT with a port from 1 to 65535"}},
+      {"--listen=:80", {"--listen", ":80 is no address"}},
+      {"--listen=here:0", {"--listen", "here:0 is no address"}},
+      {"--listen=[::1]:65536", {"--listen", "[::1]:65536 is no address"}},
       {"--kv-memory=3Q", {"--kv-memory", "\"3Q\"", "such as 512M"}},
       {"--rank=3", {"--rank=3", "not expected"}},
       {"stray", {"stray", "not expected"}},

@@ -130,6 +130,8 @@ TEST(ChatRequestTest, RefusesEachBadConversationByFieldAndIndex) {
          r.add_tools_json(kTool);
          r.add_tools_json("{\"type\": \"function\"}");
        }},
+      {"tools_json[0].function.parameters", "is [1]: it is no JSON object; send a JSON schema", bad,
+       [](R& r) { r.add_tools_json(R"({"function": {"name": "f", "parameters": [1]}})"); }},
       {"tools_json[0]", "it is no JSON; give one tool in each", bad,
        [](R& r) { r.add_tools_json(""); }},
       {"tools_json[0]", "inside one another", bad,

@@ -253,12 +253,15 @@ TEST_F(RouterServerTest, RefusesBadRequestsByNameAndStaysUp) {
 TEST_F(RouterServerTest, TextThatIsNotUtf8IsRefusedWithWordsAndTheServerStaysUp) {
   for (const std::string method : {"Generate", "Tokenize", "Chat"}) {
     SCOPED_TRACE(method);
-    // The text of either request, in two bytes that begin no character.
+    // The second field: a text of two bytes that begin no character, or no message.
     RawCall call(server_->address(), "/deltaserve.v1.Inference/" + method, "\x12\x02\xff\xfe");
     EXPECT_FALSE(call.Read().has_value());
     const absl::Status status = FromGrpcStatus(call.Finish());
     EXPECT_EQ(DetailOf(status).code(), v1::ERROR_CODE_INVALID_FIELD);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("not UTF-8; send text as UTF-8"));
+    EXPECT_EQ(DetailOf(status).field(), method == "Chat" ? "request" : "text");
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(method == "Chat" ? "it is no deltaserve.v1.ChatRequest; send what"
+                                           : "it is not UTF-8; send text as UTF-8"));
   }
   ExpectServes();
 }

@@ -117,6 +117,7 @@ TEST(ToolSchemaTest, TakesBothFormsOfATool) {
       R"({"name": "bare", "parameters": {"properties": {"n": {"type": "integer"}}}})",
       R"({"type": "function", "function": {"name": "flat", "parameters": {"n": {"type": "number"}}}})",
       R"({"type": "function", "function": {"name": "none"}})",
+      R"({"type": "function", "function": {"name": "null", "parameters": null}})",
       R"({"type": "function", "function": {"name": "bare", "parameters": {}}})",
   };
   const auto schema = ToolSchema::Parse(tools);

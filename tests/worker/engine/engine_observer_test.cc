@@ -64,6 +64,7 @@ class GatedSink final : public RequestSink {
  public:
   void OnAdmitted() override {}
   void OnLogits(int64_t /*position*/, std::span<const float> /*logits*/) override {}
+  void OnPromptScores(int64_t /*position*/, std::span<const TokenLogProb> /*scores*/) override {}
   void OnTokens(uint32_t first_index,
                 std::span<const int32_t> /*ids*/,
                 std::span<const TokenLogProb> /*logprobs*/) override {
