@@ -81,8 +81,8 @@ std::vector<double> Ruled(const LogitRules& rules) {
   std::vector<double> x(kLogits.begin(), kLogits.end());
   for (const auto& [id, bias] : rules.bias) x[static_cast<size_t>(id)] += bias;
   for (size_t id = 0; id < kTokens; ++id) {
-    const auto count = static_cast<double>(
-        std::count(kAnswer.begin(), kAnswer.end(), static_cast<int32_t>(id)));
+    const auto count =
+        static_cast<double>(std::count(kAnswer.begin(), kAnswer.end(), static_cast<int32_t>(id)));
     if (count > 0 || Has(kPrompt, id)) {
       x[id] = x[id] > 0 ? x[id] / rules.repetition_penalty : x[id] * rules.repetition_penalty;
     }
@@ -174,8 +174,8 @@ struct Row {
 
 // What one rank's sampler gives for `rows`, all of them with kLogits.
 std::vector<int32_t> DrawOnRank(const std::vector<Row>& rows, Communicator& comm, Device& device) {
-  const size_t local = (kVocabRows + static_cast<size_t>(comm.size()) - 1) /
-                       static_cast<size_t>(comm.size());
+  const size_t local =
+      (kVocabRows + static_cast<size_t>(comm.size()) - 1) / static_cast<size_t>(comm.size());
   const size_t begin = static_cast<size_t>(comm.rank()) * local;
   std::vector<float> logits;
   ScorePlan score;
@@ -262,7 +262,9 @@ LogitHistory HistoryOf(const LogitRules& rules) {
 }
 
 // `draws` rows of one request's parameters, over seeds, samples and indices.
-void AppendRows(const Asked& asked, const LogitHistory* history, size_t draws,
+void AppendRows(const Asked& asked,
+                const LogitHistory* history,
+                size_t draws,
                 std::vector<Row>* rows) {
   for (uint32_t i = 0; i < draws; ++i) {
     Row row{.sampling = asked.sampling,
