@@ -24,7 +24,8 @@ TEST(BadRequestTest, EachIsRefusedByNameAndTheNextGoodOneIsAnswered) {
   };
   const Answer first = good();
   ASSERT_TRUE(first.status.ok()) << first.status.error_message();
-  const std::vector<BadRequest> table = BadRequests(served);
+  std::vector<BadRequest> table = BadRequests(served);
+  table.push_back(OversizedRequest());
   RecordProperty("rows", static_cast<int>(table.size()));
   // Over the same connection: what harms it ends this call.
   grpc::ClientContext context;

@@ -469,12 +469,6 @@ std::vector<BadRequest> OfBytes() {
        Raw(service + "Abort", "\x0a\x01\xff")},
       {"text to tokenise that is not UTF-8", kBad, "text", "send text as UTF-8",
        Raw(service + "Tokenize", "\x12\x01\xff")},
-      {"a message beyond the limit", kOfGrpc, "", "larger than max",
-       [](ServedModel& served) {
-         const auto call = Context();
-         const std::string text(kMaxMessageBytes, 'x');
-         return End(served.inference().Generate(call.get(), GreedyRequest(text, 4)));
-       }},
       {"a method that there is not", kOfGrpc, "", "", Raw(service + "Guess", "")},
       {"a service that there is not", kOfGrpc, "", "", Raw("/deltaserve.v9.Inference/Chat", "")},
       {"metadata without end", kOfGrpc, "", "exceeds limit", FloodMetadata},
@@ -513,6 +507,14 @@ std::vector<BadRequest> BadRequests(ServedModel& served) {
     all.insert(all.end(), rows.begin(), rows.end());
   }
   return all;
+}
+
+BadRequest OversizedRequest() {
+  return {"a message beyond the limit", kOfGrpc, "", "larger than max", [](ServedModel& served) {
+            const auto call = Context();
+            const std::string text(kMaxMessageBytes, 'x');
+            return End(served.inference().Generate(call.get(), GreedyRequest(text, 4)));
+          }};
 }
 
 std::vector<BadRequest> LateRequests() {

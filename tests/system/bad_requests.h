@@ -25,6 +25,9 @@ struct BadRequest {
 // All of them, for the model that `served` serves. None of them runs in the engine.
 std::vector<BadRequest> BadRequests(ServedModel& served);
 
+// One more, apart because its 16 MiB would hide what else a process's memory does.
+BadRequest OversizedRequest();
+
 // Requests that are good, but must be refused while router and world drain.
 std::vector<BadRequest> LateRequests();
 
