@@ -202,11 +202,12 @@ TEST_P(EngineObserverTest, EveryEndIsToldOnceHoweverItComes) {
   Engine& engine = world->engine();
   const auto [running, ticket] = Hold(engine, 30);
   Request late = Ask(2, 10, 5);
-  late.deadline = absl::Now();
+  late.deadline = absl::Now() + absl::Milliseconds(500);
   const auto expired = Submit(engine, late);
   const auto waiting = Submit(engine, Ask(3, 10, 5));
   engine.Abort({"request-3"});
   engine.Cancel(ticket);
+  absl::SleepFor(late.deadline - absl::Now());
   running->Open();
   expired->Wait();
   waiting->Wait();

@@ -1,11 +1,9 @@
 #include "worker/engine/scheduler.h"
 
-#include <map>
-
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/ops.h"
-#include "proto/error.h"
+#include "tests/worker/engine/scheduler_fixture.h"
 
 namespace deltaserve {
 namespace {
@@ -13,87 +11,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
-
-const absl::Time kNow = absl::UnixEpoch();
-constexpr int32_t kToken = 5;  // what every row samples here
-
-Request Ask(int64_t prompt, uint32_t max_tokens) {
-  Request request;
-  request.prompt.assign(static_cast<size_t>(prompt), 1);
-  request.sampling.temperature = 0;
-  request.max_tokens = max_tokens;
-  return request;
-}
-
-class SchedulerTest : public ::testing::Test {
- protected:
-  void Make(int64_t slots, int64_t blocks) {
-    scheduler_ = std::make_unique<Scheduler>(SchedulerOptions{.slots = slots, .kv_blocks = blocks});
-  }
-
-  void Submit(uint64_t ticket, Request request, absl::Time now = kNow, Speed speed = {}) {
-    scheduler_->Submit(ticket, std::move(request), now, speed);
-  }
-
-  StepPlan Next(int64_t budget = 1024, absl::Time now = kNow) {
-    std::optional<StepPlan> plan = scheduler_->Next(now, budget);
-    EXPECT_TRUE(plan.has_value());
-    return plan.value_or(StepPlan());
-  }
-
-  void Commit(const StepPlan& plan) {
-    const ScorePlan score = MakeScorePlan(plan);
-    StepResult result;
-    result.ids.assign(score.sampled.size(), kToken);
-    result.logits.resize(score.logits.size());
-    for (const auto& token : score.prompt) result.prompt_scores.push_back({.id = token.id});
-    scheduler_->Commit(std::move(result));
-  }
-
-  StepPlan Step(int64_t budget = 1024) {
-    StepPlan plan = Next(budget);
-    Commit(plan);
-    return plan;
-  }
-
-  // Since the last call: "1 admitted", "1 token 0", "1 length", ...
-  std::vector<std::string> Events() {
-    std::vector<std::string> names;
-    for (const SchedulerEvent& event : scheduler_->TakeEvents()) {
-      const std::string who = std::to_string(event.ticket);
-      if (std::holds_alternative<SchedulerEvent::Admitted>(event.what)) {
-        names.push_back(who + " admitted");
-      } else if (const auto* tokens = std::get_if<SchedulerEvent::Tokens>(&event.what)) {
-        names.push_back(who + " token " + std::to_string(tokens->first_index));
-      } else if (const auto* logits = std::get_if<SchedulerEvent::Logits>(&event.what)) {
-        names.push_back(who + " logits " + std::to_string(logits->position));
-      } else if (const auto* page = std::get_if<SchedulerEvent::PromptScores>(&event.what)) {
-        const int64_t end = page->first_position + static_cast<int64_t>(page->tokens.size());
-        names.push_back(who + " scores " + std::to_string(page->first_position) + " to " +
-                        std::to_string(end - 1));
-      } else if (const auto* ended = std::get_if<Ended>(&event.what)) {
-        constexpr const char* kNames[] = {"stop", "length", "cancelled"};
-        names.push_back(who + " " + kNames[static_cast<int>(ended->reason)]);
-      } else {
-        names.push_back(who + " error " +
-                        v1::ErrorCode_Name(DetailOf(std::get<absl::Status>(event.what)).code()));
-      }
-    }
-    return names;
-  }
-
-  static std::vector<std::pair<int64_t, int64_t>> Chunks(const StepPlan& plan) {
-    std::vector<std::pair<int64_t, int64_t>> chunks;
-    for (const PrefillChunk& chunk : plan.chunks) {
-      chunks.emplace_back(chunk.start, static_cast<int64_t>(chunk.ids.size()));
-    }
-    return chunks;
-  }
-
-  std::unique_ptr<Scheduler> scheduler_;
-};
-
-using Chunk = std::pair<int64_t, int64_t>;  // start, length
 
 TEST_F(SchedulerTest, HasNothingToDoWithoutRequests) {
   Make(2, 10);
@@ -460,106 +377,6 @@ TEST_F(SchedulerTest, AResumedRequestPrefillsWhatItHasAndCountsIt) {
               ElementsAre(11, 12, 13, 14));
   Step();
   EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 token 4", "1 token 5", "1 length"));
-}
-
-TEST_F(SchedulerTest, ScoresLogitsAndNoMoreRowsThanAStepMay) {
-  Make(2, 20);
-  Request request = Ask(200, 1);
-  for (int64_t position = 0; position < 100; ++position) request.logits_at.push_back(position);
-  request.logits_at.push_back(199);
-  Submit(1, request);
-  StepPlan plan = Step();  // the budget would take all
-  EXPECT_THAT(Chunks(plan), ElementsAre(Chunk{0, 64}));
-  EXPECT_EQ(plan.chunks[0].logit_offsets.size(), 64u);
-  plan = Step();
-  EXPECT_THAT(Chunks(plan), ElementsAre(Chunk{64, 136}));
-  EXPECT_EQ(plan.chunks[0].logit_offsets.size(), 37u);
-  EXPECT_EQ(plan.chunks[0].logit_offsets.back(), 135);
-  const std::vector<std::string> events = Events();
-  EXPECT_EQ(events.size(), 1u + 101u + 2u);
-  EXPECT_EQ(events[1], "1 logits 0");
-  EXPECT_EQ(events[101], "1 logits 199");
-  EXPECT_EQ(events[102], "1 token 0");
-}
-
-TEST_F(SchedulerTest, ScoresEveryTokenOfAPromptButTheFirstAStepAtATime) {
-  Make(1, 20);
-  Request request = Ask(130, 1);
-  for (int32_t at = 0; at < 130; ++at) request.prompt[static_cast<size_t>(at)] = at;
-  request.prompt_logprobs = 4;
-  Submit(1, request);
-  StepPlan plan = Step();  // the budget would take all
-  EXPECT_THAT(Chunks(plan), ElementsAre(Chunk{0, 64}));
-  EXPECT_EQ(plan.chunks[0].score_ids.front(), 1);
-  EXPECT_EQ(plan.chunks[0].score_ids.back(), 64);  // the next chunk's first
-  EXPECT_EQ(plan.chunks[0].score_top, 4);
-  EXPECT_THAT(Chunks(Step()), ElementsAre(Chunk{64, 64}));
-  plan = Step();
-  EXPECT_THAT(Chunks(plan), ElementsAre(Chunk{128, 2}));
-  EXPECT_THAT(plan.chunks[0].score_ids, ElementsAre(129));  // what the last row gives is sampled
-  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 scores 1 to 64", "1 scores 65 to 128",
-                                    "1 scores 129 to 129", "1 token 0", "1 length"));
-}
-
-TEST_F(SchedulerTest, ScoresOfAPromptEndWithItAndNotWithResumedTokens) {
-  Make(1, 20);
-  Request request = Ask(60, 100);
-  request.generated.assign(90, 7);
-  request.prompt_logprobs = 0;
-  Submit(1, request);
-  EXPECT_THAT(Chunks(Step()), ElementsAre(Chunk{0, 150}));
-  EXPECT_THAT(Events(), ElementsAre("1 admitted", "1 scores 1 to 59", "1 token 90"));
-  // A prompt of one token has none.
-  scheduler_->Cancel(1);
-  Request one = Ask(1, 1);
-  one.prompt_logprobs = 0;
-  Submit(2, one);
-  Step();
-  EXPECT_THAT(Events(), ElementsAre("1 cancelled", "2 admitted", "2 token 0", "2 length"));
-}
-
-TEST_F(SchedulerTest, PromptsShareTheRowsThatAStepScores) {
-  Make(3, 30);
-  for (const uint64_t ticket : {1, 2}) {
-    Request request = Ask(100, 1);
-    request.prompt_logprobs = 1;
-    Submit(ticket, request);
-  }
-  Submit(3, Ask(300, 1));
-  // The second waits for the first; one without scores does not.
-  EXPECT_THAT(Chunks(Step(512)), ElementsAre(Chunk{0, 64}, Chunk{0, 300}));
-  EXPECT_THAT(Chunks(Step(512)), ElementsAre(Chunk{64, 36}));
-  EXPECT_THAT(Chunks(Step(512)), ElementsAre(Chunk{0, 64}));
-  EXPECT_THAT(Chunks(Step(512)), ElementsAre(Chunk{64, 36}));
-}
-
-TEST_F(SchedulerTest, LogitsAndScoresOfOneRowAreOneRow) {
-  Make(1, 20);
-  Request request = Ask(70, 1);
-  request.prompt_logprobs = 1;
-  for (int64_t position = 0; position < 70; ++position) request.logits_at.push_back(position);
-  Submit(1, request);
-  StepPlan plan = Step();
-  EXPECT_THAT(Chunks(plan), ElementsAre(Chunk{0, 64}));
-  EXPECT_EQ(plan.chunks[0].num_logit_rows(), 64);
-  plan = Step();
-  EXPECT_EQ(plan.chunks[0].num_logit_rows(), 6);  // five are scored too, the last is sampled too
-  EXPECT_EQ(MakeScorePlan(plan).rows.size(), 6u);
-}
-
-TEST_F(SchedulerTest, ScoresOfACancelledPromptAreDroppedAndNoOthers) {
-  Make(2, 30);
-  for (const uint64_t ticket : {1, 2}) {
-    Request request = Ask(30, 3);
-    request.prompt_logprobs = 1;
-    Submit(ticket, request);
-  }
-  const StepPlan plan = Next();
-  scheduler_->Cancel(1);
-  Commit(plan);
-  EXPECT_THAT(Events(), ElementsAre("1 admitted", "2 admitted", "1 cancelled", "2 scores 1 to 29",
-                                    "2 token 0"));
-  EXPECT_EQ(scheduler_->free_slots(), 1);
 }
 
 TEST_F(SchedulerTest, ClassifiesRowsByTheirOwnRequest) {
