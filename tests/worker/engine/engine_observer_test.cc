@@ -221,16 +221,17 @@ TEST_P(EngineObserverTest, EveryEndIsToldOnceHoweverItComes) {
 
   const Notes::All all = notes_.Take();
   ASSERT_EQ(all.ended.size(), 5u);
-  const RequestRecord& aborted = all.ended[0];
+  // What is too late when the engine takes it is refused before the ends that were asked for.
+  EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[0].end), v1::ERROR_CODE_DEADLINE);
+  EXPECT_FALSE(all.ended[0].admitted.has_value());
+  const RequestRecord& aborted = all.ended[1];
   EXPECT_EQ(std::get<FinishReason>(aborted.end), FinishReason::kCancelled);
   EXPECT_FALSE(aborted.admitted.has_value());
   EXPECT_GE(aborted.ended, aborted.submitted);
-  const RequestRecord& cancelled = all.ended[1];
+  const RequestRecord& cancelled = all.ended[2];
   EXPECT_EQ(std::get<FinishReason>(cancelled.end), FinishReason::kCancelled);
   EXPECT_EQ(cancelled.generated_tokens, 1u);
   EXPECT_EQ(cancelled.first_token, cancelled.last_token);
-  EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[2].end), v1::ERROR_CODE_DEADLINE);
-  EXPECT_FALSE(all.ended[2].admitted.has_value());
   // A complete answer that was resumed gets no token; of another one only the new ones count.
   EXPECT_TRUE(all.ended[3].admitted.has_value());
   EXPECT_FALSE(all.ended[3].first_token.has_value());

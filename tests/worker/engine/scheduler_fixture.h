@@ -1,6 +1,6 @@
 #pragma once
 
-// What tests of the scheduler share: requests, a scheduler with made-up results, its events as text.
+// What tests of the scheduler share: requests, a scheduler with made-up results, events as text.
 
 #include <memory>
 #include <optional>
