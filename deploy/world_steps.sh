@@ -40,7 +40,8 @@ start_world() {
   local model="$1" ranks="$2" port="$3"
   shift 3
   run_folder="$(mktemp -d /tmp/deltaserve-XXXXXX)"
-  start_child "$run_folder/world.log" deploy/mpirun_one_host -n "$ranks" "$bin/deltaserve-worker" \
+  start_child "$run_folder/world.log" deploy/mpirun_one_host -n "$ranks" \
+    -wdir "${caller_folder:-$PWD}" "$bin/deltaserve-worker" \
     --model "$model" --listen 127.0.0.1:0 --address-file "$run_folder/world.address" "$@"
   world_pid=$child_pid
   await_file "$run_folder/world.address" "$world_pid" world "$run_folder/world.log" || return 1

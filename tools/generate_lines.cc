@@ -145,6 +145,10 @@ absl::StatusOr<ParsedLine> ReadLine(const std::string& line,
     DS_RETURN_IF_ERROR(SetField(name, value, &options));
   }
   DS_RETURN_IF_ERROR(CheckOptions(options, reader.capacity.num_tokens));
+  if (options.n() > 1) {
+    return UnsupportedField("n", absl::StrCat(options.n()),
+                            "one answer a line here; write the line n times, each with a seed");
+  }
   DS_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, ReadPrompt(object, reader));
   const ResolverDefaults defaults{.max_tokens = reader.default_max_tokens,
                                   .seed = reader.default_seed + static_cast<uint64_t>(number),

@@ -44,7 +44,8 @@ void AddWorkerFlags(CommandLine& line, WorkerOptions* options) {
            "File that gets HOST:PORT once the world is ready");
   line.Add("--metrics-listen", &options->metrics_listen,
            "HOST:PORT where rank 0 serves metrics for Prometheus, as /metrics over plain HTTP; "
-           "port 0 takes a free one, which is logged. Empty: nowhere");
+           "port 0 takes a free one, which is logged. Default: nowhere")
+      .HostPort(0);
   line.Add("--model-name", &options->model_name,
            "What clients name in `model`; default: the folder's name");
   line.Add("--drain-timeout", &options->drain_timeout_s,

@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
                                                    int* speaker) {
   std::unique_ptr<Rank> rank(new Rank(options, world, last_words));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->ReadConfig(), speaker));
-  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenRecording(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckRecording(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenDevice(), speaker));
   auto link =
       CreateTcpControlLink(world, {.address = options.control_network},
@@ -125,18 +125,18 @@ absl::Status Rank::ReadConfig() {
   return absl::OkStatus();
 }
 
-absl::Status Rank::OpenRecording() {
+absl::Status Rank::CheckRecording() {
   if (options_.record_plans.empty() && options_.record_ops) {
     return absl::InvalidArgumentError(
         "--record-ops is given without --record-plans; give the file to record to as well");
   }
   if (options_.record_plans.empty() || world_.info().rank != 0) return absl::OkStatus();
-  DS_ASSIGN_OR_RETURN(recording_file_, RecordingFile::Create(options_.record_plans));
-  return absl::OkStatus();
+  return RecordingFile::Check(options_.record_plans);
 }
 
 absl::Status Rank::StartRecording() {
-  if (recording_file_ == nullptr) return absl::OkStatus();
+  if (options_.record_plans.empty() || world_.info().rank != 0) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(auto file, RecordingFile::Create(options_.record_plans));
   const EngineCapacity& capacity = executor_->capacity();
   const RecordingHeader header = {
       .plan_version = PlanVersion(),
@@ -156,8 +156,8 @@ absl::Status Rank::StartRecording() {
       .num_tokens = capacity.num_tokens,
       .prompt_logits = executor_->options().prompt_logits,
       .ops = op_checksums_ != nullptr};
-  DS_ASSIGN_OR_RETURN(recorder_, StepRecorder::Start(std::move(recording_file_), header, *executor_,
-                                                     *device_, op_checksums_.get()));
+  DS_ASSIGN_OR_RETURN(recorder_, StepRecorder::Start(std::move(file), header, *executor_, *device_,
+                                                     op_checksums_.get()));
   return absl::OkStatus();
 }
 

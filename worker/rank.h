@@ -72,7 +72,7 @@ class Rank {
 
   // The stages of Create(); after each the ranks agree on how it went.
   absl::Status ReadConfig();
-  absl::Status OpenRecording();
+  absl::Status CheckRecording();
   absl::Status OpenDevice();
   // That the flags can hold, before a weight is read.
   absl::Status CheckMemory(const EngineOptions& engine);
@@ -88,7 +88,6 @@ class Rank {
   std::optional<ShardPlan> plan_;  // set by ReadConfig
   TextFiles text_;
   std::string weights_fingerprint_;
-  std::unique_ptr<RecordingFile> recording_file_;  // until StartRecording
   std::unique_ptr<OpChecksums> op_checksums_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Communicator> comm_;

@@ -32,7 +32,7 @@ absl::Status CheckChoices(const v1::CallOptions& options) {
   }
   if (n > 1 && options.has_continue_token_ids()) {
     return OutOfRange("n", "1 with continue_token_ids", absl::StrCat(n),
-                      "continue each answer in a request of its own");
+                      "continue the first answer alone; a later one goes on with other tokens");
   }
   return absl::OkStatus();
 }
@@ -50,6 +50,17 @@ absl::Status CheckChoices(const v1::TokenRequest& request, const v1::Capacity& w
                       absl::StrCat("at most ", places, ", the ", world.slots(), " slots and ",
                                    world.max_queue(), " queue places of the world"),
                       absl::StrCat(n), "ask for fewer answers at a time");
+  }
+  // One prompt may wait alone however long it is.
+  const auto tokens = std::max<uint64_t>(static_cast<uint64_t>(request.prompt_ids_size()), 1);
+  const uint64_t waiting = std::max<uint64_t>(world.max_queue_tokens() / tokens, 1);
+  if (n > world.slots() + waiting) {
+    return OutOfRange(
+        "n",
+        absl::StrCat("at most ", world.slots() + waiting, " for a prompt of ", tokens,
+                     " tokens: the world has ", world.slots(), " slots and its queue holds ",
+                     world.max_queue_tokens(), " tokens"),
+        absl::StrCat(n), "ask for fewer answers at a time");
   }
   return absl::OkStatus();
 }

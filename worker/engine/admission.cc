@@ -26,9 +26,8 @@ absl::Status DeadlineError(const std::string& request_id,
   return MakeError(std::move(detail), absl::StrCat(problem, "; ", remedy));
 }
 
-// To a tenth of a second: what speed is measured to.
-std::string Tenths(absl::Duration duration) {
-  return absl::FormatDuration(absl::Trunc(duration, absl::Milliseconds(100)));
+absl::Duration ShownUnit(absl::Duration duration) {
+  return duration < absl::Seconds(1) ? absl::Milliseconds(1) : absl::Milliseconds(100);
 }
 
 }  // namespace
@@ -133,12 +132,14 @@ absl::Status DeadlineTooSoon(const std::string& request_id,
                              absl::Duration least,
                              int64_t own,
                              int64_t ahead) {
+  const std::string has = absl::FormatDuration(absl::Trunc(left, ShownUnit(left)));
+  // Rounded up, so that whoever allows more than that is not refused again.
+  const std::string needs = absl::FormatDuration(absl::Ceil(least, ShownUnit(least)));
   return DeadlineError(
-      request_id, absl::StrCat("in ", Tenths(left)),
-      absl::StrCat("allow more than ", Tenths(least), " or try another world"),
-      absl::StrCat("the deadline is in ", Tenths(left), " and at the measured speed this takes ",
-                   Tenths(least), " at least: ", own, " prompt tokens after ", ahead,
-                   " of others"));
+      request_id, absl::StrCat("in ", has),
+      absl::StrCat("allow more than ", needs, " or try another world"),
+      absl::StrCat("the deadline is in ", has, " and at the measured speed this takes ", needs,
+                   " at least: ", own, " prompt tokens after ", ahead, " of others"));
 }
 
 }  // namespace deltaserve

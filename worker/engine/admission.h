@@ -46,7 +46,7 @@ class QueueRoom {
 // Prompt tokens left of those that a request may have to wait for.
 struct Ahead {
   std::vector<int64_t> earlier = {};  // of what runs or waits and is planned before it
-  std::vector<int64_t> later = {};    // of what runs and is planned after it
+  std::vector<int64_t> later = {};    // of what runs or waits before it and may be planned after it
 };
 
 // Of those, the prompt tokens that are sure to be run before the last of `own` prompt tokens:

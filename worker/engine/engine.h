@@ -19,6 +19,7 @@ struct EngineCapacity {
   int64_t kv_blocks = 0;
   int64_t slots = 0;
   int64_t max_queue = 0;
+  int64_t max_queue_tokens = 0;
   int64_t max_context = 0;  // tokens of prompt and answer together
   int64_t vocab_rows = 0;
   int64_t num_tokens = 0;  // ids at or above have no token

@@ -204,9 +204,9 @@ absl::Status Engine::RunStep(StepPlan plan) {
   const int64_t prompt_rows = plan.num_chunk_rows();
   plan.predicted_ms = static_cast<uint32_t>(
       absl::ToInt64Milliseconds(std::min(budget_.Predict(prompt_rows, decodes), absl::Hours(24))));
-  const absl::Time start = absl::Now();
+  const SteadyTime start = SteadyNow();
   DS_ASSIGN_OR_RETURN(StepResult result, runner_.Run(plan));
-  budget_.Record(prompt_rows, decodes, absl::Now() - start);
+  budget_.Record(prompt_rows, decodes, absl::FromChrono(SteadyNow() - start));
   scheduler_.Commit(std::move(result));
   const std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
   // Load and observer first: whoever hears of an end finds its slot free and its step counted.

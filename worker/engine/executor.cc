@@ -66,6 +66,7 @@ absl::Status Executor::Agree(World& world) {
   const ModelConfig& config = model_.config();
   capacity_.slots = options_.slots;
   capacity_.max_queue = options_.max_queue;
+  capacity_.max_queue_tokens = options_.max_queue_tokens;
   capacity_.vocab_rows = config.vocab_size;
   capacity_.num_tokens = options_.num_tokens > 0 ? std::min(options_.num_tokens, config.vocab_size)
                                                  : config.vocab_size;

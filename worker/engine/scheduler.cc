@@ -117,11 +117,18 @@ void Scheduler::CheckDeadline(const Sequence& sequence, absl::Time now, const Sp
 Ahead Scheduler::AheadOf(const Sequence& sequence) const {
   const Order order = OrderOf(sequence);
   Ahead ahead;
+  // What is scored gets a few rows of a step, and the rest goes to whoever comes after it.
+  const auto goes_first = [&order](const Order& theirs, const Request& request) {
+    return theirs < order && !request.prompt_logprobs.has_value() && request.logits_at.empty();
+  };
   for (const auto& [theirs, running] : running_) {
-    (theirs < order ? ahead.earlier : ahead.later).push_back(running->prefill_left());
+    (goes_first(theirs, running->request) ? ahead.earlier : ahead.later)
+        .push_back(running->prefill_left());
   }
   for (auto it = waiting_.begin(); it != waiting_.end() && it->first < order; ++it) {
-    ahead.earlier.push_back(it->second->prefill_left());
+    const Sequence& waiting = *it->second;
+    (goes_first(it->first, waiting.request) ? ahead.earlier : ahead.later)
+        .push_back(waiting.prefill_left());
   }
   return ahead;
 }

@@ -17,10 +17,15 @@ void Blend(double sample, double* estimate) {
   *estimate = *estimate == 0 ? sample : *estimate + kNewest * (sample - *estimate);
 }
 
+void KeepLeast(double sample, double* least) {
+  if (*least == 0 || sample < *least) *least = sample;
+}
+
 }  // namespace
 
 StepBudget::StepBudget(const Options& options, absl::Duration probe) : options_(options) {
   seconds_per_prefill_ = absl::ToDoubleSeconds(probe) / static_cast<double>(kBlockTokens);
+  fastest_prefill_ = seconds_per_prefill_;
 }
 
 int64_t StepBudget::tokens() const {
@@ -42,7 +47,12 @@ void StepBudget::Record(int64_t prefill_rows, int64_t decode_rows, absl::Duratio
   const double seconds = absl::ToDoubleSeconds(took);
   if (prefill_rows == 0) {
     Blend(seconds, &decode_seconds_);
+    KeepLeast(seconds, &fastest_decode_);
   } else {
+    // A short step says nothing where no long one was seen: its tokens seem slow.
+    if (prefill_rows >= kBlockTokens || fastest_prefill_ > 0) {
+      KeepLeast(seconds / static_cast<double>(prefill_rows), &fastest_prefill_);
+    }
     const double prefill_seconds = std::max(0.0, seconds - (decode_rows > 0 ? decode_seconds_ : 0));
     const double sample = prefill_seconds / static_cast<double>(prefill_rows);
     // A step of a few tokens lasts as long as it takes to read the weights, and beside decodes

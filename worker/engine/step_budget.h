@@ -9,9 +9,11 @@
 
 namespace deltaserve {
 
-// What was measured; zero where it is not known.
+// The fastest that was measured, so that what is foretold from it is never too long; zero where it
+// is not known. A mean would not do: after one slow step it could refuse whoever is in a hurry, and
+// while nobody runs nothing corrects it.
 struct Speed {
-  absl::Duration prompt_token;  // of each, in steps of many
+  absl::Duration prompt_token;  // of each, in the step where they took least
   absl::Duration decode_step;   // a step without prompt tokens
 };
 
@@ -35,8 +37,8 @@ class StepBudget {
   void Record(int64_t prefill_rows, int64_t decode_rows, absl::Duration took);
 
   Speed speed() const {
-    return {.prompt_token = absl::Seconds(seconds_per_prefill_),
-            .decode_step = absl::Seconds(decode_seconds_)};
+    return {.prompt_token = absl::Seconds(fastest_prefill_),
+            .decode_step = absl::Seconds(fastest_decode_)};
   }
 
   // Throughput over the last seconds of work; 0 before any.
@@ -55,6 +57,8 @@ class StepBudget {
   const Options options_;
   double decode_seconds_ = 0;       // of a step without prompt tokens
   double seconds_per_prefill_ = 0;  // of a prompt token; 0: not known
+  double fastest_decode_ = 0;       // the least of the same two
+  double fastest_prefill_ = 0;
   Rate decode_rate_, prefill_rate_;
 };
 

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,10 +26,23 @@ absl::Status Refuse(const std::string& path, const std::string& why, const char*
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RecordingFile>> RecordingFile::Create(const std::string& path) {
+absl::Status RecordingFile::Check(const std::string& path) {
   struct stat before = {};
-  if (lstat(path.c_str(), &before) == 0) {
-    if (!S_ISREG(before.st_mode)) return Refuse(path, "it is no plain file", "name another");
+  if (lstat(path.c_str(), &before) == 0 && !S_ISREG(before.st_mode)) {
+    return Refuse(path, "it is no plain file", "name another");
+  }
+  const std::string folder = std::filesystem::absolute(path).parent_path().string();
+  if (access(folder.c_str(), W_OK | X_OK) != 0) {
+    return Refuse(path, std::strerror(errno), "name a file in a folder that can be written");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<RecordingFile>> RecordingFile::Create(const std::string& path) {
+  DS_RETURN_IF_ERROR(Check(path));
+  // A limit of file sizes is then an error of the write, and no end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  if (struct stat before = {}; lstat(path.c_str(), &before) == 0) {
     const std::string previous = path + ".previous";
     if (std::rename(path.c_str(), previous.c_str()) != 0) {
       return Refuse(
@@ -53,7 +68,7 @@ absl::Status RecordingFile::Write(std::span<const uint8_t> bytes) {
     if (count <= 0) {
       const std::string why = std::strerror(count < 0 ? errno : ENOSPC);
       // Where this fails too, readers stop before the frame that is cut.
-      if (ftruncate(descriptor_, size_) != 0) return absl::DataLossError(why);
+      (void)!ftruncate(descriptor_, size_);
       return absl::DataLossError(why);
     }
     done += static_cast<size_t>(count);

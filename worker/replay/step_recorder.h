@@ -26,6 +26,9 @@ class RecordingFile {
   // that a world that was started again leaves that of the one before. INVALID_ARGUMENT names the
   // flag.
   static absl::StatusOr<std::unique_ptr<RecordingFile>> Create(const std::string& path);
+  // Whether Create is likely to succeed, for a start that may fail for other reasons yet and must
+  // leave the file that is there. Same errors.
+  static absl::Status Check(const std::string& path);
   ~RecordingFile();
   RecordingFile(const RecordingFile&) = delete;
   RecordingFile& operator=(const RecordingFile&) = delete;

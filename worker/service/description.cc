@@ -30,6 +30,7 @@ v1::WorldDescription MakeDescription(const WorldInfo& info,
   pools->set_block_tokens(info.block_tokens);
   pools->set_slots(static_cast<uint32_t>(capacity.slots));
   pools->set_max_queue(static_cast<uint32_t>(capacity.max_queue));
+  pools->set_max_queue_tokens(static_cast<uint64_t>(capacity.max_queue_tokens));
   pools->set_kv_bytes_per_token(capacity.kv_bytes_per_token);
   pools->set_state_bytes_per_slot(capacity.state_bytes_per_slot);
   for (const v1::RankInfo& rank : info.ranks) *description.add_ranks() = rank;

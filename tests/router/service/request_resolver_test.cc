@@ -237,7 +237,7 @@ std::vector<Refusal> Refusals() {
        [](O& o) { o.set_n(0); }},
       {"n", "n must be in [1, 128], got 129; send more requests, each with a seed of its own", bad,
        [](O& o) { o.set_n(129); }},
-      {"n", "n must be 1 with continue_token_ids, got 2; continue each answer", bad,
+      {"n", "n must be 1 with continue_token_ids, got 2; continue the first answer", bad,
        [](O& o) {
          o.set_n(2);
          o.mutable_continue_token_ids()->add_ids(1);
@@ -271,6 +271,7 @@ TEST(RequestResolverTest, SeveralAnswersNeedATemperatureAndPlacesInTheWorld) {
   WorldFacts facts = FactsWith(kQwen);
   facts.description.mutable_capacity()->set_slots(4);
   facts.description.mutable_capacity()->set_max_queue(6);
+  facts.description.mutable_capacity()->set_max_queue_tokens(100);
   v1::CallOptions options;
   options.set_n(10);
   EXPECT_TRUE(Resolve(options, {1}, facts, kDefaults).ok());
@@ -280,6 +281,15 @@ TEST(RequestResolverTest, SeveralAnswersNeedATemperatureAndPlacesInTheWorld) {
   EXPECT_EQ(std::string(crowd.message()),
             "n must be at most 10, the 4 slots and 6 queue places of the world, got 11; ask for "
             "fewer answers at a time");
+  const std::vector<int32_t> prompt(30, 1);
+  options.set_n(7);
+  EXPECT_TRUE(Resolve(options, prompt, facts, kDefaults).ok());
+  options.set_n(8);
+  const absl::Status large = Resolve(options, prompt, facts, kDefaults).status();
+  EXPECT_EQ(DetailOf(large).field(), "n");
+  EXPECT_EQ(std::string(large.message()),
+            "n must be at most 7 for a prompt of 30 tokens: the world has 4 slots and its queue "
+            "holds 100 tokens, got 8; ask for fewer answers at a time");
   options.set_n(2);
   options.mutable_sampling()->set_temperature(0);
   const absl::Status greedy = Resolve(options, {1}, facts, kDefaults).status();

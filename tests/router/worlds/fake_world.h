@@ -137,6 +137,7 @@ class FakeWorld final : public v1::World::Service {
     model->set_generation_defaults_json(files_[kGenerationConfigFile]);
     description_.mutable_capacity()->set_slots(32);
     description_.mutable_capacity()->set_max_queue(256);
+    description_.mutable_capacity()->set_max_queue_tokens(1 << 18);
   }
   ~FakeWorld() override { Stop(); }
 

@@ -137,8 +137,8 @@ TEST(DeadlineTest, ARefusalTellsBothTimes) {
   EXPECT_EQ(detail.value(), "in 1.2s");
   EXPECT_EQ(detail.request_id(), "r");
   EXPECT_EQ(status.message(),
-            "the deadline is in 1.2s and at the measured speed this takes 9.8s at least: 100 "
-            "prompt tokens after 887 of others; allow more than 9.8s or try another world");
+            "the deadline is in 1.2s and at the measured speed this takes 9.9s at least: 100 "
+            "prompt tokens after 887 of others; allow more than 9.9s or try another world");
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ class SlowWorld {
     request.prompt.assign(1 + random_() % (random_() % 3 == 0 ? 600 : 80), 1);
     request.max_tokens = static_cast<uint32_t>(1 + random_() % 40);
     request.priority = static_cast<int32_t>(random_() % 2);
+    if (random_() % 8 == 0) request.prompt_logprobs = 0;
     return request;
   }
 
@@ -60,7 +61,9 @@ class SlowWorld {
     const absl::Duration decode = plan->decodes.empty() ? absl::ZeroDuration() : kSpeed.decode_step;
     now_ += std::max(plan->num_chunk_rows() * kSpeed.prompt_token + decode, kSpeed.decode_step);
     StepResult result;
-    result.ids.assign(MakeScorePlan(*plan).sampled.size(), 7);
+    const ScorePlan score = MakeScorePlan(*plan);
+    result.ids.assign(score.sampled.size(), 7);
+    result.prompt_scores.resize(score.prompt.size());
     scheduler_.Commit(std::move(result));
     TakeEvents();
   }

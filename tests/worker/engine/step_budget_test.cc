@@ -115,6 +115,18 @@ TEST(StepBudgetTest, SpeedIsZeroUntilItIsMeasured) {
   EXPECT_EQ(budget.speed().decode_step, absl::Milliseconds(50));
 }
 
+// A rank that was stopped for a while must not make all that comes later seem too late: while
+// whoever is in a hurry is refused no step would correct it.
+TEST(StepBudgetTest, SpeedIsTheFastestThatWasSeen) {
+  StepBudget budget = Measured(absl::Milliseconds(64));
+  budget.Record(0, 1, absl::Milliseconds(20));
+  budget.Record(0, 16, absl::Milliseconds(60));
+  budget.Record(500, 0, absl::Seconds(20));
+  budget.Record(0, 1, absl::Seconds(20));
+  EXPECT_EQ(budget.speed().prompt_token, absl::Milliseconds(1));
+  EXPECT_EQ(budget.speed().decode_step, absl::Milliseconds(20));
+}
+
 TEST(StepBudgetTest, RatesFollowTheLastSeconds) {
   StepBudget budget = Measured({});
   EXPECT_EQ(budget.decode_tokens_per_s(), 0);

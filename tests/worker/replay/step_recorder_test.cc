@@ -1,6 +1,5 @@
 #include "worker/replay/step_recorder.h"
 
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,32 +42,42 @@ TEST(RecordingFileTest, LeavesTheOneBefore) {
 }
 
 TEST(RecordingFileTest, RefusesWhatIsNoPlainFile) {
-  for (const std::string path : {"/dev/null", "/proc/no/such/folder/file"}) {
+  const test::TempDir folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const std::string& path : {pipe, folder / "no/such/folder/file"}) {
     const auto file = RecordingFile::Create(path);
     EXPECT_EQ(file.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(file.status().message()), HasSubstr("--record-plans is " + path));
+    EXPECT_EQ(RecordingFile::Check(path), file.status());
   }
-  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));  // and was not renamed
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));  // and was not renamed
+}
+
+// Starts that fail later must not push out what a crash left.
+TEST(RecordingFileTest, CheckingLeavesTheOneThatIsThere) {
+  const test::TempDir folder;
+  const std::string path = folder / "file";
+  EXPECT_TRUE(RecordingFile::Check(path).ok());
+  EXPECT_FALSE(std::filesystem::exists(path));
+  { const auto file = RecordingFile::Create(path); }
+  EXPECT_TRUE(RecordingFile::Check(path).ok());
+  EXPECT_FALSE(std::filesystem::exists(path + ".previous"));
 }
 
 // Files of this process can be `bytes` long while it lives: as on a full disk.
 class FileLimit {
  public:
   explicit FileLimit(rlim_t bytes) {
-    handler_ = signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &before_);
     rlimit now = before_;
     now.rlim_cur = bytes;
     setrlimit(RLIMIT_FSIZE, &now);
   }
-  ~FileLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    signal(SIGXFSZ, handler_);
-  }
+  ~FileLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
 
  private:
   rlimit before_ = {};
-  void (*handler_)(int) = nullptr;
 };
 
 TEST(StepRecorderTest, AFullDiskEndsTheRecordingAndNotTheWorld) {
