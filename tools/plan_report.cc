@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/ops.h"
+#include "worker/cache/block_pool.h"
 #include "worker/cache/kv_cache.h"
 #include "worker/cache/recurrent_state.h"
 #include "worker/checkpoint/weight_table.h"
@@ -81,7 +82,7 @@ void AddMemory(PlanReport& report) {
   contexts.erase(std::unique(contexts.begin(), contexts.end()), contexts.end());
   for (const int64_t context : contexts) {
     if (context > config.max_position_embeddings) continue;
-    const int64_t blocks = (context + kBlockTokens - 1) / kBlockTokens;
+    const int64_t blocks = NumBlocks(context);
     report.kv_concurrency.push_back({context, report.kv_blocks / blocks});
   }
 }

@@ -53,16 +53,6 @@ ChatAnswer Chat(v1::Inference::Stub& stub, const v1::ChatRequest& request) {
   return answer;
 }
 
-// Some whole characters from the middle of `text`.
-std::string Middle(const std::string& text) {
-  const auto border = [&](size_t at) {
-    while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
-    return at;
-  };
-  const size_t first = border(text.size() / 2);
-  return text.substr(first, border(std::min(first + 6, text.size())) - first);
-}
-
 // The template opens the reasoning, a random model never closes it: the world forces its end, on
 // every rank, and the answer goes on as content.
 TEST(ChatTest, AThinkingBudgetEndsTheReasoningOfARealWorld) {

@@ -126,4 +126,13 @@ v1::ErrorDetail DetailOf(const grpc::Status& status) {
   return deltaserve::DetailOf(FromGrpcStatus(status));
 }
 
+std::string Middle(const std::string& text) {
+  const auto border = [&](size_t at) {
+    while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
+    return at;
+  };
+  const size_t first = border(text.size() / 2);
+  return text.substr(first, border(std::min(first + 6, text.size())) - first);
+}
+
 }  // namespace deltaserve::test

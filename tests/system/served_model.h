@@ -66,4 +66,7 @@ v1::GenerateRequest GreedyRequest(const std::string& text, uint32_t max_tokens);
 // The ErrorDetail of a failed call.
 v1::ErrorDetail DetailOf(const grpc::Status& status);
 
+// Some whole characters from the middle of `text`.
+std::string Middle(const std::string& text);
+
 }  // namespace deltaserve::test

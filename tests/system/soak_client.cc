@@ -53,16 +53,6 @@ Question MakeQuestion(bool is_chat, uint32_t words, uint32_t max_tokens, uint32_
   return question;
 }
 
-// Some whole characters from the middle of `text`.
-std::string Middle(const std::string& text) {
-  const auto border = [&](size_t at) {
-    while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
-    return at;
-  };
-  const size_t first = border(text.size() / 2);
-  return text.substr(first, border(std::min(first + 6, text.size())) - first);
-}
-
 // Connects to HOST:PORT, writes `bytes` and breaks the connection off; false where it cannot.
 bool SendBytesAndReset(const std::string& address, const std::string& bytes) {
   const size_t colon = address.rfind(':');

@@ -6,7 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "kernels/ops.h"
+
 namespace deltaserve {
+
+// Blocks that `tokens` positions take.
+inline int64_t NumBlocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 // Engine thread of rank 0. Owner: Scheduler.
 class BlockPool {

@@ -12,6 +12,7 @@
 #include "kernels/base/check.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
+#include "worker/cache/block_pool.h"
 #include "worker/engine/warm_up.h"
 
 namespace deltaserve {
@@ -21,8 +22,6 @@ namespace {
 constexpr double kBudgetHeadroom = 4;
 // A probe beyond this is not run again for a better measure.
 constexpr absl::Duration kSlowProbe = absl::Seconds(5);
-
-int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 int64_t BudgetCap(const EngineOptions& options, absl::Duration probe) {
   const double per_block = std::max(absl::ToDoubleSeconds(probe), 1e-9);
@@ -56,7 +55,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(
 }
 
 int64_t Executor::AffordableBlocks() const {
-  const int64_t useful = options_.slots * Blocks(capacity_.max_context);
+  const int64_t useful = options_.slots * NumBlocks(capacity_.max_context);
   const size_t bytes = model_.kv_shape(1).bytes_per_block();
   const int64_t affordable = bytes == 0 ? useful : options_.kv_memory / static_cast<int64_t>(bytes);
   return std::min({affordable, useful, int64_t{std::numeric_limits<int32_t>::max()}});
@@ -105,7 +104,7 @@ absl::Status Executor::Agree(World& world) {
   limits_ = {.num_slots = capacity_.slots,
              .num_states = capacity_.slots,
              .num_blocks = capacity_.kv_blocks,
-             .max_blocks_per_slot = Blocks(capacity_.max_context),
+             .max_blocks_per_slot = NumBlocks(capacity_.max_context),
              .vocab_rows = capacity_.vocab_rows,
              .max_rows = options_.max_rows(),
              .prompt_logits = options_.prompt_logits};
@@ -155,7 +154,7 @@ absl::Status Executor::WarmUp(World& world) {
   }
   arena_.Freeze();
   DS_RETURN_IF_ERROR(
-      ForgetWarmUp(std::min(capacity_.kv_blocks, capacity_.slots + Blocks(token_budget_cap_))));
+      ForgetWarmUp(std::min(capacity_.kv_blocks, capacity_.slots + NumBlocks(token_budget_cap_))));
   if (comm_.rank() == 0) {
     LogInfo("warm after {}: {} slots, {} KV blocks, token budget up to {}, {} bytes of scratch",
             absl::FormatDuration(absl::Now() - start), capacity_.slots, capacity_.kv_blocks,

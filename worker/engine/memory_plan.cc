@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/ops.h"
 #include "kernels/tensor/dtype.h"
+#include "worker/cache/block_pool.h"
 #include "worker/checkpoint/weight_table.h"
 #include "worker/engine/request.h"
 #include "worker/models/kept_shapes.h"
@@ -15,8 +16,6 @@ namespace deltaserve {
 namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
-
-int64_t Blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 absl::Status Refuse(const std::string& flag,
                     int64_t value,
@@ -62,7 +61,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
   }
   if (options.max_context > 0) memory.max_context = options.max_context;
   memory.per_block = static_cast<int64_t>(KvShapeOf(config, local, 1).bytes_per_block());
-  const int64_t useful = options.slots * Blocks(memory.max_context);
+  const int64_t useful = options.slots * NumBlocks(memory.max_context);
   memory.kv_blocks =
       memory.per_block == 0 ? useful : std::min(useful, options.kv_memory / memory.per_block);
   if (memory.kv_blocks < 1) {
@@ -71,12 +70,12 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                                " bytes a rank"),
                   "use at least that");
   }
-  if (options.max_context > 0 && memory.kv_blocks < Blocks(options.max_context)) {
+  if (options.max_context > 0 && memory.kv_blocks < NumBlocks(options.max_context)) {
     return Refuse("--max-context", options.max_context,
                   absl::StrCat("--kv-memory is ", options.kv_memory, " and holds ",
                                memory.kv_blocks * kBlockTokens, " tokens"),
                   absl::StrCat("use at most ", memory.kv_blocks * kBlockTokens, ", or --kv-memory ",
-                               Blocks(options.max_context) * memory.per_block));
+                               NumBlocks(options.max_context) * memory.per_block));
   }
   memory.weights = WeightBytes(config, plan);
   // Exchange, residual and normed rows, and a dense layer's gate, up and their product.
@@ -84,7 +83,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
   memory.prompt_rows = options.max_rows() - options.slots;
   memory.per_slot = static_cast<int64_t>(StateShapeOf(config, local, 1).bytes_per_state()) +
                     memory.per_row + local.vocab_rows * kFloatBytes +
-                    Blocks(memory.max_context) * static_cast<int64_t>(sizeof(int32_t));
+                    NumBlocks(memory.max_context) * static_cast<int64_t>(sizeof(int32_t));
   if (plan.rank() == 0) {
     memory.per_queued = sizeof(Request);
     memory.per_queued_token = 2 * sizeof(int32_t);  // as it came and as it is prefilled

@@ -7,12 +7,13 @@
 #include "kernels/base/status_macros.h"
 #include "kernels/ops.h"
 #include "proto/error.h"
+#include "proto/params_check.h"
+#include "worker/cache/block_pool.h"
 #include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
 
-constexpr uint32_t kMaxLogProbs = 20;
 constexpr size_t kMaxForcedIds = 1024;
 constexpr float kMaxTemperature = 2;
 // Below it logits divided by it may leave the range of f32.
@@ -83,13 +84,13 @@ absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens) {
 }
 
 absl::Status CheckOutput(const Request& request, int64_t num_tokens) {
-  if (request.logprobs.value_or(0) > kMaxLogProbs) {
+  if (request.logprobs.value_or(0) > kMaxLogprobs) {
     return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
-                        absl::StrCat("use 0 to ", kMaxLogProbs));
+                        absl::StrCat("use 0 to ", kMaxLogprobs));
   }
-  if (request.prompt_logprobs.value_or(0) > kMaxLogProbs) {
+  if (request.prompt_logprobs.value_or(0) > kMaxLogprobs) {
     return InvalidField("output.prompt_logprobs", absl::StrCat(*request.prompt_logprobs),
-                        "out of range", absl::StrCat("use 0 to ", kMaxLogProbs));
+                        "out of range", absl::StrCat("use 0 to ", kMaxLogprobs));
   }
   const std::vector<int32_t>& ids = request.logprob_ids;
   if (ids.size() > kMaxLogProbIds || (!ids.empty() && !request.logprobs.has_value())) {
@@ -173,7 +174,7 @@ absl::Status CheckRequest(const Request& request,
 int64_t BlocksFor(const Request& request) {
   const int64_t tokens =
       static_cast<int64_t>(request.prompt.size()) + static_cast<int64_t>(request.max_tokens);
-  return (tokens + kBlockTokens - 1) / kBlockTokens;
+  return NumBlocks(tokens);
 }
 
 }  // namespace deltaserve

@@ -4,12 +4,12 @@
 #include <numeric>
 
 #include "kernels/ops.h"
+#include "proto/params_check.h"
+#include "worker/cache/block_pool.h"
 #include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
-
-constexpr uint8_t kMostTop = 20;
 
 void Open(int32_t slot, std::vector<int32_t> blocks, StepPlan* plan) {
   // Rules too, of every kind that takes scratch.
@@ -30,7 +30,7 @@ PrefillChunk Prompt(int32_t slot, int64_t tokens) {
 void ScoreRows(PrefillChunk* chunk) {
   const int64_t rows = std::min(kMaxLogitRows, static_cast<int64_t>(chunk->ids.size()));
   chunk->score_ids.resize(static_cast<size_t>(rows));
-  chunk->score_top = kMostTop;
+  chunk->score_top = kMaxLogprobs;
 }
 
 // Every slot begins with a prompt of one token, but the first with one that is scored and leaves
@@ -49,7 +49,7 @@ StepPlan DecodeAll(int64_t sequences) {
   StepPlan plan;
   for (int32_t slot = 0; slot < sequences; ++slot) {
     plan.decodes.push_back(
-        {.slot = slot, .scoring = Scoring::kGatheredLogProbs, .num_top = kMostTop});
+        {.slot = slot, .scoring = Scoring::kGatheredLogProbs, .num_top = kMaxLogprobs});
   }
   return plan;
 }
@@ -59,7 +59,7 @@ StepPlan DecodeAll(int64_t sequences) {
 StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_budget) {
   StepPlan plan;
   const int64_t per_slot = std::min(limits.max_blocks_per_slot, limits.num_blocks);
-  const int64_t budget_blocks = (token_budget + kBlockTokens - 1) / kBlockTokens;
+  const int64_t budget_blocks = NumBlocks(token_budget);
   const int64_t chunk_blocks = std::min(budget_blocks, limits.num_blocks);
   const int64_t prompts = std::min((chunk_blocks + per_slot - 1) / per_slot, sequences);
   const int64_t decodes = std::min(sequences - prompts, limits.num_blocks - chunk_blocks);
@@ -68,8 +68,7 @@ StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_bud
   int64_t next_block = decodes;
   for (int64_t slot = decodes; slot < sequences; ++slot) {
     plan.closes.push_back(static_cast<int32_t>(slot));
-    const int64_t blocks = std::min(
-        {per_slot, limits.num_blocks - next_block, (left + kBlockTokens - 1) / kBlockTokens});
+    const int64_t blocks = std::min({per_slot, limits.num_blocks - next_block, NumBlocks(left)});
     if (blocks <= 0) continue;
     std::vector<int32_t> owned(static_cast<size_t>(blocks));
     std::iota(owned.begin(), owned.end(), static_cast<int32_t>(next_block));
