@@ -33,6 +33,16 @@ void LogProgress(const LoadProgress& progress) {
           Gigabytes(progress.bytes_total), rate);
 }
 
+// Ranks that round differently would route a token to different experts.
+absl::Status CheckSameDevice(MpiWorld& world, const Device& device) {
+  const RankInfo& info = world.info();
+  const std::vector<std::string> all = world.AllGather(device.Name());
+  if (!device.HostAddressable() || device.Name() == all.front()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "device of rank ", info.rank, " on ", info.host, " is ", device.Name(), ", of rank 0 ",
+      all.front(), ": give all ranks one instruction set that every host has by --cpu-isa"));
+}
+
 // All ranks must have read the same model: a folder that differs on one host gives nonsense, not an
 // error.
 absl::Status CheckSameFingerprint(MpiWorld& world, const std::string& mine) {
@@ -55,6 +65,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->ReadConfig(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckRecording(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenDevice(), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(CheckSameDevice(world, *rank->device_), speaker));
   auto link =
       CreateTcpControlLink(world, {.address = options.control_network},
                            [&last_words](const PeerLoss& loss) { last_words.DieOfPeer(loss); });
@@ -176,7 +187,8 @@ absl::Status Rank::OpenDevice() {
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   const int threads =
       options_.threads > 0 ? options_.threads : std::max(1, cores / info.local_size);
-  DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads}));
+  DS_ASSIGN_OR_RETURN(device_,
+                      cpu::CreateCpuDevice({.num_threads = threads, .isa = options_.cpu_isa}));
   ChecksumOps();
   DS_ASSIGN_OR_RETURN(comm_, CreateMpiCommunicator(world_, *device_));
   LogInfo("rank {} of {} on {}: {} with {} threads, collectives over {}", info.rank, info.size,

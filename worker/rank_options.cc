@@ -34,6 +34,9 @@ absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
 
 void AddPlaceFlags(CommandLine& line, RankOptions* options) {
   line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
+  line.Add("--cpu-isa", &options->cpu_isa,
+           "Instruction set of the CPU's kernels, on all ranks the same: auto (the best that the "
+           "processor has), x86-64-v3, x86-64-v4, x86-64-v4-vnni or armv8-a");
   line.Add("--threads", &options->threads,
            "Compute threads of a rank; 0: cores divided by the ranks on this host")
       .In(0, 1024);

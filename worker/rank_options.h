@@ -25,7 +25,8 @@ struct RankOptions {
   int64_t max_queue = 256;
   int64_t max_queue_tokens = 1 << 18;
   int64_t max_context = 0;  // 0 = what model and KV memory allow
-  int threads = 0;          // 0 = cores / ranks on this host
+  std::string cpu_isa = "auto";
+  int threads = 0;  // 0 = cores / ranks on this host
   int readers = 4;
   std::string log_level = "info";
   std::string control_network;  // see ControlLinkOptions::address

@@ -63,21 +63,21 @@ struct Run {
 // scores[m][t] = q[m] . k[t] for kQueries queries and kKeys keys.
 template <int kQueries, int kKeys>
 inline void Dots(const float* q, const float* k, int64_t hd, float* scores) {
-  __m256 sum[kQueries][kKeys];
+  F32 sum[kQueries][kKeys];
 #pragma GCC unroll 4
   for (int m = 0; m < kQueries; ++m) {
 #pragma GCC unroll 4
-    for (int t = 0; t < kKeys; ++t) sum[m][t] = _mm256_setzero_ps();
+    for (int t = 0; t < kKeys; ++t) sum[m][t] = Zero();
   }
   const auto step = [&](int64_t d, auto load) {
-    __m256 key[kKeys];
+    F32 key[kKeys];
 #pragma GCC unroll 4
     for (int t = 0; t < kKeys; ++t) key[t] = load(k + t * hd + d);
 #pragma GCC unroll 4
     for (int m = 0; m < kQueries; ++m) {
-      const __m256 x = load(q + m * hd + d);
+      const F32 x = load(q + m * hd + d);
 #pragma GCC unroll 4
-      for (int t = 0; t < kKeys; ++t) sum[m][t] = _mm256_fmadd_ps(x, key[t], sum[m][t]);
+      for (int t = 0; t < kKeys; ++t) sum[m][t] = Fma(x, key[t], sum[m][t]);
     }
   };
   int64_t d = 0;
@@ -113,20 +113,17 @@ void ScoreBlock(
 
 // scores[0, n) become exp(score - max); returns {max, sum}.
 std::pair<float, float> Softmax(float* scores, int64_t n) {
-  const __m256 lowest = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
-  __m256 best = lowest;
+  const F32 lowest = Set1(-std::numeric_limits<float>::infinity());
+  F32 best = lowest;
   for (int64_t t = 0; t < n; t += kLanes) {
-    const __m256 mask = _mm256_castsi256_ps(LaneMask(n - t));
-    best = _mm256_max_ps(best, _mm256_blendv_ps(lowest, LoadFirst(scores + t, n - t), mask));
+    best = Max(best, KeepFirst(LoadFirst(scores + t, n - t), n - t, lowest));
   }
   const float max = ReduceMax(best);
-  __m256 sum = _mm256_setzero_ps();
+  F32 sum = Zero();
   for (int64_t t = 0; t < n; t += kLanes) {
-    const __m256 mask = _mm256_castsi256_ps(LaneMask(n - t));
-    const __m256 e =
-        _mm256_and_ps(mask, Exp(_mm256_sub_ps(LoadFirst(scores + t, n - t), _mm256_set1_ps(max))));
+    const F32 e = KeepFirst(Exp(Sub(LoadFirst(scores + t, n - t), Set1(max))), n - t, Zero());
     StoreFirst(scores + t, e, n - t);
-    sum = _mm256_add_ps(sum, e);
+    sum = Add(sum, e);
   }
   return {max, ReduceSum(sum)};
 }
@@ -165,11 +162,11 @@ void Merge(const Scratch& s, int64_t m, int64_t begin, int64_t hd) {
   const float next = std::max(max, s.max[m]);
   const float keep = Exp(s.max[m] - next);
   const float add = Exp(max - next);
-  const __m256 keep8 = _mm256_set1_ps(keep);
-  const __m256 add8 = _mm256_set1_ps(add);
+  const F32 keep_all = Set1(keep);
+  const F32 add_all = Set1(add);
   for (int64_t d = 0; d < hd; d += kLanes) {
-    const __m256 kept = _mm256_mul_ps(keep8, LoadFirst(sum + d, hd - d));
-    StoreFirst(sum + d, _mm256_fmadd_ps(add8, LoadFirst(split + d, hd - d), kept), hd - d);
+    const F32 kept = Mul(keep_all, LoadFirst(sum + d, hd - d));
+    StoreFirst(sum + d, Fma(add_all, LoadFirst(split + d, hd - d), kept), hd - d);
   }
   s.max[m] = next;
   s.weight[m] = s.weight[m] * keep + weight * add;
@@ -218,10 +215,10 @@ void RunRows(const AttentionArgs& args, const Run& run, const Scratch& s) {
     const int64_t index = (run.row + m / run.group) * args.num_heads + head;
     const float* gate = args.qg.as<float>() + index * 2 * hd + hd;
     float* out = args.out.as<float>() + index * hd;
-    const __m256 weight = _mm256_set1_ps(s.weight[m]);
+    const F32 weight = Set1(s.weight[m]);
     for (int64_t d = 0; d < hd; d += kLanes) {
-      const __m256 mean = _mm256_div_ps(LoadFirst(s.sum + m * hd + d, hd - d), weight);
-      StoreFirst(out + d, _mm256_mul_ps(mean, Sigmoid(LoadFirst(gate + d, hd - d))), hd - d);
+      const F32 mean = Div(LoadFirst(s.sum + m * hd + d, hd - d), weight);
+      StoreFirst(out + d, Mul(mean, Sigmoid(LoadFirst(gate + d, hd - d))), hd - d);
     }
   }
 }

@@ -27,9 +27,9 @@ void ConvSequence(const Channels& ch, const float* x, int64_t num_rows, float* s
   for (int64_t t = 0; t < num_rows; ++t) {
     for (int64_t c = 0; c < ch.count; c += kLanes) {
       const int64_t n = ch.count - c;
-      __m256 sum = _mm256_setzero_ps();
+      F32 sum = Zero();
       for (int64_t j = 0; j <= history; ++j) {
-        sum = _mm256_fmadd_ps(Load(ch.weight[j] + c), LoadFirst(row(t - history + j) + c, n), sum);
+        sum = Fma(Load(ch.weight[j] + c), LoadFirst(row(t - history + j) + c, n), sum);
       }
       StoreFirst(out + t * ch.total + ch.begin + c, Silu(sum), n);
     }

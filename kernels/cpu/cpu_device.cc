@@ -11,15 +11,17 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/isa.h"
 
 namespace deltaserve::cpu {
 namespace {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int num_threads) : pool_(num_threads), ops_(CreateCpuOps(pool_)) {}
+  CpuDevice(int num_threads, CpuIsa isa)
+      : isa_(isa), pool_(num_threads), ops_(CreateCpuOps(isa, pool_)) {}
 
-  std::string Name() const override { return "cpu"; }
+  std::string Name() const override { return absl::StrCat("cpu (", CpuIsaName(isa_), ")"); }
   bool HostAddressable() const override { return true; }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
@@ -58,41 +60,21 @@ class CpuDevice final : public Device {
     if (bytes > 0) std::memmove(dst, src, bytes);
   }
 
+  const CpuIsa isa_;
   ThreadPool pool_;
   std::unique_ptr<Ops> ops_;
 };
 
 }  // namespace
 
-CpuFeatures DetectCpuFeatures() {
-  CpuFeatures features;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  features.avx2 = __builtin_cpu_supports("avx2") != 0;
-  features.fma = __builtin_cpu_supports("fma") != 0;
-  features.bmi2 = __builtin_cpu_supports("bmi2") != 0;
-#endif
-  return features;
-}
-
-absl::Status CheckCpuFeatures(const CpuFeatures& features) {
-  std::string missing;
-  if (!features.avx2) absl::StrAppend(&missing, " AVX2");
-  if (!features.fma) absl::StrAppend(&missing, " FMA");
-  if (!features.bmi2) absl::StrAppend(&missing, " BMI2");
-  if (missing.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("cpu: this processor lacks", missing,
-                   "; the kernels need x86-64-v3 (Haswell or Zen and later)"));
-}
-
 absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuOptions& options) {
   if (options.num_threads < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", options.num_threads, ": use 1 or more"));
   }
-  if (absl::Status status = CheckCpuFeatures(DetectCpuFeatures()); !status.ok()) return status;
-  std::unique_ptr<Device> device = std::make_unique<CpuDevice>(options.num_threads);
+  const auto isa = ChooseIsa(options.isa, DetectCpuFeatures());
+  if (!isa.ok()) return isa.status();
+  std::unique_ptr<Device> device = std::make_unique<CpuDevice>(options.num_threads, *isa);
   return device;
 }
 

@@ -97,6 +97,14 @@ absl::Status CpuOps::Supports(const ModelShape& shape) const {
 
 }  // namespace
 
-std::unique_ptr<Ops> CreateCpuOps(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+#if defined(__AVX512F__)
+std::unique_ptr<Ops> CreateOpsX86V4(ThreadPool& pool, bool /*vnni*/) {
+  return std::make_unique<CpuOps>(pool);
+}
+#elif defined(__AVX2__)
+std::unique_ptr<Ops> CreateOpsX86V3(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+#else
+std::unique_ptr<Ops> CreateOpsArmV8(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+#endif
 
 }  // namespace deltaserve::cpu

@@ -20,10 +20,10 @@ struct Chunk {
   float* minus_n;       // [chunk, chunk], -beta_i (k_i . k_j) D_ij below the diagonal
   float* attention;     // [chunk, chunk], (q_i . k_j) D_ij up to the diagonal
   float* v;             // [chunk, dv], V'
-  alignas(32) double log_decay[kChunk];  // G: sums of g. Double, because differences of G are used
+  alignas(64) double log_decay[kChunk];  // G: sums of g. Double, because differences of G are used
                                          // and a head that forgets at once makes G large.
-  alignas(32) float decay[kChunk];       // exp(G)
-  alignas(32) float beta[kChunk];
+  alignas(64) float decay[kChunk];       // exp(G)
+  alignas(64) float beta[kChunk];
 };
 
 void Gather(const DeltaRows& rows, int64_t begin, Chunk& chunk) {
@@ -53,19 +53,18 @@ void Interactions(int64_t key_dim, Chunk& chunk) {
     }
   }
   for (int64_t i = 0; i < chunk.count; ++i) {
-    const __m256d last = _mm256_set1_pd(chunk.log_decay[i]);
-    const __m256 minus_beta = _mm256_set1_ps(-chunk.beta[i]);
+    const F64 last = Set1(chunk.log_decay[i]);
+    const F32 minus_beta = Set1(-chunk.beta[i]);
     for (int64_t j = 0; j <= i; j += kLanes) {
-      const __m128 low = _mm256_cvtpd_ps(_mm256_sub_pd(last, _mm256_load_pd(chunk.log_decay + j)));
-      const __m128 high =
-          _mm256_cvtpd_ps(_mm256_sub_pd(last, _mm256_load_pd(chunk.log_decay + j + 4)));
+      const F64 low = Sub(last, Load(chunk.log_decay + j));
+      const F64 high = Sub(last, Load(chunk.log_decay + j + kLanes / 2));
       // Lanes past the diagonal are masked before exp and never read.
-      const __m256 exponent = _mm256_min_ps(_mm256_set_m128(high, low), _mm256_setzero_ps());
-      const __m256 d = Exp(exponent);
+      const F32 exponent = Min(Narrow(low, high), Zero());
+      const F32 d = Exp(exponent);
       float* n = chunk.minus_n + i * kChunk + j;
       float* a = chunk.attention + i * kChunk + j;
-      Store(n, _mm256_mul_ps(_mm256_mul_ps(minus_beta, Load(n)), d));
-      Store(a, _mm256_mul_ps(Load(a), d));
+      Store(n, Mul(Mul(minus_beta, Load(n)), d));
+      Store(a, Mul(Load(a), d));
     }
   }
 }
@@ -76,23 +75,22 @@ void SolveValues(const DeltaRows& rows, int64_t begin, const float* state, Chunk
   MultiplyStrided({chunk.k, rows.key_dim, 1}, chunk.count, state, dv, rows.key_dim, dv,
                   Start::kZero, chunk.v, dv);
   for (int64_t i = 0; i < chunk.count; ++i) {
-    const __m256 decay = _mm256_set1_ps(chunk.decay[i]);
-    const __m256 beta = _mm256_set1_ps(chunk.beta[i]);
+    const F32 decay = Set1(chunk.decay[i]);
+    const F32 beta = Set1(chunk.beta[i]);
     const float* v = rows.v + (begin + i) * rows.qkv_stride;
     float* to = chunk.v + i * dv;
     for (int64_t c = 0; c < dv; c += kLanes) {
-      const __m256 rest =
-          _mm256_fnmadd_ps(decay, LoadFirst(to + c, dv - c), LoadFirst(v + c, dv - c));
-      StoreFirst(to + c, _mm256_mul_ps(beta, rest), dv - c);
+      const F32 rest = Fnma(decay, LoadFirst(to + c, dv - c), LoadFirst(v + c, dv - c));
+      StoreFirst(to + c, Mul(beta, rest), dv - c);
     }
   }
   MultiplyLowerTriangle({chunk.minus_n, kChunk, 1}, chunk.count, 0, chunk.v, dv, dv, chunk.v, dv);
 }
 
 void ScaleRow(float* x, float factor, int64_t n) {
-  const __m256 scale = _mm256_set1_ps(factor);
+  const F32 scale = Set1(factor);
   for (int64_t c = 0; c < n; c += kLanes) {
-    StoreFirst(x + c, _mm256_mul_ps(scale, LoadFirst(x + c, n - c)), n - c);
+    StoreFirst(x + c, Mul(scale, LoadFirst(x + c, n - c)), n - c);
   }
 }
 

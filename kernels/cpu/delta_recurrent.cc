@@ -17,48 +17,47 @@ struct Token {
   int64_t value_dim;
 };
 
-// Columns [c, c + 32) of the state, which no other column touches.
+// Columns [c, c + kColumns) of the state, which no other column touches.
 template <bool kTail>
 void Advance(const Token& token, int64_t c, float* state, float* out) {
   const auto left = [&](int j) { return token.value_dim - c - j * kLanes; };
   const auto load = [&](const float* p, int j) {
     return kTail ? LoadFirst(p + j * kLanes, left(j)) : Load(p + j * kLanes);
   };
-  const auto store = [&](float* p, int j, __m256 x) {
+  const auto store = [&](float* p, int j, F32 x) {
     if (!kTail) {
       Store(p + j * kLanes, x);
     } else if (left(j) > 0) {
       StoreFirst(p + j * kLanes, x, left(j));
     }
   };
-  const __m256 decay = _mm256_set1_ps(token.decay);
-  __m256 sum[kVectors];
+  const F32 decay = Set1(token.decay);
+  F32 sum[kVectors];
 #pragma GCC unroll 4
-  for (int j = 0; j < kVectors; ++j) sum[j] = _mm256_setzero_ps();
+  for (int j = 0; j < kVectors; ++j) sum[j] = Zero();
   const float* s = state + c;
   for (int64_t i = 0; i < token.key_dim; ++i, s += token.value_dim) {
-    const __m256 k = _mm256_broadcast_ss(token.k + i);
+    const F32 k = Set1(token.k[i]);
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
-      sum[j] = _mm256_fmadd_ps(k, _mm256_mul_ps(decay, load(s, j)), sum[j]);
+      sum[j] = Fma(k, Mul(decay, load(s, j)), sum[j]);
     }
   }
-  __m256 delta[kVectors];
+  F32 delta[kVectors];
 #pragma GCC unroll 4
   for (int j = 0; j < kVectors; ++j) {
-    delta[j] =
-        _mm256_mul_ps(_mm256_set1_ps(token.beta), _mm256_sub_ps(load(token.v + c, j), sum[j]));
-    sum[j] = _mm256_setzero_ps();
+    delta[j] = Mul(Set1(token.beta), Sub(load(token.v + c, j), sum[j]));
+    sum[j] = Zero();
   }
   float* to = state + c;
   for (int64_t i = 0; i < token.key_dim; ++i, to += token.value_dim) {
-    const __m256 k = _mm256_broadcast_ss(token.k + i);
-    const __m256 q = _mm256_broadcast_ss(token.q + i);
+    const F32 k = Set1(token.k[i]);
+    const F32 q = Set1(token.q[i]);
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
-      const __m256 next = _mm256_fmadd_ps(k, delta[j], _mm256_mul_ps(decay, load(to, j)));
+      const F32 next = Fma(k, delta[j], Mul(decay, load(to, j)));
       store(to, j, next);
-      sum[j] = _mm256_fmadd_ps(q, next, sum[j]);
+      sum[j] = Fma(q, next, sum[j]);
     }
   }
 #pragma GCC unroll 4

@@ -5,19 +5,22 @@
 namespace deltaserve::cpu {
 
 double ExpSum(const float* x, int64_t n, float max, float temperature) {
-  const __m256 max8 = _mm256_set1_ps(max);
-  const __m256 temperature8 = _mm256_set1_ps(temperature);
-  __m256d low = _mm256_setzero_pd();
-  __m256d high = _mm256_setzero_pd();
+  const F32 max_all = Set1(max);
+  const F32 temperature_all = Set1(temperature);
+  F64 low = ZeroF64();
+  F64 high = ZeroF64();
   for (int64_t i = 0; i < n; i += kLanes) {
-    const __m256 scaled = _mm256_div_ps(_mm256_sub_ps(LoadFirst(x + i, n - i), max8), temperature8);
-    const __m256 e = _mm256_and_ps(Exp(scaled), _mm256_castsi256_ps(LaneMask(n - i)));
-    low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
-    high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+    const F32 scaled = Div(Sub(LoadFirst(x + i, n - i), max_all), temperature_all);
+    const F32 e = KeepFirst(Exp(scaled), n - i, Zero());
+    low = Add(low, LowF64(e));
+    high = Add(high, HighF64(e));
   }
-  alignas(32) double lanes[4];
-  _mm256_store_pd(lanes, _mm256_add_pd(low, high));
-  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+  double lanes[kLanes / 2];
+  Store(lanes, Add(low, high));
+  for (int64_t count = kLanes / 4; count > 0; count /= 2) {
+    for (int64_t i = 0; i < count; ++i) lanes[i] += lanes[i + count];
+  }
+  return lanes[0];
 }
 
 }  // namespace deltaserve::cpu

@@ -156,11 +156,10 @@ void Down(const CpuExpertWeights& w,
         for (int64_t r = 0; r < n; ++r) {
           float* to = out + groups.row[i + r] * w.hidden() + p * kPanel;
           const float* from = s.first + r * kGroupColumns;
-          const __m256 weight = _mm256_set1_ps(groups.weight[i + r]);
+          const F32 weight = Set1(groups.weight[i + r]);
           for (int64_t c = 0; c < columns; c += kLanes) {
             const int64_t left = columns - c;
-            StoreFirst(to + c,
-                       _mm256_fmadd_ps(weight, LoadFirst(from + c, left), LoadFirst(to + c, left)),
+            StoreFirst(to + c, Fma(weight, LoadFirst(from + c, left), LoadFirst(to + c, left)),
                        left);
           }
         }

@@ -73,8 +73,8 @@ void PrepareRow(const GatedDeltaNetArgs& args, int64_t row, float* qk, float* de
 void GateAndNorm(float* out, const float* weight, const float* z, float eps, int64_t dv) {
   NormalizeRow(out, weight, eps, dv, out);
   for (int64_t c = 0; c < dv; c += kLanes) {
-    const __m256 gate = Silu(LoadFirst(z + c, dv - c));
-    StoreFirst(out + c, _mm256_mul_ps(LoadFirst(out + c, dv - c), gate), dv - c);
+    const F32 gate = Silu(LoadFirst(z + c, dv - c));
+    StoreFirst(out + c, Mul(LoadFirst(out + c, dv - c), gate), dv - c);
   }
 }
 

@@ -63,7 +63,7 @@ void Linear(const LinearArgs& args, Arena& arena, ThreadPool& pool) {
       });
       block = packed;
     }
-    ParallelFor(pool, w.num_panels(), kPanelGroup, n * depth * (kPanel / 8),
+    ParallelFor(pool, w.num_panels(), kPanelGroup, n * depth * (kPanel / kLanes),
                 [&](int64_t begin, int64_t end, int) {
                   for (int64_t p = begin; p < end; p += kPanelGroup) {
                     MultiplyPanels(block, n, w, p, std::min(kPanelGroup, end - p),

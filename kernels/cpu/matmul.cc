@@ -1,8 +1,8 @@
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
-
-#include "kernels/cpu/simd.h"
+#include <array>
+#include <utility>
 
 namespace deltaserve::cpu {
 namespace {
@@ -10,93 +10,66 @@ namespace {
 // First row of tile t when num_rows rows are cut into num_tiles tiles.
 int64_t TileRow(int64_t t, int64_t num_rows, int64_t num_tiles) { return t * num_rows / num_tiles; }
 
-// 16 weights of one k as two vectors.
-inline void LoadWeights(const BFloat16* w, __m256& low, __m256& high) {
-  const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-  low = _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16));
-  high = _mm256_castsi256_ps(_mm256_and_si256(raw, _mm256_set1_epi32(-65536)));
-}
-inline void LoadWeights(const float* w, __m256& low, __m256& high) {
+constexpr int64_t kAhead = 2048;  // bytes past what is read that are asked of memory
+
+// Weights that a tile asks of memory while it works: `step` bytes further for each k.
+struct Ahead {
+  const char* data;
+  int64_t step;
+};
+
+// The weights of one k of a panel as two vectors.
+inline void LoadWeights(const BFloat16* w, F32& low, F32& high) { WidenPairs(w, low, high); }
+inline void LoadWeights(const float* w, F32& low, F32& high) {
   low = Load(w);
   high = Load(w + kLanes);
 }
 
-// total[r][16 p + c] (+)= the chain over `depth` k. x: [depth][kRows]; panels `panel_stride` apart.
-template <int kRows, int kPanels, typename W>
-inline void Chain(
-    const float* x, const W* w, int64_t panel_stride, int64_t depth, bool first, float* total) {
-  __m256 sum[kRows][kPanels][2];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int p = 0; p < kPanels; ++p) sum[r][p][0] = sum[r][p][1] = _mm256_setzero_ps();
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-#pragma GCC unroll 8
-    for (int p = 0; p < kPanels; ++p) {
-      __m256 low, high;
-      LoadWeights(w + p * panel_stride + k * kPanel, low, high);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m256 xr = _mm256_broadcast_ss(x + k * kRows + r);
-        sum[r][p][0] = _mm256_fmadd_ps(xr, low, sum[r][p][0]);
-        sum[r][p][1] = _mm256_fmadd_ps(xr, high, sum[r][p][1]);
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 2 * kPanels; ++i) {
-      float* t = total + (r * kPanels * 2 + i) * kLanes;
-      const __m256 s = sum[r][i / 2][i % 2];
-      Store(t, first ? s : _mm256_add_ps(Load(t), s));
-    }
-  }
-}
-
-// One tile of kRows rows by kPanels panels over the whole depth.
-template <int kRows, int kPanels, typename W>
-void Tile(const float* x,
-          const PackedMatrix& w,
-          int64_t panel,
-          float* out,
-          int64_t stride,
-          int64_t columns) {
-  alignas(32) float total[kPanel * kRows * kPanels] = {};
-  const int64_t depth = w.in_features;
-  const int64_t panel_stride = depth * kPanel;
-  const W* weights = static_cast<const W*>(w.data) + panel * panel_stride;
-  for (int64_t k = 0; k < depth; k += kDepthBlock) {
-    Chain<kRows, kPanels>(x + k * kRows, weights + k * kPanel, panel_stride,
-                          std::min(kDepthBlock, depth - k), k == 0, total);
-  }
-  for (int r = 0; r < kRows; ++r) {
-    const float* from = total + kPanel * kPanels * r;
-    for (int64_t c = 0; c < columns; c += kLanes) {
-      StoreFirst(out + r * stride + c, Load(from + c), columns - c);
-    }
-  }
-}
-
-// All panels of a call for one tile of rows: as many at a time as fill the registers.
+// total[r][c] (+)= the chain over `depth` k of one panel. x: [depth][kRows]; w: [depth][kPanel].
 template <int kRows, typename W>
-void RowTile(const float* x,
-             const PackedMatrix& w,
-             int64_t panel,
-             int64_t num_panels,
-             float* out,
-             int64_t stride) {
-  constexpr int kWide = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
-  const int64_t end = panel + num_panels;
-  const auto columns = [&w](int64_t p, int64_t n) {
-    return std::min(n * kPanel, w.out_features - p * kPanel);
-  };
-  for (; panel + kWide <= end; panel += kWide, out += kWide * kPanel) {
-    Tile<kRows, kWide, W>(x, w, panel, out, stride, columns(panel, kWide));
+void Tile(const float* x, const W* w, int64_t depth, bool first, Ahead ahead, float* total) {
+  F32 sum[kRows][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = Zero();
+  for (int64_t k = 0; k < depth; ++k, x += kRows, w += kPanel) {
+    F32 low, high;
+    LoadWeights(w, low, high);
+    __builtin_prefetch(ahead.data + k * ahead.step);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const F32 xr = Set1(x[r]);
+      sum[r][0] = Fma(xr, low, sum[r][0]);
+      sum[r][1] = Fma(xr, high, sum[r][1]);
+    }
   }
-  for (; panel < end; ++panel, out += kPanel) {
-    Tile<kRows, 1, W>(x, w, panel, out, stride, columns(panel, 1));
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    float* t = total + r * kPanel;
+    Store(t, first ? sum[r][0] : Add(Load(t), sum[r][0]));
+    Store(t + kLanes, first ? sum[r][1] : Add(Load(t + kLanes), sum[r][1]));
+  }
+}
+
+template <typename W>
+using TileFunction = void (*)(const float*, const W*, int64_t, bool, Ahead, float*);
+
+template <typename W, int... kMinusOne>
+constexpr std::array<TileFunction<W>, sizeof...(kMinusOne)> TileFunctions(
+    std::integer_sequence<int, kMinusOne...>) {
+  return {Tile<kMinusOne + 1, W>...};
+}
+
+template <typename W>
+constexpr auto kFunctions =
+    TileFunctions<W>(std::make_integer_sequence<int, static_cast<int>(kTileRows)>());
+
+template <typename W>
+void Widen(const W* w, int64_t depth, float* to) {
+  for (int64_t k = 0; k < depth; ++k, w += kPanel, to += kPanel) {
+    F32 low, high;
+    LoadWeights(w, low, high);
+    Store(to, low);
+    Store(to + kLanes, high);
   }
 }
 
@@ -108,19 +81,51 @@ void AllTiles(const float* rows,
               int64_t num_panels,
               float* out,
               int64_t stride) {
-  using RowTileFunction =
-      void (*)(const float*, const PackedMatrix&, int64_t, int64_t, float*, int64_t);
-  static constexpr RowTileFunction kFunctions[kTileRows] = {
-      RowTile<1, W>, RowTile<2, W>, RowTile<3, W>, RowTile<4, W>, RowTile<5, W>, RowTile<6, W>};
+  alignas(64) float total[kMatmulRows * kGroupColumns];  // [panels][num_rows][kPanel]
+  const int64_t depth = w.in_features;
+  const W* weights = static_cast<const W*>(w.data) + panel * depth * kPanel;
   const int64_t num_tiles = NumRowTiles(num_rows);
-  // Panel by panel, so that one panel's weights serve all row tiles out of the nearest cache.
-  const int64_t step = num_tiles == 1 ? num_panels : 1;
-  for (int64_t p = 0; p < num_panels; p += step) {
-    for (int64_t t = 0; t < num_tiles; ++t) {
-      const int64_t begin = TileRow(t, num_rows, num_tiles);
-      const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
-      kFunctions[height - 1](rows + begin * w.in_features, w, panel + p, step,
-                             out + begin * stride + p * kPanel, stride);
+  constexpr int64_t kRowBytes = kPanel * sizeof(W);
+  if (num_tiles == 1) {
+    for (int64_t p = 0; p < num_panels; ++p) {
+      for (int64_t k = 0; k < depth; k += kDepthBlock) {
+        const W* from = weights + (p * depth + k) * kPanel;
+        kFunctions<W>[static_cast<size_t>(num_rows - 1)](
+            rows + k * num_rows, from, std::min(kDepthBlock, depth - k), k == 0,
+            {reinterpret_cast<const char*>(from) + kAhead, kRowBytes},
+            total + p * num_rows * kPanel);
+      }
+    }
+  } else {
+    // All panels of a block of k one after another: rows come from a near cache. Each tile asks for
+    // its share of the next block of weights.
+    alignas(64) float wide[kDepthBlock * kPanel];
+    for (int64_t k = 0; k < depth; k += kDepthBlock) {
+      const int64_t count = std::min(kDepthBlock, depth - k);
+      for (int64_t p = 0; p < num_panels; ++p) {
+        Widen(weights + (p * depth + k) * kPanel, count, wide);
+        const W* next = weights + (p + 1 < num_panels ? (p + 1) * depth + k : k + count) * kPanel;
+        for (int64_t t = 0; t < num_tiles; ++t) {
+          const int64_t begin = TileRow(t, num_rows, num_tiles);
+          const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+          kFunctions<float>[static_cast<size_t>(height - 1)](
+              rows + begin * depth + k * height, wide, count, k == 0,
+              {reinterpret_cast<const char*>(next) + count * kRowBytes * t / num_tiles,
+               kRowBytes / num_tiles},
+              total + (p * num_rows + begin) * kPanel);
+        }
+      }
+    }
+  }
+  if (depth == 0) std::fill_n(total, num_panels * num_rows * kPanel, 0.0f);
+  for (int64_t p = 0; p < num_panels; ++p) {
+    const int64_t columns = std::min(kPanel, w.out_features - (panel + p) * kPanel);
+    for (int64_t r = 0; r < num_rows; ++r) {
+      const float* from = total + (p * num_rows + r) * kPanel;
+      float* to = out + r * stride + p * kPanel;
+      for (int64_t c = 0; c < columns; c += kLanes) {
+        StoreFirst(to + c, Load(from + c), columns - c);
+      }
     }
   }
 }
@@ -131,7 +136,7 @@ void PackPanel(const T* source, int64_t out_features, int64_t in_features, int64
   for (int64_t k = 0; k < in_features; k += kLine) {
     const int64_t count = std::min(kLine, in_features - k);
     for (int64_t i = 0; i < kPanel; ++i) {
-      // bf16: lane l holds outputs l (low half) and l + 8 (high half).
+      // bf16: lane l holds outputs l (low half) and l + kLanes (high half).
       const int64_t output = sizeof(T) == 2 ? i / 2 + (i % 2) * kLanes : i;
       const int64_t row = panel * kPanel + output;
       T* column = to + k * kPanel + i;

@@ -9,20 +9,21 @@
 #include <cstdint>
 #include <memory>
 
+#include "kernels/cpu/simd.h"
 #include "kernels/tensor/tensor_view.h"
 
 namespace deltaserve::cpu {
 
-inline constexpr int64_t kPanel = 16;      // outputs side by side in a packed panel
-inline constexpr int64_t kPanelGroup = 4;  // panels that one row is multiplied with at once
+inline constexpr int64_t kPanel = 2 * kLanes;  // outputs side by side in a packed panel
+inline constexpr int64_t kPanelGroup = 4;      // panels that one call multiplies at most
 inline constexpr int64_t kGroupColumns = kPanel * kPanelGroup;
-inline constexpr int64_t kTileRows = 6;      // rows of the largest register tile
-inline constexpr int64_t kDepthBlock = 256;  // k per chain
-inline constexpr int64_t kMatmulRows = 96;   // rows packed at once
+inline constexpr int64_t kTileRows = kRegisters == 32 ? 12 : 6;  // rows of a register tile, at most
+inline constexpr int64_t kDepthBlock = 128;                      // k per chain
+inline constexpr int64_t kMatmulRows = 512;                      // rows packed at once
 
-// A weight [out, in] as panels of 16 outputs, each [in][16], zeros past the last output. bf16
-// panels hold outputs 0, 8, 1, 9, ... 7, 15 so that a 32-bit lane has two outputs. A view: memory
-// is someone else's.
+// A weight [out, in] as panels of kPanel outputs, each [in][kPanel], zeros past the last output: a
+// call reads memory from front to back. In bf16 panels output i and output i + kLanes lie side by
+// side, so that a 32-bit lane has two outputs. A view: memory is someone else's.
 struct PackedMatrix {
   const void* data = nullptr;
   DType dtype = DType::kBF16;
@@ -53,9 +54,9 @@ void PackRows(const float* x,
 
 int64_t NumRowTiles(int64_t num_rows);
 
-// out[i * stride + c] = sum_k row i [k] * w[panel * 16 + c][k], for rows [0, num_rows) of a packed
-// block (for num_rows = 1 the row itself) and the columns of panels [panel, panel + num_panels);
-// num_panels <= kPanelGroup; columns past out_features are not written.
+// out[i * stride + c] = sum_k row i [k] * w[panel * kPanel + c][k], for rows [0, num_rows) of a
+// packed block (for num_rows = 1 the row itself) and the columns of panels [panel, panel +
+// num_panels); num_panels <= kPanelGroup; columns past out_features are not written.
 void MultiplyPanels(const float* packed_rows,
                     int64_t num_rows,
                     const PackedMatrix& w,

@@ -9,11 +9,11 @@ namespace deltaserve::cpu {
 
 void NormalizeRow(const float* x, const float* weight, float eps, int64_t width, float* out) {
   const float mean = SumOfSquares(x, width) / static_cast<float>(width);
-  const __m256 scale = _mm256_set1_ps(1.0f / std::sqrt(mean + eps));
+  const F32 scale = Set1(1.0f / std::sqrt(mean + eps));
   for (int64_t i = 0; i < width; i += kLanes) {
     const int64_t n = width - i;
-    const __m256 y = _mm256_mul_ps(LoadFirst(x + i, n), scale);
-    StoreFirst(out + i, _mm256_mul_ps(y, LoadFirst(weight + i, n)), n);
+    const F32 y = Mul(LoadFirst(x + i, n), scale);
+    StoreFirst(out + i, Mul(y, LoadFirst(weight + i, n)), n);
   }
 }
 

@@ -23,7 +23,7 @@ void RouteRow(
     const float* logits, int64_t n, int64_t k, bool normalize, int32_t* experts, float* weights) {
   for (int64_t j = 0; j < k; ++j) experts[j] = NextBest(logits, n, experts, j);
   const float max = logits[experts[0]];
-  const __m256 max8 = _mm256_set1_ps(max);
+  const F32 max_all = Set1(max);
   std::sort(experts, experts + k);
   float total = 0;
   for (int64_t j = 0; j < k; ++j) {
@@ -31,10 +31,10 @@ void RouteRow(
     total += weights[j];
   }
   if (!normalize) {
-    __m256 sum = _mm256_setzero_ps();
+    F32 sum = Zero();
     for (int64_t e = 0; e < n; e += kLanes) {
-      const __m256 p = Exp(_mm256_sub_ps(LoadFirst(logits + e, n - e), max8));
-      sum = _mm256_add_ps(sum, _mm256_and_ps(p, _mm256_castsi256_ps(LaneMask(n - e))));
+      const F32 p = Exp(Sub(LoadFirst(logits + e, n - e), max_all));
+      sum = Add(sum, KeepFirst(p, n - e, Zero()));
     }
     total = ReduceSum(sum);
   }

@@ -7,8 +7,8 @@ namespace deltaserve::cpu {
 
 void SiluMulRow(const float* gate, const float* up, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += kLanes) {
-    const __m256 g = Silu(LoadFirst(gate + i, n - i));
-    StoreFirst(out + i, _mm256_mul_ps(g, LoadFirst(up + i, n - i)), n - i);
+    const F32 g = Silu(LoadFirst(gate + i, n - i));
+    StoreFirst(out + i, Mul(g, LoadFirst(up + i, n - i)), n - i);
   }
 }
 

@@ -20,33 +20,33 @@ struct Operands {
   int64_t c_stride;
 };
 
-// kRows rows by kVectors * 8 columns from column n; with kTail, columns past num_columns are left
-// alone.
+// kRows rows by kVectors * kLanes columns from column n; with kTail, columns past num_columns are
+// left alone.
 template <int kRows, int kVectors, bool kTail>
 inline void Tile(const Operands& o, int64_t n) {
   const auto load = [&](const float* p, int v) {
     return kTail ? LoadFirst(p + n + v * kLanes, o.num_columns - n - v * kLanes)
                  : Load(p + n + v * kLanes);
   };
-  __m256 sum[kRows][kVectors];
+  F32 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = o.start == Start::kZero ? _mm256_setzero_ps() : load(o.c + r * o.c_stride, v);
+      sum[r][v] = o.start == Start::kZero ? Zero() : load(o.c + r * o.c_stride, v);
     }
   }
   const float* b = o.b;
   const float* a = o.a.a;
   for (int64_t k = 0; k < o.depth; ++k, b += o.b_stride, a += o.a.depth_stride) {
-    __m256 row[kVectors];
+    F32 row[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) row[v] = load(b, v);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const __m256 x = _mm256_broadcast_ss(a + r * o.a.row_stride);
+      const F32 x = Set1(a[r * o.a.row_stride]);
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm256_fmadd_ps(x, row[v], sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Fma(x, row[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 8

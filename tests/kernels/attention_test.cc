@@ -232,12 +232,10 @@ TEST_P(AttentionDeviceTest, SurvivesScoresFarApart) {
   ExpectClose(actual.out, expected.out, 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         AttentionDeviceTest,
-                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevices()));
 
 // Promise 2: the bits of a row.
-class AttentionInvarianceTest : public testing::Test {
+class AttentionInvarianceTest : public CpuIsaTest {
  protected:
   AttentionInvarianceTest() : rng_(71), in_(kShape, kRows, MakeLayout(8, 10), rng_) {}
 
@@ -250,7 +248,7 @@ class AttentionInvarianceTest : public testing::Test {
   AttentionInputs in_;
 };
 
-TEST_F(AttentionInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
+TEST_P(AttentionInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   const BatchSpec batch{{{1, 3}, {1, 300}, {3, 254}}, {{130, 0}, {67, 192}, {2, 512}}};
   const auto slots = ReversedSlots(batch);
   const AttentionResult all = Compute(*MakeCpu(1), in_, batch, slots);
@@ -270,7 +268,7 @@ TEST_F(AttentionInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   }
 }
 
-TEST_F(AttentionInvarianceTest, APromptHasTheSameBitsInAnyCutAndRowByRow) {
+TEST_P(AttentionInvarianceTest, APromptHasTheSameBitsInAnyCutAndRowByRow) {
   const auto cpu = MakeCpu(2);
   constexpr int64_t kPrompt = 262;
   const AttentionResult whole = Compute(*cpu, in_, {{}, {{kPrompt, 0}}}, {3});
@@ -287,6 +285,8 @@ TEST_F(AttentionInvarianceTest, APromptHasTheSameBitsInAnyCutAndRowByRow) {
     ExpectSameBits(state.k_cache, whole.k_cache, "k cache");
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, AttentionInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_device.h"
 
 #include "gmock/gmock.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/ops.h"
 #include "tests/kernels/op_test.h"
@@ -11,10 +12,27 @@ namespace {
 using testing::HasSubstr;
 
 TEST(CpuDeviceTest, NamesTheFeaturesThatAProcessorLacks) {
-  const auto status = cpu::CheckCpuFeatures({.avx2 = false, .fma = false, .bmi2 = true});
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("lacks AVX2 FMA;"));
-  EXPECT_TRUE(cpu::CheckCpuFeatures({.avx2 = true, .fma = true, .bmi2 = true}).ok());
+  const auto isas = cpu::UsableIsas({.bmi2 = true});
+  EXPECT_EQ(isas.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(isas.status().message()), HasSubstr("lacks AVX2 FMA;"));
+}
+
+TEST(CpuDeviceTest, TakesTheBestInstructionSetOrTheOneThatIsNamed) {
+  const cpu::CpuFeatures v3{.avx2 = true, .fma = true, .bmi2 = true};
+  cpu::CpuFeatures v4 = v3;
+  v4.avx512 = true;
+  cpu::CpuFeatures vnni = v4;
+  vnni.vnni512 = true;
+  EXPECT_EQ(*cpu::ChooseIsa("auto", v3), cpu::CpuIsa::kX86V3);
+  EXPECT_EQ(*cpu::ChooseIsa("auto", v4), cpu::CpuIsa::kX86V4);
+  EXPECT_EQ(*cpu::ChooseIsa("auto", vnni), cpu::CpuIsa::kX86V4Vnni);
+  EXPECT_EQ(*cpu::ChooseIsa("x86-64-v3", vnni), cpu::CpuIsa::kX86V3);
+  EXPECT_EQ(*cpu::ChooseIsa("x86-64-v4", vnni), cpu::CpuIsa::kX86V4);
+  EXPECT_EQ(*cpu::ChooseIsa("auto", {.arm = true}), cpu::CpuIsa::kArmV8);
+  const auto refused = cpu::ChooseIsa("x86-64-v4", v3);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("--cpu-isa is x86-64-v4; this processor can take auto, x86-64-v3"));
 }
 
 TEST(CpuDeviceTest, RefusesNoThreads) {

@@ -221,11 +221,11 @@ TEST_P(ExpertsDeviceTest, PartsHeldByRanksAddUpToTheWhole) {
   ExpectClose(sum, Compute(*device_, whole, 0, 5), kExpertsTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         ExpertsDeviceTest,
-                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, ExpertsDeviceTest, testing::ValuesIn(AllDevices()));
 
-TEST(ExpertsInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
+using ExpertsInvarianceTest = CpuIsaTest;
+
+TEST_P(ExpertsInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   Rng rng(87);
   const ExpertsShape shape{.rows = 120,
                            .hidden = 150,
@@ -247,7 +247,7 @@ TEST(ExpertsInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   }
 }
 
-TEST(ExpertsInvarianceTest, ARoutedRowsBitsDependOnNeitherRowsNorThreads) {
+TEST_P(ExpertsInvarianceTest, ARoutedRowsBitsDependOnNeitherRowsNorThreads) {
   Rng rng(89);
   const auto logits = Normal(rng, int64_t{40} * 512, 2.0f);
   for (const bool normalize : {false, true}) {
@@ -262,6 +262,8 @@ TEST(ExpertsInvarianceTest, ARoutedRowsBitsDependOnNeitherRowsNorThreads) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, ExpertsInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

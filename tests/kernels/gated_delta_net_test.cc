@@ -176,8 +176,7 @@ TEST_P(GdnLiteralTest, GivesTheNumbersOfTheSpecification) {
 
 INSTANTIATE_TEST_SUITE_P(Devices,
                          GdnLiteralTest,
-                         testing::Combine(testing::Values("reference", "cpu_1_thread", "cuda"),
-                                          testing::Bool()));
+                         testing::Combine(testing::ValuesIn(AllDevices()), testing::Bool()));
 
 class GdnDeviceTest : public testing::TestWithParam<std::string> {};
 
@@ -224,7 +223,7 @@ TEST_P(GdnDeviceTest, SoftplusIsLinearAboveTwentyAndStateSurvivesExtremeGates) {
 INSTANTIATE_TEST_SUITE_P(Devices, GdnDeviceTest, testing::ValuesIn(DevicesUnderTest()));
 
 // Promise 2: the bits of a sequence.
-class GdnInvarianceTest : public testing::Test {
+class GdnInvarianceTest : public CpuIsaTest {
  protected:
   GdnInvarianceTest() : rng_(41), in_(kShape, kRows, kStates, rng_) {}
 
@@ -246,7 +245,7 @@ class GdnInvarianceTest : public testing::Test {
   GdnInputs in_;
 };
 
-TEST_F(GdnInvarianceTest, ASequenceAloneHasTheBitsItHasInABatch) {
+TEST_P(GdnInvarianceTest, ASequenceAloneHasTheBitsItHasInABatch) {
   const BatchSpec batch{{{1, 3}, {1, 70}, {2, 5}}, {{130, 0}, {1, 64}, {64, 0}, {63, 128}}};
   const auto slots = ReversedSlots(batch);
   const GdnResult all = Compute(*MakeCpu(1), in_, batch, slots);
@@ -269,7 +268,7 @@ TEST_F(GdnInvarianceTest, ASequenceAloneHasTheBitsItHasInABatch) {
   }
 }
 
-TEST_F(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
+TEST_P(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
   const auto cpu = MakeCpu(2);
   const GdnResult whole = Compute(*cpu, in_, {{}, {{130, 0}}}, {2});
   for (const std::vector<int64_t>& cut :
@@ -290,7 +289,7 @@ TEST_F(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
   }
 }
 
-TEST_F(GdnInvarianceTest, ARowOfAChunkDoesNotDependOnLaterRows) {
+TEST_P(GdnInvarianceTest, ARowOfAChunkDoesNotDependOnLaterRows) {
   const auto cpu = MakeCpu(1);
   const GdnResult whole = Compute(*cpu, in_, {{}, {{64, 0}}}, {0});
   for (const int64_t n : {1, 2, 7, 33, 63}) {
@@ -299,7 +298,7 @@ TEST_F(GdnInvarianceTest, ARowOfAChunkDoesNotDependOnLaterRows) {
   }
 }
 
-TEST_F(GdnInvarianceTest, SeveralDecodeRowsAreAsManyDecodes) {
+TEST_P(GdnInvarianceTest, SeveralDecodeRowsAreAsManyDecodes) {
   const auto cpu = MakeCpu(2);
   const GdnResult together = Compute(*cpu, in_, {{{3, 7}}, {}}, {1});
   GdnResult state{.out = {}, .conv_state = in_.conv_state, .recurrent_state = in_.recurrent_state};
@@ -310,7 +309,7 @@ TEST_F(GdnInvarianceTest, SeveralDecodeRowsAreAsManyDecodes) {
   ExpectSameBits(StateOf(state, 1), StateOf(together, 1), "state");
 }
 
-TEST_F(GdnInvarianceTest, OtherStatesAreLeftAlone) {
+TEST_P(GdnInvarianceTest, OtherStatesAreLeftAlone) {
   const GdnResult result = Compute(*MakeCpu(2), in_, {{{1, 0}}, {{5, 0}}}, {1, 4});
   const GdnResult before{
       .out = {}, .conv_state = in_.conv_state, .recurrent_state = in_.recurrent_state};
@@ -318,6 +317,8 @@ TEST_F(GdnInvarianceTest, OtherStatesAreLeftAlone) {
     ExpectSameBits(StateOf(result, state), StateOf(before, state), std::to_string(state));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, GdnInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

@@ -12,10 +12,10 @@ struct LinearShape {
   int64_t in;
 };
 
-const LinearShape kShapes[] = {{0, 5, 3},    {1, 1, 1},    {1, 16, 256},   {1, 67, 300},
-                               {2, 33, 7},   {3, 64, 513}, {4, 15, 31},    {5, 80, 64},
-                               {6, 130, 17}, {7, 1, 1025}, {13, 100, 256}, {97, 48, 40},
-                               {200, 31, 70}};
+const LinearShape kShapes[] = {{0, 5, 3},     {1, 1, 1},     {1, 16, 256},   {1, 67, 300},
+                               {2, 33, 7},    {3, 64, 513},  {4, 15, 31},    {5, 80, 64},
+                               {6, 130, 17},  {7, 1, 1025},  {13, 100, 256}, {97, 48, 40},
+                               {200, 31, 70}, {12, 96, 129}, {25, 65, 257},  {515, 70, 140}};
 
 struct LinearInputs {
   LinearShape shape;
@@ -62,7 +62,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes,
                                           testing::ValuesIn(kShapes),
                                           testing::Values(DType::kBF16, DType::kF32)));
 
-TEST(LinearInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
+using LinearInvarianceTest = CpuIsaTest;
+
+TEST_P(LinearInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   Rng rng(11);
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
     const LinearShape shape{.rows = 110, .out = 147, .in = 530};
@@ -80,7 +82,7 @@ TEST(LinearInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   }
 }
 
-TEST(LinearInvarianceTest, AnOutputsBitsDoNotDependOnOtherOutputs) {
+TEST_P(LinearInvarianceTest, AnOutputsBitsDoNotDependOnOtherOutputs) {
   // A shard of the output axis gives the bits of the whole: outputs are independent chains.
   Rng rng(13);
   const LinearInputs whole({.rows = 5, .out = 90, .in = 300}, DType::kBF16, rng);
@@ -95,6 +97,8 @@ TEST(LinearInvarianceTest, AnOutputsBitsDoNotDependOnOtherOutputs) {
                    "row " + std::to_string(r));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, LinearInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

@@ -98,11 +98,11 @@ TEST_P(NormLiteralTest, DividesByTheRootOfTheMeanAndUsesTheWeightAsItIs) {
   ExpectClose(s.Floats(out), {0.5f, -2.0f, 0.0f, -0.5f}, 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         NormLiteralTest,
-                         testing::Values("reference", "cpu_1_thread", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, NormLiteralTest, testing::ValuesIn(AllDevices()));
 
-TEST(NormInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
+using NormInvarianceTest = CpuIsaTest;
+
+TEST_P(NormInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
   Rng rng(5);
   const Inputs in({.rows = 40, .width = 1031}, rng);
   const Result all = Compute(*MakeCpu(1), in, 0, 40);
@@ -117,6 +117,8 @@ TEST(NormInvarianceTest, ARowsBitsDependOnNeitherRowsNorThreads) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, NormInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

@@ -3,6 +3,7 @@
 // What op tests share: the devices, tensors on a device, and comparisons with a stated tolerance or
 // with none.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -13,6 +14,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
@@ -20,24 +22,67 @@
 
 namespace deltaserve {
 
-// Devices that are checked against the reference.
+// The instruction sets of the CPU that this machine can run, by name.
+inline std::vector<std::string> CpuIsas() {
+  std::vector<std::string> names;
+  const auto isas = cpu::UsableIsas(cpu::DetectCpuFeatures());
+  if (!isas.ok()) return names;
+  for (const cpu::CpuIsa isa : *isas) {
+    names.emplace_back(cpu::CpuIsaName(isa));
+  }
+  return names;
+}
+
+// Such a name as part of the name of a test.
+inline std::string TestName(std::string isa) {
+  std::replace(isa.begin(), isa.end(), '-', '_');
+  return isa;
+}
+
+// A CPU device, of the best instruction set unless said.
+inline std::unique_ptr<Device> MakeCpu(int num_threads, const std::string& isa = "auto") {
+  auto device = cpu::CreateCpuDevice({.num_threads = num_threads, .isa = isa});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(*device);
+}
+
+// Devices that are checked against the reference: the CPU alone, with threads and with each of its
+// instruction sets; cuda where the build has it.
 inline std::vector<std::string> DevicesUnderTest() {
-  return {"cpu_1_thread", "cpu_3_threads", "cuda"};
+  std::vector<std::string> names = {"cpu_1_thread"};
+  for (const std::string& isa : CpuIsas()) names.push_back(TestName(isa));
+  if (!absl::IsUnimplemented(cuda::CreateCudaDevice(0).status())) names.emplace_back("cuda");
+  return names;
+}
+
+// And the reference itself.
+inline std::vector<std::string> AllDevices() {
+  std::vector<std::string> names = DevicesUnderTest();
+  names.emplace_back("reference");
+  return names;
 }
 
 // Null where this machine has no such device.
 inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
   if (name == "reference") return reference::CreateReferenceDevice();
-  auto device = name == "cuda" ? cuda::CreateCudaDevice(0)
-                               : cpu::CreateCpuDevice({.num_threads = name[4] - '0'});
+  if (name == "cpu_1_thread") return MakeCpu(1);
+  for (const std::string& isa : CpuIsas()) {
+    if (name == TestName(isa)) return MakeCpu(3, isa);
+  }
+  auto device = cuda::CreateCudaDevice(0);
   return device.ok() ? std::move(*device) : nullptr;
 }
 
-// A CPU device for tests of the CPU's own promises.
-inline std::unique_ptr<Device> MakeCpu(int num_threads) {
-  auto device = cpu::CreateCpuDevice({.num_threads = num_threads});
-  EXPECT_TRUE(device.ok()) << device.status();
-  return std::move(*device);
+// For tests of the CPU's own promises, run with each instruction set.
+class CpuIsaTest : public testing::TestWithParam<std::string> {
+ protected:
+  static std::unique_ptr<Device> MakeCpu(int num_threads) {
+    return deltaserve::MakeCpu(num_threads, GetParam());
+  }
+};
+
+inline std::string IsaOfTest(const testing::TestParamInfo<std::string>& info) {
+  return TestName(info.param);
 }
 
 // Tensors of one run of an op on one device.

@@ -99,9 +99,7 @@ TEST_P(RowsTest, GatherRowsTakesRowsInTheGivenOrder) {
   EXPECT_THAT(s.Floats(out), ElementsAre(20, 21, 0, 1, 20, 21, 10, 11));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         RowsTest,
-                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, testing::ValuesIn(AllDevices()));
 
 }  // namespace
 }  // namespace deltaserve

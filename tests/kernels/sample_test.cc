@@ -297,9 +297,7 @@ TEST_P(SampleTest, ARowOfNaNGivesNoIdAndOneNaNIsPassedOver) {
 
 TEST_P(SampleTest, NoRowsAreNoWork) { EXPECT_TRUE(Sample(*device_, {}, {}, 5).empty()); }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         SampleTest,
-                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, SampleTest, testing::ValuesIn(AllDevices()));
 
 struct LogProbResult {
   std::vector<float> logprob;
@@ -387,9 +385,7 @@ TEST_P(LogProbsTest, ARowsBitsDoNotDependOnOtherRows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices,
-                         LogProbsTest,
-                         testing::Values("reference", "cpu_1_thread", "cpu_3_threads", "cuda"));
+INSTANTIATE_TEST_SUITE_P(Devices, LogProbsTest, testing::ValuesIn(AllDevices()));
 
 }  // namespace
 }  // namespace deltaserve

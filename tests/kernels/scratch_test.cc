@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kMaxRows = 150;
 
-class ScratchTest : public testing::Test {
+class ScratchTest : public CpuIsaTest {
  protected:
   ScratchTest() : device_(MakeCpu(3)), s_(*device_), rng_(7) {}
 
@@ -33,7 +33,7 @@ class ScratchTest : public testing::Test {
   Rng rng_;
 };
 
-TEST_F(ScratchTest, LinearStaysWithinWarmUp) {
+TEST_P(ScratchTest, LinearStaysWithinWarmUp) {
   const auto weight = s_.ops().PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, int64_t{40} * 70))),
                                           DType::kBF16, 40, 70);
   FreezeAndShrink([&](int64_t rows) {
@@ -42,7 +42,7 @@ TEST_F(ScratchTest, LinearStaysWithinWarmUp) {
   });
 }
 
-TEST_F(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
+TEST_P(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
   const auto weights =
       s_.ops().PackExperts(HostBuffer(Normal(rng_, int64_t{4} * 2 * 20 * 30)),
                            HostBuffer(Normal(rng_, int64_t{4} * 30 * 20)), DType::kF32, 4, 30, 20);
@@ -65,7 +65,7 @@ TEST_F(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
   });
 }
 
-TEST_F(ScratchTest, GatedDeltaNetStaysWithinWarmUp) {
+TEST_P(ScratchTest, GatedDeltaNetStaysWithinWarmUp) {
   constexpr int64_t kChannels = 80;
   FreezeAndShrink([&](int64_t rows) {
     BatchSpec spec;
@@ -94,7 +94,7 @@ TEST_F(ScratchTest, GatedDeltaNetStaysWithinWarmUp) {
   });
 }
 
-TEST_F(ScratchTest, AttentionNeedsNoMoreForALongerContext) {
+TEST_P(ScratchTest, AttentionNeedsNoMoreForALongerContext) {
   int64_t start = 0;
   FreezeAndShrink([&](int64_t rows) {
     BatchSpec spec;
@@ -114,7 +114,7 @@ TEST_F(ScratchTest, AttentionNeedsNoMoreForALongerContext) {
   });
 }
 
-TEST_F(ScratchTest, SampleStaysWithinWarmUp) {
+TEST_P(ScratchTest, SampleStaysWithinWarmUp) {
   FreezeAndShrink([&](int64_t rows) {
     const auto n = static_cast<size_t>(rows);
     const SampleParams params{.temperature = s_.Put(std::vector<float>(n, 1.0f)),
@@ -131,6 +131,8 @@ TEST_F(ScratchTest, SampleStaysWithinWarmUp) {
                     s_.arena());
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(Isas, ScratchTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

@@ -4,7 +4,8 @@
 #include <limits>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/tensor/dtype.h"
 
 namespace deltaserve::cpu {
 namespace {
@@ -17,7 +18,9 @@ constexpr double kExpTolerance = 2e-7;
 class SimdTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!CheckCpuFeatures(DetectCpuFeatures()).ok()) GTEST_SKIP() << "no AVX2";
+    const auto isas = UsableIsas(DetectCpuFeatures());
+    const CpuIsa needed = kLanes == 16 ? CpuIsa::kX86V4 : CpuIsa::kX86V3;
+    if (!isas.ok() || isas->back() < needed) GTEST_SKIP() << "no " << CpuIsaName(needed);
   }
 };
 
@@ -52,7 +55,7 @@ TEST_F(SimdTest, SigmoidAndSiluAreAccurateAndSaturate) {
     const double wide = static_cast<double>(narrow);
     const double sigmoid = 1 / (1 + std::exp(-wide));
     EXPECT_NEAR(static_cast<double>(Sigmoid(narrow)), sigmoid, 5e-7 * sigmoid) << wide;
-    const float silu = _mm256_cvtss_f32(Silu(_mm256_set1_ps(narrow)));
+    const float silu = First(Silu(Set1(narrow)));
     EXPECT_NEAR(static_cast<double>(silu), wide * sigmoid, 5e-7 * std::abs(wide * sigmoid)) << wide;
   }
   EXPECT_EQ(Sigmoid(200.0f), 1.0f);
@@ -67,7 +70,7 @@ TEST_F(SimdTest, TailsReadAndWriteOnlyTheirLanes) {
       in[i] = static_cast<float>(i + 1);
       out[i] = -1.0f;
     }
-    const __m256 x = LoadFirst(in, n);
+    const F32 x = LoadFirst(in, n);
     float lanes[kLanes];
     Store(lanes, x);
     StoreFirst(out, x, n);
@@ -75,6 +78,29 @@ TEST_F(SimdTest, TailsReadAndWriteOnlyTheirLanes) {
       EXPECT_EQ(lanes[i], i < n ? in[i] : 0.0f) << n;
       EXPECT_EQ(out[i], i < n ? in[i] : -1.0f) << n;
     }
+  }
+}
+
+TEST_F(SimdTest, KeepFirstTakesTheOthersAbove) {
+  for (int64_t n = 0; n <= kLanes; ++n) {
+    float lanes[kLanes];
+    Store(lanes, KeepFirst(Set1(2.0f), n, Set1(-3.0f)));
+    for (int64_t i = 0; i < kLanes; ++i) EXPECT_EQ(lanes[i], i < n ? 2.0f : -3.0f) << n;
+  }
+}
+
+TEST_F(SimdTest, PairsOfBfloat16AreWidenedEvenAndOdd) {
+  BFloat16 pairs[2 * kLanes];
+  for (int i = 0; i < 2 * kLanes; ++i) pairs[i] = ToBFloat16(static_cast<float>(i) - 5.5f);
+  F32 low, high;
+  WidenPairs(pairs, low, high);
+  float even[kLanes];
+  float odd[kLanes];
+  Store(even, low);
+  Store(odd, high);
+  for (int i = 0; i < kLanes; ++i) {
+    EXPECT_EQ(even[i], static_cast<float>(2 * i) - 5.5f);
+    EXPECT_EQ(odd[i], static_cast<float>(2 * i + 1) - 5.5f);
   }
 }
 
