@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <thread>
+#include <iterator>
+#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "kernels/base/build_info.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/cpu/cores.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cuda/cuda_device.h"
@@ -31,6 +35,20 @@ void LogProgress(const LoadProgress& progress) {
       progress.seconds > 0 ? Gigabytes(progress.bytes_read) / progress.seconds : 0.0;
   LogInfo("weights: {:.3f} of {:.3f} GB, {:.2f} GB/s", Gigabytes(progress.bytes_read),
           Gigabytes(progress.bytes_total), rate);
+}
+
+// The cores that each rank of this rank's host may use, by local rank.
+std::vector<std::vector<int>> CoresOfHost(MpiWorld& world) {
+  const std::vector<std::string> all =
+      world.AllGather(absl::StrCat(world.info().node, ":", absl::StrJoin(cpu::UsableCores(), " ")));
+  std::vector<std::vector<int>> cores;
+  for (const std::string& text : all) {
+    const std::vector<std::string> parts = absl::StrSplit(text, ':');
+    if (parts[0] != absl::StrCat(world.info().node)) continue;
+    std::istringstream list(parts[1]);
+    cores.emplace_back(std::istream_iterator<int>(list), std::istream_iterator<int>());
+  }
+  return cores;
 }
 
 // Ranks that round differently would route a token to different experts.
@@ -184,15 +202,17 @@ absl::Status Rank::OpenDevice() {
     DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
     return absl::OkStatus();
   }
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads =
-      options_.threads > 0 ? options_.threads : std::max(1, cores / info.local_size);
-  DS_ASSIGN_OR_RETURN(device_,
-                      cpu::CreateCpuDevice({.num_threads = threads, .isa = options_.cpu_isa}));
+  const cpu::ThreadPlan threads =
+      cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank);
+  DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads.num_threads,
+                                                     .cores = threads.cores,
+                                                     .isa = options_.cpu_isa}));
   ChecksumOps();
   DS_ASSIGN_OR_RETURN(comm_, CreateMpiCommunicator(world_, *device_));
-  LogInfo("rank {} of {} on {}: {} with {} threads, collectives over {}", info.rank, info.size,
-          info.host, device_->Name(), threads, comm_->Name());
+  const std::string pinned =
+      threads.cores.empty() ? "" : " on cores " + cpu::CoreList(threads.cores);
+  LogInfo("rank {} of {} on {}: {} with {} threads{}, collectives over {}", info.rank, info.size,
+          info.host, device_->Name(), threads.num_threads, pinned, comm_->Name());
   return absl::OkStatus();
 }
 

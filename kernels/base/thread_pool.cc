@@ -33,6 +33,14 @@ void AwaitChange(const std::atomic<uint32_t>& word, uint32_t old) {
   word.wait(old, std::memory_order_acquire);
 }
 
+// A core that is refused leaves the thread where it may run: slower, not wrong.
+void Pin(std::thread& thread, int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<size_t>(core), &set);
+  pthread_setaffinity_np(thread.native_handle(), sizeof(set), &set);
+}
+
 }  // namespace
 
 struct ThreadPool::Job {
@@ -43,13 +51,15 @@ struct ThreadPool::Job {
   Body body;
 };
 
-ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
+ThreadPool::ThreadPool(int num_threads, const std::vector<int>& cores) : num_threads_(num_threads) {
   DS_CHECK_GE(num_threads, 1);
+  DS_CHECK(cores.empty() || cores.size() == static_cast<size_t>(num_threads)) << cores.size();
   const auto started = static_cast<size_t>(num_threads - 1);
   mailboxes_ = std::make_unique<Mailbox[]>(started);
   threads_.reserve(started);
   for (int thread = 1; thread < num_threads; ++thread) {
     threads_.emplace_back([this, thread] { WorkerLoop(thread); });
+    if (!cores.empty()) Pin(threads_.back(), cores[static_cast<size_t>(thread)]);
   }
 }
 

@@ -22,8 +22,10 @@ class ThreadPool {
   // body(begin, end, thread): runs the indices [begin, end) on thread `thread`.
   using Body = absl::FunctionRef<void(int64_t begin, int64_t end, int thread)>;
 
-  // `num_threads` >= 1; starts num_threads - 1 threads.
-  explicit ThreadPool(int num_threads);
+  // `num_threads` >= 1; starts num_threads - 1 threads. `cores`, unless empty: the core that each
+  // thread is pinned to. The first is for the caller, who is left where he is: threads that he
+  // starts for other work would be pinned with him.
+  explicit ThreadPool(int num_threads, const std::vector<int>& cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

@@ -18,8 +18,8 @@ namespace {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int num_threads, CpuIsa isa)
-      : isa_(isa), pool_(num_threads), ops_(CreateCpuOps(isa, pool_)) {}
+  CpuDevice(const CpuOptions& options, CpuIsa isa)
+      : isa_(isa), pool_(options.num_threads, options.cores), ops_(CreateCpuOps(isa, pool_)) {}
 
   std::string Name() const override { return absl::StrCat("cpu (", CpuIsaName(isa_), ")"); }
   bool HostAddressable() const override { return true; }
@@ -74,7 +74,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuOptions& option
   }
   const auto isa = ChooseIsa(options.isa, DetectCpuFeatures());
   if (!isa.ok()) return isa.status();
-  std::unique_ptr<Device> device = std::make_unique<CpuDevice>(options.num_threads, *isa);
+  std::unique_ptr<Device> device = std::make_unique<CpuDevice>(options, *isa);
   return device;
 }
 

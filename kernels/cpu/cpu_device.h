@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
@@ -11,8 +12,9 @@
 namespace deltaserve::cpu {
 
 struct CpuOptions {
-  int num_threads = 1;       // of this rank, the caller's included
-  std::string isa = "auto";  // or a name of CpuIsaName()
+  int num_threads = 1;          // of this rank, the caller's included
+  std::vector<int> cores = {};  // of each thread, or empty: see ThreadPool
+  std::string isa = "auto";     // or a name of CpuIsaName()
 };
 
 // A device whose calls are done when they return. Owns its threads; bits of results do not depend

@@ -1,0 +1,65 @@
+#include "kernels/cpu/cores.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+namespace deltaserve::cpu {
+
+std::vector<int> UsableCores() {
+  std::vector<int> cores;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(static_cast<size_t>(core), &set)) cores.push_back(core);
+    }
+  }
+  if (cores.empty()) {  // more cores than a cpu_set_t holds
+    const int count = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    for (int core = 0; core < count; ++core) cores.push_back(core);
+  }
+  return cores;
+}
+
+ThreadPlan PlanThreads(int wanted, const std::vector<std::vector<int>>& usable, int index) {
+  const std::vector<int>& mine = usable[static_cast<size_t>(index)];
+  int sharers = 0;
+  int before = 0;
+  bool overlap = false;
+  for (size_t i = 0; i < usable.size(); ++i) {
+    if (usable[i] == mine) {
+      ++sharers;
+      if (static_cast<int>(i) < index) ++before;
+      continue;
+    }
+    overlap = overlap || std::any_of(mine.begin(), mine.end(), [&](int core) {
+                return std::find(usable[i].begin(), usable[i].end(), core) != usable[i].end();
+              });
+  }
+  const int cores = static_cast<int>(mine.size());
+  ThreadPlan plan;
+  plan.num_threads = wanted > 0 ? wanted : std::max(1, cores / sharers);
+  if (!overlap && plan.num_threads * sharers == cores) {
+    const auto first = mine.begin() + before * plan.num_threads;
+    plan.cores.assign(first, first + plan.num_threads);
+  }
+  return plan;
+}
+
+std::string CoreList(const std::vector<int>& cores) {
+  std::string list;
+  for (size_t i = 0; i < cores.size();) {
+    size_t last = i;
+    while (last + 1 < cores.size() && cores[last + 1] == cores[last] + 1) ++last;
+    absl::StrAppend(&list, list.empty() ? "" : ",", cores[i]);
+    if (last > i) absl::StrAppend(&list, "-", cores[last]);
+    i = last + 1;
+  }
+  return list;
+}
+
+}  // namespace deltaserve::cpu

@@ -1,0 +1,29 @@
+#pragma once
+
+// Which cores the threads of the ranks of one host run on.
+
+#include <string>
+#include <vector>
+
+namespace deltaserve::cpu {
+
+// The cores that this process may run on, ascending (its affinity, which mpirun, Slurm, taskset and
+// containers set).
+std::vector<int> UsableCores();
+
+struct ThreadPlan {
+  int num_threads = 1;
+  // The core of each thread, or empty where threads are not pinned.
+  std::vector<int> cores;
+};
+
+// How many threads the process `index` of a host runs and where. `usable`: what UsableCores() is in
+// each process of the host. Processes with equal cores share them evenly; `wanted` 0 takes that
+// share. Threads are pinned only where those processes together fill their cores exactly: with
+// fewer or more threads than cores the kernel places them better than we could.
+ThreadPlan PlanThreads(int wanted, const std::vector<std::vector<int>>& usable, int index);
+
+// "0-3,8": cores as Linux writes them.
+std::string CoreList(const std::vector<int>& cores);
+
+}  // namespace deltaserve::cpu

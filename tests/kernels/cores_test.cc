@@ -1,0 +1,71 @@
+#include "kernels/cpu/cores.h"
+
+#include <sched.h>
+
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/base/thread_pool.h"
+
+namespace deltaserve::cpu {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST(CoresTest, ProcessesThatShareCoresSplitThem) {
+  const std::vector<int> host = {0, 1, 2, 3, 4, 5, 6, 7};
+  const std::vector<std::vector<int>> two = {host, host};
+  EXPECT_EQ(PlanThreads(0, two, 0).num_threads, 4);
+  EXPECT_THAT(PlanThreads(0, two, 0).cores, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(PlanThreads(0, two, 1).cores, ElementsAre(4, 5, 6, 7));
+  EXPECT_THAT(PlanThreads(4, two, 1).cores, ElementsAre(4, 5, 6, 7));
+}
+
+TEST(CoresTest, AProcessThatIsBoundTakesWhatItHas) {
+  const std::vector<std::vector<int>> bound = {{0, 1}, {2, 3}};
+  EXPECT_EQ(PlanThreads(0, bound, 1).num_threads, 2);
+  EXPECT_THAT(PlanThreads(0, bound, 1).cores, ElementsAre(2, 3));
+}
+
+TEST(CoresTest, ThreadsThatDoNotFillTheCoresAreNotPinned) {
+  const std::vector<int> host = {0, 1, 2};
+  const std::vector<std::vector<int>> two = {host, host};
+  EXPECT_EQ(PlanThreads(0, two, 0).num_threads, 1);
+  EXPECT_THAT(PlanThreads(0, two, 0).cores, IsEmpty());
+  EXPECT_THAT(PlanThreads(2, {host}, 0).cores, IsEmpty());
+  EXPECT_THAT(PlanThreads(5, {host}, 0).cores, IsEmpty());
+  EXPECT_EQ(PlanThreads(0, {{0}, {0}, {0}}, 2).num_threads, 1);
+  // Cores that another process may use too.
+  EXPECT_THAT(PlanThreads(0, {{0, 1}, {1, 2}}, 0).cores, IsEmpty());
+}
+
+TEST(CoresTest, ListsCoresAsLinuxDoes) {
+  EXPECT_EQ(CoreList({}), "");
+  EXPECT_EQ(CoreList({3}), "3");
+  EXPECT_EQ(CoreList({0, 1, 2, 8, 10, 11}), "0-2,8,10-11");
+}
+
+TEST(CoresTest, StartedThreadsOfAPoolStayOnTheirCores) {
+  const std::vector<int> usable = UsableCores();
+  ASSERT_FALSE(usable.empty());
+  const int core = usable.back();
+  ThreadPool pool(2, {usable.front(), core});
+  std::vector<int> of_thread(2, -1);
+  pool.ParallelFor(2, 1, [&](int64_t, int64_t, int thread) {
+    if (thread == 0) return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+    EXPECT_EQ(CPU_COUNT(&set), 1);
+    EXPECT_TRUE(CPU_ISSET(static_cast<size_t>(core), &set));
+    of_thread[1] = core;
+  });
+  EXPECT_EQ(of_thread[1], core);
+  // The caller's threads inherit its affinity: it is left alone.
+  EXPECT_EQ(UsableCores(), usable);
+}
+
+}  // namespace
+}  // namespace deltaserve::cpu
