@@ -58,8 +58,7 @@ absl::StatusOr<std::vector<Measurement>> MeasureCases(const std::vector<OpCase>&
                                                       double seconds) {
   std::vector<Measurement> all;
   for (const OpCase& one : cases) {
-    all.push_back(
-        {.what = one.name, .tokens = static_cast<double>(one.rows), .cost = one.cost});
+    all.push_back({.what = one.name, .tokens = static_cast<double>(one.rows), .cost = one.cost});
     one.run();
   }
   DS_RETURN_IF_ERROR(data.device().Synchronize());
@@ -134,10 +133,11 @@ absl::Status Bench(const BenchFlags& flags) {
 }
 
 int Main(int argc, char** argv) {
-  CommandLine line("bench_ops",
-                   "Times the ops of a rank on made-up values of the 0.8b model's sizes (experts: 64 "
-                   "of hidden_size 2048) and prints the share of what the machine can do that each "
-                   "reaches; the machine's limits are measured between them.");
+  CommandLine line(
+      "bench_ops",
+      "Times the ops of a rank on made-up values of the 0.8b model's sizes (experts: 64 "
+      "of hidden_size 2048) and prints the share of what the machine can do that each "
+      "reaches; the machine's limits are measured between them.");
   BenchFlags flags;
   line.Add("--device", &flags.device, "cpu or cuda, which has no limits to compare with")
       .OneOf({"cpu", "cuda"});

@@ -1,7 +1,7 @@
 #pragma once
 
-// Cost: what work cannot do without, however it is done; formulas of the ops. Element by element work
-// (norms, activations, gates) is not counted. Pure.
+// Cost: what work cannot do without, however it is done; formulas of the ops. Element by element
+// work (norms, activations, gates) is not counted. Pure.
 
 #include <cstdint>
 

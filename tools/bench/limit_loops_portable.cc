@@ -47,9 +47,8 @@ RateLoop FmaLoop() {
 }
 
 RateLoop Int8Loop() {
-  return {.name = "16-bit vectors of 128 bits",
-          .operations = 2 * 8 * kChains,
-          .run = &MultiplyBytes};
+  return {
+      .name = "16-bit vectors of 128 bits", .operations = 2 * 8 * kChains, .run = &MultiplyBytes};
 }
 
 uint64_t ReadAll(const uint8_t* data, size_t bytes) {

@@ -5,8 +5,8 @@
 namespace deltaserve::bench {
 namespace {
 
-// As many as hide the latency of the instruction on two units, within 16 registers. The instructions
-// are written out: a compiler folds equal chains into one and moves sums about.
+// As many as hide the latency of the instruction on two units, within 16 registers. The
+// instructions are written out: a compiler folds equal chains into one and moves sums about.
 constexpr int kChains = 12;
 constexpr size_t kPage = 4096;
 constexpr int kStreams = static_cast<int>(kReadBlock / kPage);

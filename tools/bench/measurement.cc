@@ -47,9 +47,7 @@ Json ToJson(const Measurement& m) {
 
 }  // namespace
 
-double Measurement::share_of_read() const {
-  return Share(cost.bytes, limits.read_bytes, median());
-}
+double Measurement::share_of_read() const { return Share(cost.bytes, limits.read_bytes, median()); }
 
 double Measurement::share_of_fma() const { return Share(cost.flops, limits.fma_flops, median()); }
 

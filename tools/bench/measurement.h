@@ -38,8 +38,8 @@ struct Fact {
   std::variant<std::string, double, std::vector<double>> value;
 };
 
-// One object: the facts, "limits" (`limits`, with the names of the instructions) and "measurements";
-// ends with a newline.
+// One object: the facts, "limits" (`limits`, with the names of the instructions) and
+// "measurements"; ends with a newline.
 std::string MeasurementJson(const std::vector<Fact>& facts,
                             const Limits& limits,
                             const std::vector<Measurement>& all);

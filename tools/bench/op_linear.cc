@@ -172,11 +172,9 @@ std::vector<OpCase> SampleCases(OpData& data) {
                   }),
           RowCase("sample (top_k 50, top_p 0.9), rows 8, in caches", kRows, kRows * kVocabulary,
                   [=, &data] {
-                    data.ops().Sample({.logits = logits,
-                                       .num_tokens = kVocabulary,
-                                       .params = &params,
-                                       .id = id},
-                                      data.arena());
+                    data.ops().Sample(
+                        {.logits = logits, .num_tokens = kVocabulary, .params = &params, .id = id},
+                        data.arena());
                   })};
 }
 

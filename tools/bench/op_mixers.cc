@@ -48,9 +48,9 @@ OpCase DeltaCase(const std::string& name,
     const int64_t state = kHeads * kDk * kDv + (kKernel - 1) * kChannels;
     const int64_t row = kChannels + 2 * kHeads * kDv + 2 * kHeads;
     result.rows += rows;
-    result.cost += {
-        .bytes = kFloat * static_cast<double>(2 * batch->num_sequences * state + rows * row),
-        .flops = ConvFlops(rows, kChannels, kKernel) + DeltaRuleFlops(rows, kHeads, kDk, kDv)};
+    result.cost +=
+        {.bytes = kFloat * static_cast<double>(2 * batch->num_sequences * state + rows * row),
+         .flops = ConvFlops(rows, kChannels, kKernel) + DeltaRuleFlops(rows, kHeads, kDk, kDv)};
   }
   result.run = [&data, args, batches]() mutable {
     for (const RowBatch* batch : batches) {
@@ -62,13 +62,12 @@ OpCase DeltaCase(const std::string& name,
 }
 
 std::vector<OpCase> DeltaCases(OpData& data, const std::vector<std::string>& names) {
-  const DeltaTensors tensors{
-      .conv_weight = data.Floats({kChannels, kKernel}, 0, 0.5F),
-      .a_log = data.Floats({kHeads}),
-      .dt_bias = data.Floats({kHeads}, -4),
-      .norm_weight = data.Floats({kDv}, 1),
-      .conv_state = data.Floats({kStates, kKernel - 1, kChannels}),
-      .recurrent_state = data.Floats({kStates, kHeads, kDk, kDv}, 0, 0.01F)};
+  const DeltaTensors tensors{.conv_weight = data.Floats({kChannels, kKernel}, 0, 0.5F),
+                             .a_log = data.Floats({kHeads}),
+                             .dt_bias = data.Floats({kHeads}, -4),
+                             .norm_weight = data.Floats({kDv}, 1),
+                             .conv_state = data.Floats({kStates, kKernel - 1, kChannels}),
+                             .recurrent_state = data.Floats({kStates, kHeads, kDk, kDv}, 0, 0.01F)};
   std::vector<OpCase> cases;
   for (const int64_t size : {1, 8, 32}) {
     std::vector<const RowBatch*> batches;
@@ -111,10 +110,9 @@ OpCase AttentionCase(const std::string& name,
     const int64_t each = rows / sequences;
     const int64_t seen = sequences * (first_positions[i] + each) * 2 * kKvHeads * kHeadDim;
     result.rows += rows;
-    result.cost += {
-        .bytes = kFloat * static_cast<double>(seen + rows * 3 * kQueryHeads * kHeadDim),
-        .flops = static_cast<double>(sequences) *
-                 AttentionFlops(each, first_positions[i], kQueryHeads, kHeadDim)};
+    result.cost += {.bytes = kFloat * static_cast<double>(seen + rows * 3 * kQueryHeads * kHeadDim),
+                    .flops = static_cast<double>(sequences) *
+                             AttentionFlops(each, first_positions[i], kQueryHeads, kHeadDim)};
   }
   result.run = [&data, args, batches]() mutable {
     for (const RowBatch* batch : batches) {
