@@ -130,8 +130,8 @@ class WorldBench {
   absl::Status Report(double load_seconds) const {
     const Limits limits = MedianOf(limits_);
     const std::string title =
-        absl::StrCat(flags_.rank.model, ", ", world_.info().size, " ranks x ",
-                     pool_.num_threads(), " threads, ", rank_.device().Name());
+        absl::StrCat(flags_.rank.model, ", ", world_.info().size, " ranks x ", pool_.num_threads(),
+                     " threads, ", rank_.device().Name());
     std::printf("%s\n%s\nloaded in %.1f s; most memory of a rank %.3f GB\n%s", title.c_str(),
                 LimitsText(limits).c_str(), load_seconds,
                 *std::max_element(peak_bytes_.begin(), peak_bytes_.end()) / 1e9,
@@ -141,19 +141,19 @@ class WorldBench {
       DS_RETURN_IF_ERROR(WriteOutput("--svg", *flags_.svg, RooflineSvg(title, limits, all_)));
     }
     if (!flags_.json) return absl::OkStatus();
-    return WriteOutput("--json", *flags_.json,
-                       MeasurementJson({{"tool", "bench_world"},
-                                        {"build", GetBuildInfo().build_id},
-                                        {"device", rank_.device().Name()},
-                                        {"model", flags_.rank.model},
-                                        {"load", flags_.rank.load},
-                                        {"ranks", static_cast<double>(world_.info().size)},
-                                        {"threads", static_cast<double>(pool_.num_threads())},
-                                        {"token_budget", static_cast<double>(
-                                                             rank_.executor().token_budget_cap())},
-                                        {"load_seconds", load_seconds},
-                                        {"peak_memory_bytes", peak_bytes_}},
-                                       limits, all_));
+    return WriteOutput(
+        "--json", *flags_.json,
+        MeasurementJson({{"tool", "bench_world"},
+                         {"build", GetBuildInfo().build_id},
+                         {"device", rank_.device().Name()},
+                         {"model", flags_.rank.model},
+                         {"load", flags_.rank.load},
+                         {"ranks", static_cast<double>(world_.info().size)},
+                         {"threads", static_cast<double>(pool_.num_threads())},
+                         {"token_budget", static_cast<double>(rank_.executor().token_budget_cap())},
+                         {"load_seconds", load_seconds},
+                         {"peak_memory_bytes", peak_bytes_}},
+                        limits, all_));
   }
 
  private:
@@ -230,16 +230,13 @@ int Main(int argc, char** argv) {
                    "Example: mpirun -n 2 deltaserve-bench_world --model M --threads 1");
   AddFlags(line, &flags);
   const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
-  if (const auto code = line.Parse(argc, argv, number == nullptr || std::string(number) == "0")) {
-    return *code;
-  }
+  const bool prints = number == nullptr || std::string(number) == "0";
+  if (const auto code = line.Parse(argc, argv, prints)) return *code;
+  if (const absl::Status good = ReadCases(flags); !good.ok()) return line.Refuse(good, prints);
   auto world = MpiWorld::Create(&argc, &argv);
   if (!world.ok()) return line.Refuse(world.status());
   const RankInfo& info = (*world)->info();
   InitLogging(flags.rank.log_level, absl::StrCat("rank ", info.rank));
-  if (const absl::Status good = ReadCases(flags); !good.ok()) {
-    return line.Refuse(good, info.rank == 0);
-  }
   flags.rank.threads = ThreadsOf(flags.rank, info);
   LastWords::Options words;
   words.program = "deltaserve-bench_world";

@@ -61,7 +61,8 @@ void AddGrid(Page& page) {
 }
 
 // Bandwidth up to where it meets `rate`, then `rate`.
-void AddRoof(Page& page, double bandwidth, double rate, const std::string& name, const char* style) {
+void AddRoof(
+    Page& page, double bandwidth, double rate, const std::string& name, const char* style) {
   const double least_x = std::pow(10, page.x.least), most_x = std::pow(10, page.x.most);
   const double ridge = std::clamp(rate / bandwidth, least_x, most_x);
   const double start = std::max(least_x, std::pow(10, page.y.least) / bandwidth);
@@ -87,10 +88,9 @@ std::string RooflineSvg(const std::string& title,
     least_y = std::min(least_y, y);
     most_y = std::max(most_y, y);
   }
-  Page page{.x = {std::floor(std::log10(least_x)), std::ceil(std::log10(most_x)), kLeft,
-                  kLeft + kWidth},
-            .y = {std::floor(std::log10(least_y)), std::ceil(std::log10(most_y)), kTop + kHeight,
-                  kTop}};
+  Page page{
+      .x = {std::floor(std::log10(least_x)), std::ceil(std::log10(most_x)), kLeft, kLeft + kWidth},
+      .y = {std::floor(std::log10(least_y)), std::ceil(std::log10(most_y)), kTop + kHeight, kTop}};
   const double height =
       kTop + std::max(kHeight + 50, kLine * static_cast<double>(points.size() + 1));
   page.svg = absl::StrFormat(

@@ -26,8 +26,8 @@ Cost WeightCost(const ModelConfig& config,
     return {.bytes = bytes, .flops = 2 * held * static_cast<double>(scored)};
   }
   if (spec.shape.size() == 3) {
-    const double share = static_cast<double>(config.num_experts_per_tok) /
-                         static_cast<double>(config.num_experts);
+    const double share =
+        static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.num_experts);
     return {.bytes = bytes * (1 - std::pow(1 - share, n)), .flops = 2 * held * share * n};
   }
   // Vectors and the convolution are held as f32.
@@ -45,12 +45,12 @@ Cost SequenceCost(const ModelConfig& config, const LocalSizes& local, const Step
   const auto state = static_cast<double>(StateShapeOf(config, local, 1).bytes_per_state());
   const auto token =
       static_cast<double>(KvShapeOf(config, local, 1).bytes_per_block()) / kBlockTokens;
-  return {.bytes = 2 * state + token * static_cast<double>(sequence.first + sequence.rows),
-          .flops = linear * DeltaRuleFlops(sequence.rows, local.linear_num_value_heads,
-                                           config.linear_key_head_dim,
-                                           config.linear_value_head_dim) +
-                   full * AttentionFlops(sequence.rows, sequence.first, local.num_heads,
-                                         config.head_dim)};
+  return {
+      .bytes = 2 * state + token * static_cast<double>(sequence.first + sequence.rows),
+      .flops =
+          linear * DeltaRuleFlops(sequence.rows, local.linear_num_value_heads,
+                                  config.linear_key_head_dim, config.linear_value_head_dim) +
+          full * AttentionFlops(sequence.rows, sequence.first, local.num_heads, config.head_dim)};
 }
 
 }  // namespace

@@ -3,10 +3,10 @@
 // StepCost: what a step of a whole model must read, write and compute, from config and partition
 // alone.
 //
-// Bytes: each weight that the step needs once, in the dtype that releases store (the head where a row
-// is scored, of experts those that are expected to be chosen), states read and written, keys and
-// values read, and written for the new rows. Activations are left out: they stay in caches. FLOPs:
-// products with weights, convolution, delta rule and attention.
+// Bytes: each weight that the step needs once, in the dtype that releases store (the head where a
+// row is scored, of experts those that are expected to be chosen), states read and written, keys
+// and values read, and written for the new rows. Activations are left out: they stay in caches.
+// FLOPs: products with weights, convolution, delta rule and attention.
 
 #include <cstdint>
 #include <vector>

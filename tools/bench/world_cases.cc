@@ -91,11 +91,10 @@ absl::StatusOr<double> WorldTimer::RunPrompt(int32_t slot,
       plan.state_ops.push_back({.action = StateAction::kZero, .state = slot});
     }
     const int64_t count = std::min(executor_.token_budget_cap(), tokens - start);
-    plan.chunks.push_back(
-        {.slot = slot,
-         .start = static_cast<int32_t>(start),
-         .ids = SomeIds(slot, start, count, executor_.capacity().num_tokens),
-         .scoring = start + count == tokens ? Scoring::kMerged : Scoring::kNone});
+    plan.chunks.push_back({.slot = slot,
+                           .start = static_cast<int32_t>(start),
+                           .ids = SomeIds(slot, start, count, executor_.capacity().num_tokens),
+                           .scoring = start + count == tokens ? Scoring::kMerged : Scoring::kNone});
     DS_ASSIGN_OR_RETURN(const double taken, Run(plan));
     seconds += taken;
     start += count;
@@ -129,8 +128,7 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimePrompts(
     for (size_t i = 0; i < all.size(); ++i) {
       if (!GoesOn(all[i].seconds, cases.seconds)) continue;
       ran = true;
-      DS_ASSIGN_OR_RETURN(const double seconds,
-                          RunPrompt(0, 0, prompts[i], prompts[i]));
+      DS_ASSIGN_OR_RETURN(const double seconds, RunPrompt(0, 0, prompts[i], prompts[i]));
       all[i].seconds.push_back(seconds);
       DS_RETURN_IF_ERROR(CloseAll());
     }
@@ -149,12 +147,11 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimeDecodes(
   for (const int64_t batch : cases.batches) {
     const std::string what = absl::StrCat("decode, depth ", depth, ", batch ", batch);
     if (!Fits(what, batch, room, left_out)) continue;
-    const double expected =
-        filled == 0 ? 0 : filled_seconds / filled * static_cast<double>(batch);
+    const double expected = filled == 0 ? 0 : filled_seconds / filled * static_cast<double>(batch);
     if (expected > cases.fill_seconds) {
-      left_out->push_back(absl::StrFormat(
-          "%s: left out, its prompts would take %.0f s; --fill-seconds is %g", what, expected,
-          cases.fill_seconds));
+      left_out->push_back(
+          absl::StrFormat("%s: left out, its prompts would take %.0f s; --fill-seconds is %g", what,
+                          expected, cases.fill_seconds));
       continue;
     }
     for (; filled < batch; ++filled) {

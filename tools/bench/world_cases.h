@@ -28,15 +28,15 @@ struct WorldShape {
   std::vector<ShardPlan> plans;  // one a rank
 };
 
-// Rank 0 while the others follow. Each call runs plans and closes every slot with the last; limits of
-// what it returns are the caller's to add. Main thread.
+// Rank 0 while the others follow. Each call runs plans and closes every slot with the last; limits
+// of what it returns are the caller's to add. Main thread.
 class WorldTimer {
  public:
   WorldTimer(StepRunner& runner, const Executor& executor, const WorldShape& shape)
       : runner_(runner), executor_(executor), shape_(shape) {}
 
-  // Prompts in turn, each alone, in chunks of the token budget. Here and below `left_out` gets a line
-  // for each case that there is no memory or time for.
+  // Prompts in turn, each alone, in chunks of the token budget. Here and below `left_out` gets a
+  // line for each case that there is no memory or time for.
   absl::StatusOr<std::vector<Measurement>> TimePrompts(const WorldCases& cases,
                                                        std::vector<std::string>* left_out);
 
