@@ -8,7 +8,7 @@ namespace deltaserve::bench {
 namespace {
 
 // Each begins with another value, or a compiler would see that all are one.
-constexpr int kChains = 12;
+constexpr int64_t kChains = 12;
 using Floats = float __attribute__((vector_size(16)));
 using Shorts = uint16_t __attribute__((vector_size(16)));
 using Words = uint64_t __attribute__((vector_size(16)));

@@ -1,3 +1,4 @@
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "tools/bench/limit_loops.h"
@@ -7,7 +8,7 @@ namespace {
 
 // As many as hide the latency of the instruction on two units, within 16 registers. The
 // instructions are written out: a compiler folds equal chains into one and moves sums about.
-constexpr int kChains = 12;
+constexpr int64_t kChains = 12;
 constexpr size_t kPage = 4096;
 constexpr int kStreams = static_cast<int>(kReadBlock / kPage);
 
@@ -124,6 +125,12 @@ DS_TARGET("avx2") uint64_t Read256(const uint8_t* data, size_t bytes) {
 
 bool HasAvx512() { return __builtin_cpu_supports("avx512f") != 0; }
 
+// Not every compiler's __builtin_cpu_supports knows it.
+bool HasAvxVnni() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1U << 4)) != 0;
+}
+
 }  // namespace
 
 RateLoop FmaLoop() {
@@ -137,7 +144,7 @@ RateLoop Int8Loop() {
   if (HasAvx512() && __builtin_cpu_supports("avx512vnni") != 0) {
     return {.name = "vpdpbusd, 512 bits", .operations = 2 * 64 * kChains, .run = &DotBytes512};
   }
-  if (__builtin_cpu_supports("avxvnni") != 0) {
+  if (HasAvxVnni()) {
     return {.name = "vpdpbusd, 256 bits", .operations = 2 * 32 * kChains, .run = &DotBytes256};
   }
   return {.name = "vpmaddubsw + vpmaddwd, 256 bits",

@@ -75,8 +75,9 @@ double MedianOf(std::vector<double> values) {
 Limits MedianOf(const std::vector<Limits>& all) {
   Limits median;
   for (const auto rate : kRates) {
-    std::vector<double> values;
-    for (const Limits& limits : all) values.push_back(limits.*rate);
+    std::vector<double> values(all.size());
+    std::transform(all.begin(), all.end(), values.begin(),
+                   [&](const Limits& limits) { return limits.*rate; });
     median.*rate = MedianOf(std::move(values));
   }
   return median;

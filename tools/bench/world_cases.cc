@@ -69,7 +69,7 @@ bool WorldTimer::Fits(const std::string& what,
 }
 
 absl::Status WorldTimer::CloseAll() {
-  StepPlan plan{.kind = PlanKind::kIdle, .predicted_ms = kPredictedMs};
+  StepPlan plan{.predicted_ms = kPredictedMs};
   for (int32_t slot = 0; slot < executor_.capacity().slots; ++slot) {
     if (executor_.slots().slot(slot).open) plan.closes.push_back(slot);
   }
