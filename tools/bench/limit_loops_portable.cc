@@ -43,12 +43,13 @@ float MultiplyBytes(int64_t rounds) {
 }  // namespace
 
 RateLoop FmaLoop() {
-  return {.name = "vectors of 128 bits", .operations = 2 * 4 * kChains, .run = &Fma};
+  return {.name = "vectors of 128 bits", .operations = int64_t{2} * 4 * kChains, .run = &Fma};
 }
 
 RateLoop Int8Loop() {
-  return {
-      .name = "16-bit vectors of 128 bits", .operations = 2 * 8 * kChains, .run = &MultiplyBytes};
+  return {.name = "16-bit vectors of 128 bits",
+          .operations = int64_t{2} * 8 * kChains,
+          .run = &MultiplyBytes};
 }
 
 uint64_t ReadAll(const uint8_t* data, size_t bytes) {

@@ -135,20 +135,22 @@ bool HasAvxVnni() {
 
 RateLoop FmaLoop() {
   if (HasAvx512()) {
-    return {.name = "vfmadd, 512 bits", .operations = 2 * 16 * kChains, .run = &Fma512};
+    return {.name = "vfmadd, 512 bits", .operations = int64_t{2} * 16 * kChains, .run = &Fma512};
   }
-  return {.name = "vfmadd, 256 bits", .operations = 2 * 8 * kChains, .run = &Fma256};
+  return {.name = "vfmadd, 256 bits", .operations = int64_t{2} * 8 * kChains, .run = &Fma256};
 }
 
 RateLoop Int8Loop() {
   if (HasAvx512() && __builtin_cpu_supports("avx512vnni") != 0) {
-    return {.name = "vpdpbusd, 512 bits", .operations = 2 * 64 * kChains, .run = &DotBytes512};
+    return {
+        .name = "vpdpbusd, 512 bits", .operations = int64_t{2} * 64 * kChains, .run = &DotBytes512};
   }
   if (HasAvxVnni()) {
-    return {.name = "vpdpbusd, 256 bits", .operations = 2 * 32 * kChains, .run = &DotBytes256};
+    return {
+        .name = "vpdpbusd, 256 bits", .operations = int64_t{2} * 32 * kChains, .run = &DotBytes256};
   }
   return {.name = "vpmaddubsw + vpmaddwd, 256 bits",
-          .operations = 2 * 32 * kChains,
+          .operations = int64_t{2} * 32 * kChains,
           .run = &MultiplyBytes256};
 }
 
