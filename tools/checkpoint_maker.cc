@@ -291,15 +291,22 @@ absl::StatusOr<std::vector<EmbeddedFile>> ReadTokenizerFiles(const std::string& 
   return files;
 }
 
+absl::Status MakeConfig(const CheckpointShape& shape,
+                        const std::vector<EmbeddedFile>& tokenizer,
+                        const std::string& directory,
+                        bool force) {
+  DS_RETURN_IF_ERROR(CheckVocabulary(shape, tokenizer));
+  DS_ASSIGN_OR_RETURN(const int64_t eos, EosTokenId(tokenizer));
+  DS_RETURN_IF_ERROR(PrepareFolder(directory, force));
+  return WriteText(fs::path(directory) / "config.json", ConfigJson(shape, eos));
+}
+
 absl::Status MakeCheckpoint(const CheckpointShape& shape,
                             const std::vector<EmbeddedFile>& tokenizer,
                             const std::string& directory,
                             bool force,
                             ThreadPool& pool) {
-  DS_RETURN_IF_ERROR(CheckVocabulary(shape, tokenizer));
-  DS_ASSIGN_OR_RETURN(const int64_t eos, EosTokenId(tokenizer));
-  DS_RETURN_IF_ERROR(PrepareFolder(directory, force));
-  DS_RETURN_IF_ERROR(WriteText(fs::path(directory) / "config.json", ConfigJson(shape, eos)));
+  DS_RETURN_IF_ERROR(MakeConfig(shape, tokenizer, directory, force));
   for (const EmbeddedFile& file : tokenizer) {
     DS_RETURN_IF_ERROR(WriteText(fs::path(directory) / file.name, file.bytes));
   }

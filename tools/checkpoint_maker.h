@@ -19,6 +19,12 @@ std::string ConfigJson(const CheckpointShape& shape, int64_t eos_token_id);
 // and, where they are there, chat_template.jinja, vocab.json and merges.txt.
 absl::StatusOr<std::vector<EmbeddedFile>> ReadTokenizerFiles(const std::string& directory);
 
+// Writes config.json alone into `directory`, for --load=random; the rest as MakeCheckpoint.
+absl::Status MakeConfig(const CheckpointShape& shape,
+                        const std::vector<EmbeddedFile>& tokenizer,
+                        const std::string& directory,
+                        bool force);
+
 // Writes config.json, `tokenizer` and the weights of shape.seed into `directory`, which is made.
 // ALREADY_EXISTS where it exists and `force` is false; with it, files of a checkpoint in it are
 // removed first. INVALID_ARGUMENT where the tokenizer has more tokens than the shape has rows.

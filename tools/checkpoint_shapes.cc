@@ -120,6 +120,22 @@ std::vector<CheckpointShape> PlainShapes() {
                                       .width = 3584,
                                       .tied = true})});
   shapes.back().config.max_position_embeddings = 262144;
+  shapes.push_back({.name = "moe-cut",
+                    .purpose = "8 layers of a published size, hidden 2048, 64 experts, 8 a token "
+                               "(5.7 GB; --config-only for measurements)",
+                    .config = Config({.family = ModelFamily::kQwen35Moe,
+                                      .model_type = "qwen3_5_moe_text",
+                                      .vocab = 248320,
+                                      .hidden = 2048,
+                                      .layers = "LLLFLLLF",
+                                      .heads = 16,
+                                      .kv_heads = 2,
+                                      .key_heads = 16,
+                                      .value_heads = 32,
+                                      .width = 512,
+                                      .experts = 64,
+                                      .top_k = 8,
+                                      .expert_width = 512})});
   return shapes;
 }
 

@@ -24,6 +24,7 @@ struct Options {
   uint64_t seed = 1;
   bool force = false;
   bool list = false;
+  bool config_only = false;
 };
 
 void AddFlags(CommandLine& line, Options& options) {
@@ -39,6 +40,8 @@ void AddFlags(CommandLine& line, Options& options) {
            "folder whose tokenizer files are copied; default: the 1,000 token fixture that "
            "is built in");
   line.Add("--force", &options.force, "replace the checkpoint files of an existing folder");
+  line.Add("--config-only", &options.config_only,
+           "write config.json alone: enough for the worker's --load=random:SEED");
   line.Add("--list", &options.list, "print the names of the golden models");
   line.Add("--digest", &options.digest,
            "print the SHA-256 of this folder: that of `sha256sum *` run in it");
@@ -73,6 +76,7 @@ absl::Status Make(const Options& options) {
     // Goldens are compared byte for byte and hold no conversations.
     std::erase_if(tokenizer, [](const EmbeddedFile& file) { return file.name == kChatTemplate; });
   }
+  if (options.config_only) return MakeConfig(shape, tokenizer, options.output, options.force);
   ThreadPool pool(std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 16));
   return MakeCheckpoint(shape, tokenizer, options.output, options.force, pool);
 }

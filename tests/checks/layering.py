@@ -53,6 +53,7 @@ FOLDERS = {
         "router/service"],
     "tools/cmake": [],
     "tools/eval": BASE + PROTO + ["router/text", "tools"],
+    "tools/bench": ENGINE + DEVICES + ["worker", "tools"],
     "tools/bench_serve": BASE + PROTO + ["tools"],
     "tools/train": [],
 }

@@ -60,7 +60,7 @@ TEST(MakeCheckpointTest, WritesTheGoldensByteForByte) {
 TEST(MakeCheckpointTest, WritesFoldersThatLoad) {
   const test::TempDir folder;
   for (const CheckpointShape& shape : AllCheckpointShapes()) {
-    if (shape.name == "0.8b") continue;  // 1.5 GB
+    if (shape.name == "0.8b" || shape.name == "moe-cut") continue;  // gigabytes
     SCOPED_TRACE(shape.name);
     const ToolResult made =
         Make({shape.golden ? "--golden" : "--shape", shape.name, "--output", folder / shape.name});

@@ -1,0 +1,75 @@
+#include "tools/bench/step_cost.h"
+
+#include <cmath>
+
+#include "absl/strings/match.h"
+#include "kernels/ops.h"
+#include "worker/checkpoint/weight_table.h"
+#include "worker/models/kept_shapes.h"
+
+namespace deltaserve::bench {
+namespace {
+
+// Of a weight of which this rank holds `elements`.
+Cost WeightCost(const ModelConfig& config,
+                const WeightSpec& spec,
+                int64_t elements,
+                int64_t rows,
+                int64_t scored) {
+  const auto held = static_cast<double>(elements);
+  const double bytes = held * static_cast<double>(DTypeSize(spec.stored.front().dtype));
+  const auto n = static_cast<double>(rows);
+  if (spec.split == Split::kVocabulary) {
+    // The embedding's rows are few; it is read whole only where it serves as the head.
+    const bool is_head = spec.optional || config.tie_word_embeddings;
+    if (!is_head || scored == 0) return {};
+    return {.bytes = bytes, .flops = 2 * held * static_cast<double>(scored)};
+  }
+  if (spec.shape.size() == 3) {
+    const double share =
+        static_cast<double>(config.num_experts_per_tok) / static_cast<double>(config.num_experts);
+    return {.bytes = bytes * (1 - std::pow(1 - share, n)), .flops = 2 * held * share * n};
+  }
+  // Vectors and the convolution are held as f32.
+  const double as_floats = held * sizeof(float);
+  if (spec.shape.size() == 1) return {.bytes = as_floats};
+  if (absl::EndsWith(spec.name, ".conv1d.weight")) {
+    return {.bytes = as_floats, .flops = 2 * held * n};
+  }
+  return {.bytes = bytes, .flops = 2 * held * n};
+}
+
+Cost SequenceCost(const ModelConfig& config, const LocalSizes& local, const StepRows& sequence) {
+  const auto linear = static_cast<double>(config.num_layers_of(LayerType::kLinearAttention));
+  const auto full = static_cast<double>(config.num_layers_of(LayerType::kFullAttention));
+  const auto state = static_cast<double>(StateShapeOf(config, local, 1).bytes_per_state());
+  const auto token =
+      static_cast<double>(KvShapeOf(config, local, 1).bytes_per_block()) / kBlockTokens;
+  return {
+      .bytes = 2 * state + token * static_cast<double>(sequence.first + sequence.rows),
+      .flops =
+          linear * DeltaRuleFlops(sequence.rows, local.linear_num_value_heads,
+                                  config.linear_key_head_dim, config.linear_value_head_dim) +
+          full * AttentionFlops(sequence.rows, sequence.first, local.num_heads, config.head_dim)};
+}
+
+}  // namespace
+
+Cost StepCost(const ModelConfig& config,
+              const ShardPlan& plan,
+              const std::vector<StepRows>& sequences,
+              int64_t scored) {
+  Cost cost;
+  int64_t rows = 0;
+  for (const StepRows& sequence : sequences) {
+    rows += sequence.rows;
+    cost += SequenceCost(config, plan.local(), sequence);
+  }
+  for (const WeightSpec& spec : WeightTable(config, plan.options())) {
+    if (spec.optional && config.tie_word_embeddings) continue;
+    cost += WeightCost(config, spec, NumElements(plan.LocalShape(spec)), rows, scored);
+  }
+  return cost;
+}
+
+}  // namespace deltaserve::bench
