@@ -53,8 +53,8 @@ void Bench(const BenchOptions& options, World& world, Device& device, Communicat
     printf("%10s %12s %14s %10s %10s\n", "bytes", "AllReduceSum", "ReduceAddNorm", "AllGather",
            "Broadcast");
   }
-  for (const int64_t bytes : {4 << 10, 8 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10,
-                              512 << 10, 2 << 20}) {
+  for (const int64_t bytes :
+       {4 << 10, 8 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 2 << 20}) {
     const int64_t hidden = std::min<int64_t>(kHidden, bytes / 4);
     const int64_t rows = bytes / 4 / hidden;
     const auto size = static_cast<size_t>(bytes);
@@ -70,11 +70,8 @@ void Bench(const BenchOptions& options, World& world, Device& device, Communicat
     for (const TensorView& tensor : {partial, residual, out, weight, all}) device.Zero(tensor);
     const double sum = Microseconds(options, world, [&] { comm.AllReduceSum(partial); });
     const double norm = Microseconds(options, world, [&] {
-      comm.ReduceAddNorm({.partial = partial,
-                          .residual = residual,
-                          .weight = weight,
-                          .eps = 1e-6f,
-                          .out = out});
+      comm.ReduceAddNorm(
+          {.partial = partial, .residual = residual, .weight = weight, .eps = 1e-6f, .out = out});
     });
     const double gather = Microseconds(options, world, [&] { comm.AllGather(partial, all); });
     const double broadcast = Microseconds(options, world, [&] { comm.Broadcast(partial, 0); });

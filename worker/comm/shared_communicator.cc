@@ -25,11 +25,8 @@ size_t BufferBytes(int ranks) { return static_cast<size_t>(ranks) * kSharedPiece
 
 class SharedCommunicator final : public HostCommunicator {
  public:
-  SharedCommunicator(std::unique_ptr<SharedSegment> segment,
-                     void* memory,
-                     int rank,
-                     int size,
-                     Device& device)
+  SharedCommunicator(
+      std::unique_ptr<SharedSegment> segment, void* memory, int rank, int size, Device& device)
       : HostCommunicator(rank, size, device),
         segment_(std::move(segment)),
         rounds_(memory, rank, size, BufferBytes(size)),

@@ -37,8 +37,8 @@ class Descriptor {
 };
 
 absl::Status Failed(const RankInfo& info, const std::string& call) {
-  return absl::UnavailableError(absl::StrCat("rank ", info.rank, " on ", info.host, ": ", call,
-                                             ": ", std::strerror(errno)));
+  return absl::UnavailableError(
+      absl::StrCat("rank ", info.rank, " on ", info.host, ": ", call, ": ", std::strerror(errno)));
 }
 
 absl::StatusOr<Descriptor> CreateMemory(const RankInfo& info,

@@ -16,9 +16,10 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateWorldCommunicator(MpiWorld& 
   auto shared = CreateSharedCommunicator(world, device);
   if (shared.ok()) {
     if (logs) {
-      LogInfo("collectives over shared memory, {} KB at a time: each rank adds all of up to {} KB, "
-              "a slice of more",
-              kSharedPieceBytes >> 10, OneShotBytes(info.size) >> 10);
+      LogInfo(
+          "collectives over shared memory, {} KB at a time: each rank adds all of up to {} KB, "
+          "a slice of more",
+          kSharedPieceBytes >> 10, OneShotBytes(info.size) >> 10);
     }
     return shared;
   }

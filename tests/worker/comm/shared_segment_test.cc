@@ -41,7 +41,8 @@ TEST(SharedSegmentTest, HasNoNameInAnyFileSystem) {
   ThreadWorld world(1);
   const auto segment = SharedSegment::Create(world.world(0), 4096);
   ASSERT_TRUE(segment.ok()) << segment.status();
-  const std::string start = absl::StrCat(absl::Hex(reinterpret_cast<uintptr_t>((*segment)->data())));
+  const std::string start =
+      absl::StrCat(absl::Hex(reinterpret_cast<uintptr_t>((*segment)->data())));
   std::ifstream maps("/proc/self/maps");
   std::string line;
   while (std::getline(maps, line) && line.rfind(start + "-", 0) != 0) line.clear();
