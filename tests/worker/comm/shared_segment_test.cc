@@ -53,10 +53,10 @@ TEST(SharedSegmentTest, HasNoNameInAnyFileSystem) {
 TEST(SharedSegmentTest, WhereItCannotBeMappedEveryRankHearsOfIt) {
   ThreadWorld world(2);
   RunRanks(2, [&](int rank) {
-    const auto segment = SharedSegment::Create(world.world(rank), size_t{1} << 47);
+    const auto segment = SharedSegment::Create(world.world(rank), size_t{1} << 60);
     EXPECT_EQ(segment.status().code(), absl::StatusCode::kUnavailable);
     EXPECT_THAT(std::string(segment.status().message()),
-                testing::StartsWith("rank 0 on thread-world: mmap of 140737488355328 bytes: "));
+                testing::StartsWith("rank 0 on thread-world: mmap of 1152921504606846976 bytes: "));
   });
 }
 
