@@ -98,13 +98,14 @@ struct RmsNormArgs {
   TensorView out;  // f32 [rows, hidden], may be x
 };
 
-// residual += delta; out = RmsNorm(residual).
+// residual += delta; out = RmsNorm(residual). A delta of three dimensions has parts, added in order
+// first: ((d0 + d1) + d2) + ..., the sums of ranks as they lie in memory of the host.
 struct AddRmsNormArgs {
-  TensorView delta;     // f32 [rows, hidden]
+  TensorView delta;     // f32 [rows, hidden] or [parts, rows, hidden]
   TensorView residual;  // f32 [rows, hidden], in and out
   TensorView weight;    // f32 [hidden]
   float eps = 0;
-  TensorView out;  // f32 [rows, hidden], may be delta
+  TensorView out;  // f32 [rows, hidden], may be a delta of two dimensions
 };
 
 // out = x . W^T

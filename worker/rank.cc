@@ -19,8 +19,8 @@
 #include "kernels/cuda/cuda_device.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
-#include "worker/comm/mpi_communicator.h"
 #include "worker/comm/nccl_communicator.h"
+#include "worker/comm/world_communicator.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/engine/follower.h"
 #include "worker/engine/memory_plan.h"
@@ -84,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckRecording(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenDevice(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(CheckSameDevice(world, *rank->device_), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->OpenCommunicator(), speaker));
   auto link =
       CreateTcpControlLink(world, {.address = options.control_network},
                            [&last_words](const PeerLoss& loss) { last_words.DieOfPeer(loss); });
@@ -199,7 +200,6 @@ absl::Status Rank::OpenDevice() {
   if (options_.device == "cuda") {
     DS_ASSIGN_OR_RETURN(device_, cuda::CreateCudaDevice(info.local_rank));
     ChecksumOps();
-    DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
     return absl::OkStatus();
   }
   const cpu::ThreadPlan threads =
@@ -208,11 +208,19 @@ absl::Status Rank::OpenDevice() {
                                                      .cores = threads.cores,
                                                      .isa = options_.cpu_isa}));
   ChecksumOps();
-  DS_ASSIGN_OR_RETURN(comm_, CreateMpiCommunicator(world_, *device_));
   const std::string pinned =
       threads.cores.empty() ? "" : " on cores " + cpu::CoreList(threads.cores);
-  LogInfo("rank {} of {} on {}: {} with {} threads{}, collectives over {}", info.rank, info.size,
-          info.host, device_->Name(), threads.num_threads, pinned, comm_->Name());
+  LogInfo("rank {} of {} on {}: {} with {} threads{}", info.rank, info.size, info.host,
+          device_->Name(), threads.num_threads, pinned);
+  return absl::OkStatus();
+}
+
+absl::Status Rank::OpenCommunicator() {
+  if (options_.device == "cuda") {
+    DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
+  } else {
+    DS_ASSIGN_OR_RETURN(comm_, CreateWorldCommunicator(world_, *device_));
+  }
   return absl::OkStatus();
 }
 

@@ -74,6 +74,7 @@ class Rank {
   absl::Status ReadConfig();
   absl::Status CheckRecording();
   absl::Status OpenDevice();
+  absl::Status OpenCommunicator();
   // That the flags can hold, before a weight is read.
   absl::Status CheckMemory(const EngineOptions& engine);
   // Wraps the device of rank 0, whose ops alone are recorded and compared, where options say so.

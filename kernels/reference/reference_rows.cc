@@ -133,8 +133,12 @@ void ReferenceOps::RmsNorm(const RmsNormArgs& args) {
 }
 
 void ReferenceOps::AddRmsNorm(const AddRmsNormArgs& args) {
-  for (int64_t i = 0; i < args.residual.numel(); ++i) {
-    args.residual.as<float>()[i] += args.delta.as<float>()[i];
+  const int64_t count = args.residual.numel();
+  const int64_t parts = args.delta.rank() == 3 ? args.delta.dim(0) : 1;
+  for (int64_t i = 0; i < count; ++i) {
+    float delta = args.delta.as<float>()[i];
+    for (int64_t p = 1; p < parts; ++p) delta += args.delta.as<float>()[p * count + i];
+    args.residual.as<float>()[i] += delta;
   }
   RmsNorm({.x = args.residual, .weight = args.weight, .eps = args.eps, .out = args.out});
 }

@@ -83,6 +83,38 @@ INSTANTIATE_TEST_SUITE_P(Shapes,
                          testing::Combine(testing::ValuesIn(DevicesUnderTest()),
                                           testing::ValuesIn(kShapes)));
 
+// A delta in parts gives the bits of their sum in order, on every path of the sum.
+TEST_P(NormTest, AddsPartsInOrder) {
+  const auto& [name, shape] = GetParam();
+  const auto device = MakeDevice(name);
+  if (device == nullptr || !device->HostAddressable()) GTEST_SKIP() << "no host memory: " << name;
+  Rng rng(11);
+  const Inputs in(shape, rng);
+  for (const int64_t parts : {1, 2, 3}) {
+    const std::vector<float> deltas = Normal(rng, parts * shape.rows * shape.width, 100.0f);
+    std::vector<float> sum = RowsOf(deltas, shape.width, 0, shape.rows);
+    for (size_t i = sum.size(); i < deltas.size(); ++i) sum[i % sum.size()] += deltas[i];
+    Session s(*device);
+    const TensorView weight = s.Put(in.weight);
+    const TensorView summed = s.Put(in.x, {shape.rows, shape.width});
+    const TensorView summed_out = s.NewF32({shape.rows, shape.width});
+    s.ops().AddRmsNorm({.delta = s.Put(sum, {shape.rows, shape.width}),
+                        .residual = summed,
+                        .weight = weight,
+                        .eps = kEps,
+                        .out = summed_out});
+    const TensorView added = s.Put(in.x, {shape.rows, shape.width});
+    const TensorView added_out = s.NewF32({shape.rows, shape.width});
+    s.ops().AddRmsNorm({.delta = s.Put(deltas, {parts, shape.rows, shape.width}),
+                        .residual = added,
+                        .weight = weight,
+                        .eps = kEps,
+                        .out = added_out});
+    ExpectSameBits(s.Floats(added), s.Floats(summed), "residual");
+    ExpectSameBits(s.Floats(added_out), s.Floats(summed_out), "out");
+  }
+}
+
 class NormLiteralTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(NormLiteralTest, DividesByTheRootOfTheMeanAndUsesTheWeightAsItIs) {

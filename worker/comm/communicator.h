@@ -27,7 +27,7 @@ struct RankInfo {
 
 // residual += sum over ranks of partial; out = RmsNorm(residual) (weight already 1 + w).
 struct ReduceAddNormArgs {
-  TensorView partial;   // f32 [rows, hidden], in an exchange buffer; overwritten
+  TensorView partial;   // f32 [rows, hidden], in an exchange buffer; may be overwritten
   TensorView residual;  // f32 [rows, hidden], in and out
   TensorView weight;    // f32 [hidden]
   float eps = 0;
@@ -51,7 +51,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual std::string Name() const = 0;  // "mpi", "threads", "single", "nccl"
+  virtual std::string Name() const = 0;  // "shared", "mpi", "threads", "single", "nccl"
 
   // Memory that row-parallel outputs are written to, on the device; may be registered with the
   // network.

@@ -78,18 +78,31 @@ absl::StatusOr<Buffer> HostCommunicator::AllocateExchange(size_t bytes) {
 }
 
 void HostCommunicator::AllReduceSum(TensorView inout) {
-  DS_CHECK(inout.dtype() == DType::kF32) << inout.ToString();
-  if (inout.numel() == 0) return;
-  DS_CHECK(regions_->Contains(inout.data(), inout.bytes()))
-      << inout.ToString() << " lies in no buffer of AllocateExchange";
-  if (size_ == 1) return;
+  CheckExchange(inout);
+  if (size_ == 1 || inout.numel() == 0) return;
   const Counted counted(*this, inout.bytes());
   SumInRankOrder(inout.as<float>(), static_cast<size_t>(inout.numel()));
 }
 
+void HostCommunicator::CheckExchange(TensorView tensor) const {
+  DS_CHECK(tensor.dtype() == DType::kF32) << tensor.ToString();
+  DS_CHECK(tensor.numel() == 0 || regions_->Contains(tensor.data(), tensor.bytes()))
+      << tensor.ToString() << " lies in no buffer of AllocateExchange";
+}
+
+TensorView HostCommunicator::SumOrParts(TensorView partial) {
+  SumInRankOrder(partial.as<float>(), static_cast<size_t>(partial.numel()));
+  return partial;
+}
+
 void HostCommunicator::ReduceAddNorm(const ReduceAddNormArgs& args) {
-  AllReduceSum(args.partial);
-  device_.ops().AddRmsNorm({.delta = args.partial,
+  CheckExchange(args.partial);
+  TensorView delta = args.partial;
+  if (size_ > 1 && delta.numel() > 0) {
+    const Counted counted(*this, delta.bytes());
+    delta = SumOrParts(args.partial);
+  }
+  device_.ops().AddRmsNorm({.delta = delta,
                             .residual = args.residual,
                             .weight = args.weight,
                             .eps = args.eps,

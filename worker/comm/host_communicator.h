@@ -37,6 +37,9 @@ class HostCommunicator : public Communicator {
   // The same on host memory, called for size() > 1 and at least one element. Sums are
   // ((x0 + x1) + x2) + ... in rank order for every element, whatever `count`.
   virtual void SumInRankOrder(float* inout, size_t count) = 0;
+  // What ReduceAddNorm adds, to be read until the next call: the sum, f32 [rows, hidden], or the
+  // parts of all ranks that make it, f32 [size, rows, hidden].
+  virtual TensorView SumOrParts(TensorView partial);
   virtual void AllGatherBytes(const void* in, void* out, size_t bytes) = 0;
   virtual void GatherBytes(const void* in, void* out, size_t bytes, int root) = 0;
   virtual void BroadcastBytes(void* inout, size_t bytes, int root) = 0;
@@ -46,6 +49,9 @@ class HostCommunicator : public Communicator {
  private:
   class ExchangeRegions;
   class Counted;
+
+  // f32, in an exchange buffer that lives.
+  void CheckExchange(TensorView tensor) const;
 
   const int rank_;
   const int size_;

@@ -38,9 +38,11 @@ inline const std::vector<size_t> kSumLengths = {
     0,    1,    2,    3,    15,   16,   17,    63,    64,    65,     127,    1000,
     4096, 4097, 5461, 5462, 8192, 8193, 16384, 16385, 65536, 100003, 1048583};
 
-inline void CheckAllReduceSum(Communicator& communicator) {
-  Buffer exchange = communicator.AllocateExchange(kSumLengths.back() * sizeof(float)).value();
-  for (const size_t length : kSumLengths) {
+// The last length is the largest.
+inline void CheckAllReduceSum(Communicator& communicator,
+                              const std::vector<size_t>& lengths = kSumLengths) {
+  Buffer exchange = communicator.AllocateExchange(lengths.back() * sizeof(float)).value();
+  for (const size_t length : lengths) {
     const TensorView tensor = exchange.View(DType::kF32, {static_cast<int64_t>(length)});
     for (size_t i = 0; i < length; ++i) {
       tensor.as<float>()[i] = RankValue(communicator.rank(), i);
@@ -123,25 +125,26 @@ inline void CheckGatherAndBroadcast(Communicator& communicator) {
 }
 
 // residual += sum of partials, out = norm of it: the same bits as the two calls apart.
-inline void CheckReduceAddNorm(Communicator& communicator, Device& device) {
-  constexpr int64_t kRows = 5;
-  constexpr int64_t kHidden = 96;
-  constexpr size_t kCount = kRows * kHidden;
-  Buffer exchange = communicator.AllocateExchange(kCount * sizeof(float)).value();
-  const TensorView partial = exchange.View(DType::kF32, {kRows, kHidden});
-  std::vector<float> sum(kCount), residual(kCount), weight(kHidden), out(kCount);
-  for (size_t i = 0; i < kCount; ++i) {
+inline void CheckReduceAddNorm(Communicator& communicator,
+                               Device& device,
+                               int64_t rows,
+                               int64_t hidden) {
+  SCOPED_TRACE(testing::Message() << rows << " rows of " << hidden);
+  const auto count = static_cast<size_t>(rows * hidden);
+  Buffer exchange = communicator.AllocateExchange(count * sizeof(float)).value();
+  const TensorView partial = exchange.View(DType::kF32, {rows, hidden});
+  std::vector<float> sum(count), residual(count), weight(static_cast<size_t>(hidden)), out(count);
+  for (size_t i = 0; i < count; ++i) {
     partial.as<float>()[i] = RankValue(communicator.rank(), i);
     sum[i] = SerialSum(communicator.size(), i);
     residual[i] = RankValue(99, i);
   }
-  for (size_t i = 0; i < kHidden; ++i) weight[i] = 1.0f + static_cast<float>(i) / 64.0f;
-  std::vector<float> expected_residual = residual, expected_out(kCount);
-  const auto view = [](std::vector<float>& values) {
-    return TensorView(values.data(), DType::kF32,
-                      {static_cast<int64_t>(values.size()) / kHidden, kHidden});
+  for (size_t i = 0; i < weight.size(); ++i) weight[i] = 1.0f + static_cast<float>(i) / 64.0f;
+  std::vector<float> expected_residual = residual, expected_out(count);
+  const auto view = [&](std::vector<float>& values) {
+    return TensorView(values.data(), DType::kF32, {rows, hidden});
   };
-  const TensorView weight_view(weight.data(), DType::kF32, {kHidden});
+  const TensorView weight_view(weight.data(), DType::kF32, {hidden});
   device.ops().AddRmsNorm({.delta = view(sum),
                            .residual = view(expected_residual),
                            .weight = weight_view,
@@ -152,8 +155,18 @@ inline void CheckReduceAddNorm(Communicator& communicator, Device& device) {
                               .weight = weight_view,
                               .eps = 1e-6f,
                               .out = view(out)});
-  EXPECT_EQ(residual, expected_residual);
-  EXPECT_EQ(out, expected_out);
+  EXPECT_TRUE(residual == expected_residual);
+  EXPECT_TRUE(out == expected_out);
+}
+
+// No row; one piece of the shared communicator added in one shot or by slices, whole vectors and
+// not, one row too many for a piece (512 KB).
+inline void CheckReduceAddNorm(Communicator& communicator, Device& device) {
+  CheckReduceAddNorm(communicator, device, 0, 96);
+  CheckReduceAddNorm(communicator, device, 5, 96);
+  CheckReduceAddNorm(communicator, device, 33, 1001);
+  CheckReduceAddNorm(communicator, device, 128, 1024);
+  CheckReduceAddNorm(communicator, device, 129, 1024);
 }
 
 }  // namespace deltaserve

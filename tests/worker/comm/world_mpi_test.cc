@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
@@ -17,6 +18,8 @@
 #include "worker/comm/mpi_world.h"
 #include "worker/comm/nccl_communicator.h"
 #include "worker/comm/plan_channel.h"
+#include "worker/comm/shared_communicator.h"
+#include "worker/comm/world_communicator.h"
 
 namespace deltaserve {
 namespace {
@@ -28,12 +31,14 @@ class MpiTest : public testing::Test {
   MpiTest() : world_(*the_world), info_(world_.info()) {
     device_ = cpu::CreateCpuDevice({.num_threads = 1}).value();
     communicator_ = CreateMpiCommunicator(world_, *device_).value();
+    shared_ = CreateSharedCommunicator(world_, *device_).value();
   }
 
   MpiWorld& world_;
   const RankInfo& info_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<Communicator> shared_;
 };
 
 TEST_F(MpiTest, RankInfoPlacesRanksOnHosts) {
@@ -67,6 +72,31 @@ TEST_F(MpiTest, GathersAndBroadcastsTensors) { CheckGatherAndBroadcast(*communic
 
 TEST_F(MpiTest, ReduceAddNormIsSumAndNorm) { CheckReduceAddNorm(*communicator_, *device_); }
 
+// Between processes: that ranks see each other's memory, and wake each other. What rounds promise
+// is tested between threads.
+TEST_F(MpiTest, SharedMemoryAddsInRankOrder) { CheckAllReduceSum(*shared_); }
+
+TEST_F(MpiTest, SharedMemoryGathersAndBroadcastsTensors) { CheckGatherAndBroadcast(*shared_); }
+
+TEST_F(MpiTest, SharedReduceAddNormIsSumAndNorm) { CheckReduceAddNorm(*shared_, *device_); }
+
+TEST_F(MpiTest, RanksThatSleepInSharedMemoryAreWoken) {
+  Buffer exchange = shared_->AllocateExchange(64).value();
+  const TensorView tensor = exchange.View(DType::kF32, {16});
+  for (int late = 0; late < info_.size; ++late) {
+    if (info_.rank == late) absl::SleepFor(absl::Milliseconds(30));
+    for (int i = 0; i < 16; ++i) tensor.as<float>()[i] = RankValue(info_.rank, 7);
+    shared_->AllReduceSum(tensor);
+    EXPECT_EQ(tensor.as<float>()[15], SerialSum(info_.size, 7)) << "rank " << late << " is late";
+  }
+}
+
+TEST_F(MpiTest, AWorldOnOneHostSharesMemory) {
+  const auto chosen = CreateWorldCommunicator(world_, *device_);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ((*chosen)->Name(), info_.size == 1 ? "single" : "shared");
+}
+
 TEST_F(MpiTest, NamesItself) {
   EXPECT_EQ(communicator_->Name(), info_.size == 1 ? "single" : "mpi");
   EXPECT_EQ(communicator_->rank(), info_.rank);
@@ -75,7 +105,7 @@ TEST_F(MpiTest, NamesItself) {
 
 TEST_F(MpiTest, RefusesADeviceOutOfTheHostsReach) {
   RemoteDevice remote;
-  const auto refused = CreateMpiCommunicator(world_, remote);
+  const auto refused = CreateWorldCommunicator(world_, remote);
   if (info_.size == 1) {
     EXPECT_TRUE(refused.ok());
     return;

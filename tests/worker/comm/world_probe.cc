@@ -14,9 +14,9 @@
 #include "kernels/cpu/cpu_device.h"
 #include "worker/comm/control_link.h"
 #include "worker/comm/last_words.h"
-#include "worker/comm/mpi_communicator.h"
 #include "worker/comm/mpi_world.h"
 #include "worker/comm/plan_channel.h"
+#include "worker/comm/shared_communicator.h"
 #include "worker/comm/watchdog.h"
 
 namespace deltaserve {
@@ -126,7 +126,7 @@ int Main(int argc, char** argv) {
   Watchdog watchdog(last_words, watchdog_options);
 
   const auto device = cpu::CreateCpuDevice({.num_threads = 1}).value();
-  const auto communicator = CreateMpiCommunicator(world, *device).value();
+  const auto communicator = CreateSharedCommunicator(world, *device).value();
   const auto plans = CreateMpiPlanChannel(world);
   Probe probe = {.world = world,
                  .last_words = last_words,
