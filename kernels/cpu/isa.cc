@@ -61,11 +61,10 @@ absl::StatusOr<CpuIsa> ChooseIsa(const std::string& name, const CpuFeatures& fea
   for (const CpuIsa isa : *usable) {
     if (name == CpuIsaName(isa)) return isa;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--cpu-isa is ", name, "; this processor can take auto, ",
-                   absl::StrJoin(*usable, ", ", [](std::string* out, CpuIsa isa) {
-                     absl::StrAppend(out, CpuIsaName(isa));
-                   })));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--cpu-isa is ", name, "; this processor can take auto, ",
+      absl::StrJoin(*usable, ", ",
+                    [](std::string* out, CpuIsa isa) { absl::StrAppend(out, CpuIsaName(isa)); })));
 }
 
 }  // namespace deltaserve::cpu

@@ -83,8 +83,6 @@ inline F64 Add(F64 a, F64 b) { return vaddq_f64(a, b); }
 inline F64 Sub(F64 a, F64 b) { return vsubq_f64(a, b); }
 inline F64 LowF64(F32 x) { return vcvt_f64_f32(vget_low_f32(x)); }
 inline F64 HighF64(F32 x) { return vcvt_f64_f32(vget_high_f32(x)); }
-inline F32 Narrow(F64 low, F64 high) {
-  return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high));
-}
+inline F32 Narrow(F64 low, F64 high) { return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high)); }
 
 }  // namespace deltaserve::cpu
