@@ -26,6 +26,7 @@ namespace {
 
 struct BenchFlags {
   std::string device = "cpu";
+  std::string cpu_isa = "auto";
   int threads = 2;
   std::string only;
   double seconds = 2;
@@ -45,7 +46,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const BenchFlags& flags) {
     return absl::ResourceExhaustedError(
         absl::StrCat("this process can have ", memory, " bytes of memory; it needs ", kMostMemory));
   }
-  return cpu::CreateCpuDevice({.num_threads = flags.threads});
+  return cpu::CreateCpuDevice({.num_threads = flags.threads, .isa = flags.cpu_isa});
 }
 
 double SecondsSince(std::chrono::steady_clock::time_point begin) {
@@ -141,6 +142,8 @@ int Main(int argc, char** argv) {
   BenchFlags flags;
   line.Add("--device", &flags.device, "cpu or cuda, which has no limits to compare with")
       .OneOf({"cpu", "cuda"});
+  line.Add("--cpu-isa", &flags.cpu_isa,
+           "instruction set of the kernels, as the worker takes it; auto: the best there is");
   line.Add("--threads", &flags.threads, "that compute").In(1, 1024);
   line.Add("--only", &flags.only, "run only what has this in its name");
   line.Add("--list", &flags.list, "print the names and run nothing");

@@ -160,9 +160,9 @@ class WorldBench {
   absl::StatusOr<WorldShape> Shape() const {
     WorldShape shape{.config = rank_.config(), .plans = {}};
     for (int rank = 0; rank < world_.info().size; ++rank) {
-      DS_ASSIGN_OR_RETURN(ShardPlan plan,
+      DS_ASSIGN_OR_RETURN(const ShardPlan plan,
                           ShardPlan::Create(shape.config, rank_.plan().options(), rank));
-      shape.plans.push_back(std::move(plan));
+      shape.plans.push_back(plan);
     }
     return shape;
   }

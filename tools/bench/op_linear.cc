@@ -93,7 +93,8 @@ OpCase ExpertCase(const std::string& name, OpData& data, const ExpertWeights& w,
   const TensorView out = data.Empty(DType::kF32, {rows, kMoeHidden});
   for (int64_t i = 0; i < calls; ++i) {
     const std::vector<int32_t> chosen = ChooseExperts(rows, random);
-    const auto distinct = std::set<int32_t>(chosen.begin(), chosen.end()).size();
+    const std::set<int32_t> distinct(chosen.begin(), chosen.end());
+    const double share = static_cast<double>(distinct.size()) / kExperts;
     all.push_back({.x = x,
                    .experts = data.Ints(chosen, {rows, kTopK}),
                    .weights = weights,
@@ -101,7 +102,7 @@ OpCase ExpertCase(const std::string& name, OpData& data, const ExpertWeights& w,
                    .shared = {},
                    .shared_gate = {},
                    .out = out});
-    result.cost += {.bytes = static_cast<double>(w.bytes() / kExperts * distinct) +
+    result.cost += {.bytes = share * static_cast<double>(w.bytes()) +
                              kFloat * static_cast<double>(2 * rows * kMoeHidden),
                     .flops = LinearFlops(rows * kTopK, 3 * kExpertWidth, kMoeHidden)};
   }

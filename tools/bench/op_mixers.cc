@@ -166,7 +166,7 @@ std::vector<OpGroup> GatedDeltaNetGroups() {
   for (const int64_t size : {1, 8, 32}) {
     group.names.push_back(absl::StrCat("gated_delta_net, decode, batch ", size, ", 256 states"));
   }
-  group.names.push_back("gated_delta_net, prefill, rows 512");
+  group.names.emplace_back("gated_delta_net, prefill, rows 512");
   group.make = [names = group.names](OpData& data) { return DeltaCases(data, names); };
   return {group};
 }
@@ -188,6 +188,7 @@ std::vector<OpGroup> AttentionGroups() {
   group.make = [=, names = group.names](OpData& data) {
     const KvTensors kv = MakeKv(data);
     std::vector<OpCase> cases;
+    cases.reserve(names.size());
     for (const Decode& decode : decodes) {
       cases.push_back(DecodeCase(names[cases.size()], data, kv, decode.size, decode.depth));
     }

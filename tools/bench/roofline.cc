@@ -46,13 +46,13 @@ void AddGrid(Page& page) {
   constexpr char kGrid[] = "stroke=\"#dddddd\"";
   const auto [least_x, most_x, left, right] = page.x;
   const auto [least_y, most_y, bottom, top] = page.y;
-  for (double d = least_x; d <= most_x; ++d) {
-    const double value = std::pow(10, d);
+  for (int i = static_cast<int>(least_x); i <= static_cast<int>(most_x); ++i) {
+    const double value = std::pow(10, i);
     page.Roof(value, std::pow(10, least_y), value, std::pow(10, most_y), kGrid);
     page.Text(page.x.At(value), bottom + 18, "middle", absl::StrFormat("%g", value));
   }
-  for (double d = least_y; d <= most_y; ++d) {
-    const double value = std::pow(10, d);
+  for (int i = static_cast<int>(least_y); i <= static_cast<int>(most_y); ++i) {
+    const double value = std::pow(10, i);
     page.Roof(std::pow(10, least_x), value, std::pow(10, most_x), value, kGrid);
     page.Text(left - 6, page.y.At(value) + 4, "end", absl::StrFormat("%g", value / 1e9));
   }

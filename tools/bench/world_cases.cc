@@ -28,7 +28,7 @@ bool GoesOn(const std::vector<double>& all, double seconds) {
 std::vector<int32_t> SomeIds(int32_t slot, int64_t start, int64_t count, int64_t num_tokens) {
   std::vector<int32_t> ids;
   for (int64_t i = start; i < start + count; ++i) {
-    ids.push_back(static_cast<int32_t>((i * 7919 + (slot + 1) * 104729) % num_tokens));
+    ids.push_back(static_cast<int32_t>((i * 7919 + int64_t{slot + 1} * 104729) % num_tokens));
   }
   return ids;
 }
@@ -162,6 +162,7 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimeDecodes(
   }
 
   std::vector<Measurement> all;
+  all.reserve(batches.size());
   for (const int64_t batch : batches) {
     all.push_back({.what = absl::StrCat("decode, depth ", depth, ", batch ", batch),
                    .tokens = static_cast<double>(batch)});
