@@ -6,7 +6,7 @@
 // From the header of the instruction set:
 //   kLanes, kRegisters          lanes of a vector, vector registers
 //   LoadFirst, StoreFirst       the first n lanes, zeros above; memory past p + n is not touched;
-//                               n is not negative; n >= kLanes takes all
+//                               n <= 0 is none, n >= kLanes takes all
 //   KeepFirst(x, n, others)     lanes [0, n) of x, the rest of others
 //   Max, Min                    the second operand where either is NaN
 //   Fma, Fnma                   a * b + c and c - a * b, rounded once

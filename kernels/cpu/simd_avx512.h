@@ -14,7 +14,7 @@ inline constexpr int64_t kLanes = 16;
 inline constexpr int kRegisters = 32;
 
 inline __mmask16 LaneMask(int64_t n) {
-  return static_cast<__mmask16>(n >= kLanes ? 0xffff : (1 << n) - 1);
+  return static_cast<__mmask16>(n >= kLanes ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
 }
 
 inline F32 Zero() { return _mm512_setzero_ps(); }
