@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/cpu/causal_conv.h"
 #include "kernels/cpu/delta_rule.h"
-#include "kernels/cpu/norm.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/random.h"
@@ -30,6 +30,8 @@ void CheckShapes(const GatedDeltaNetArgs& args) {
   DS_CHECK(args.z.numel() == n * hv * dv && args.out.numel() == n * hv * dv) << args.z.ToString();
   DS_CHECK(args.a.numel() == n * hv && args.b.numel() == n * hv) << args.a.ToString();
   DS_CHECK(args.a_log.numel() == hv && args.dt_bias.numel() == hv) << args.a_log.ToString();
+  DS_CHECK(args.conv_weight.dim(1) >= 1 && args.conv_weight.dim(1) <= kMaxConvKernel)
+      << "linear_conv_kernel_dim " << args.conv_weight.dim(1);
   DS_CHECK_EQ(args.norm_weight.numel(), dv);
   DS_CHECK(args.recurrent_state.dim(1) == hv && args.recurrent_state.dim(2) == dk &&
            args.recurrent_state.dim(3) == dv)
@@ -38,125 +40,205 @@ void CheckShapes(const GatedDeltaNetArgs& args) {
 
 // x *= factor / sqrt(sum x^2 + 1e-6)
 void L2Normalize(float* x, int64_t n, float factor) {
-  const float scale = factor / std::sqrt(SumOfSquares(x, n) + kL2Eps);
-  for (int64_t i = 0; i < n; ++i) x[i] *= scale;
+  const F32 scale = Set1(factor / std::sqrt(SumOfSquares(x, n) + kL2Eps));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    StoreFirst(x + i, Mul(LoadFirst(x + i, n - i), scale), n - i);
+  }
 }
 
-// log(1 + e^x), x itself above 20 (specification 3.5.5).
-float Softplus(float x) {
+// log(1 + e^x), x itself above 20 (specification 3.5.5); e = e^x.
+float Softplus(float x, float e) {
   if (!(x <= kSoftplusLinearAbove)) return x;
-  const float e = Exp(x);
   if (e < 1e-8f) return e;
   return static_cast<float>(PortableLog(1.0 + static_cast<double>(e)));
 }
 
-// q and k of one row to unit length, q times dk^-0.5; g and beta of each value head.
-void PrepareRow(const GatedDeltaNetArgs& args, int64_t row, float* qk, float* decay, float* beta) {
-  const int64_t dk = args.key_head_dim;
+// g and beta of one value head for rows [row, row + rows.count).
+void Gates(const GatedDeltaNetArgs& args, int64_t row, int64_t head, DeltaRows& rows) {
   const int64_t hv = args.num_value_heads;
-  const float q_scale = 1.0f / std::sqrt(static_cast<float>(dk));
-  for (int64_t h = 0; h < args.num_key_heads; ++h) {
-    L2Normalize(qk + h * dk, dk, q_scale);
-    L2Normalize(qk + (args.num_key_heads + h) * dk, dk, 1.0f);
+  const float* a = args.a.as<float>() + row * hv + head;
+  const float* b = args.b.as<float>() + row * hv + head;
+  const float dt_bias = args.dt_bias.as<float>()[head];
+  const float rate = -Exp(args.a_log.as<float>()[head]);
+  alignas(64) float e[kBlockTokens];
+  for (int64_t i = 0; i < rows.count; ++i) {
+    rows.log_decay[i] = a[i * hv] + dt_bias;
+    rows.beta[i] = b[i * hv];
   }
-  const float* a = args.a.as<float>() + row * hv;
-  const float* b = args.b.as<float>() + row * hv;
-  const float* a_log = args.a_log.as<float>();
-  const float* dt_bias = args.dt_bias.as<float>();
-  for (int64_t h = 0; h < hv; ++h) {
-    decay[h] = -Exp(a_log[h]) * Softplus(a[h] + dt_bias[h]);
-    beta[h] = Sigmoid(b[h]);
+  for (int64_t i = 0; i < rows.count; i += kLanes) {
+    Store(e + i, Exp(Load(rows.log_decay + i)));
+    Store(rows.beta + i, Sigmoid(Load(rows.beta + i)));
+  }
+  for (int64_t i = 0; i < rows.count; ++i) {
+    rows.log_decay[i] = rate * Softplus(rows.log_decay[i], e[i]);
   }
 }
 
-// out = rms_norm(out) * weight * silu(z) of one head of one row.
-void GateAndNorm(float* out, const float* weight, const float* z, float eps, int64_t dv) {
-  NormalizeRow(out, weight, eps, dv, out);
+// out = rms_norm(x) * weight * silu(z) of one head of one row.
+void GateAndNorm(
+    const float* x, const float* weight, const float* z, float eps, int64_t dv, float* out) {
+  const float mean = SumOfSquares(x, dv) / static_cast<float>(dv);
+  const F32 scale = Set1(1.0f / std::sqrt(mean + eps));
   for (int64_t c = 0; c < dv; c += kLanes) {
-    const F32 gate = Silu(LoadFirst(z + c, dv - c));
-    StoreFirst(out + c, Mul(LoadFirst(out + c, dv - c), gate), dv - c);
+    const int64_t n = dv - c;
+    const F32 normed = Mul(Mul(LoadFirst(x + c, n), scale), LoadFirst(weight + c, n));
+    StoreFirst(out + c, Mul(normed, Silu(LoadFirst(z + c, n))), n);
   }
 }
 
-// What all heads share after the convolution.
-struct Prepared {
-  const float* qkv;    // [rows, channels]
-  const float* decay;  // [rows, Hv]
-  const float* beta;   // [rows, Hv]
-  int64_t channels;
+// A thread's memory.
+struct Scratch {
+  DeltaRows rows;
+  float* chunk;         // of DeltaChunk
+  float* q_weight;      // [kernel, dk], of the convolution
+  float* k_weight;      // [kernel, dk]
+  float* value_weight;  // [kernel, dv]
 };
 
-// All rows of one sequence for one value head.
-void RunHead(const GatedDeltaNetArgs& args,
-             const Prepared& prepared,
-             int64_t sequence,
-             int64_t head,
-             float* scratch) {
-  const RowBatch& batch = *args.rows;
-  const int64_t hv = args.num_value_heads;
+int64_t ScratchSize(const GatedDeltaNetArgs& args) {
   const int64_t dk = args.key_head_dim;
   const int64_t dv = args.value_head_dim;
-  const int64_t key_head = head / (hv / args.num_key_heads);
-  const int64_t first = batch.row_begin.as<int32_t>()[sequence];
-  const int64_t count = batch.row_begin.as<int32_t>()[sequence + 1] - first;
-  const float* qkv = prepared.qkv + first * prepared.channels;
-  float* out = args.out.as<float>() + (first * hv + head) * dv;
-  const DeltaRows rows{.q = qkv + key_head * dk,
-                       .k = qkv + (args.num_key_heads + key_head) * dk,
-                       .v = qkv + 2 * args.num_key_heads * dk + head * dv,
-                       .qkv_stride = prepared.channels,
-                       .decay = prepared.decay + first * hv + head,
-                       .beta = prepared.beta + first * hv + head,
-                       .gate_stride = hv,
-                       .out = out,
-                       .out_stride = hv * dv,
-                       .key_dim = dk,
-                       .value_dim = dv};
-  float* state = args.recurrent_state.as<float>() +
-                 (batch.state.as<int32_t>()[sequence] * hv + head) * dk * dv;
-  if (sequence < batch.num_decode) {
-    for (int64_t r = 0; r < count; ++r) DeltaRecurrent(rows, r, state);
-  } else {
-    for (int64_t r = 0; r < count; r += kBlockTokens) {
-      DeltaChunk(rows, r, std::min(kBlockTokens, count - r), state, scratch);
+  return 2 * kBlockTokens * (dk + PaddedValueDim(dv)) + DeltaChunkScratch(dk) +
+         args.conv_weight.dim(1) * (2 * dk + dv);
+}
+
+Scratch Carve(const GatedDeltaNetArgs& args, float* memory) {
+  const int64_t dk = args.key_head_dim;
+  const int64_t dv = args.value_head_dim;
+  const int64_t kernel = args.conv_weight.dim(1);
+  const auto take = [&](int64_t size) { return std::exchange(memory, memory + size); };
+  Scratch s{};
+  s.rows.key_dim = dk;
+  s.rows.value_dim = dv;
+  s.rows.value_stride = PaddedValueDim(dv);
+  s.rows.q = take(kBlockTokens * dk);
+  s.rows.k = take(kBlockTokens * dk);
+  s.rows.v = take(kBlockTokens * s.rows.value_stride);
+  s.rows.out = take(kBlockTokens * s.rows.value_stride);
+  s.chunk = take(DeltaChunkScratch(dk));
+  s.q_weight = take(kernel * dk);
+  s.k_weight = take(kernel * dk);
+  s.value_weight = take(kernel * dv);
+  std::fill_n(s.rows.v, kBlockTokens * s.rows.value_stride, 0.0f);
+  return s;
+}
+
+// One key head of one sequence and the value heads that share it: what a thread does at once, so
+// that rows go from the projections to the output through its cache alone.
+class HeadTask {
+ public:
+  HeadTask(const GatedDeltaNetArgs& args, int64_t sequence, int64_t key_head)
+      : args_(args),
+        key_head_(key_head),
+        group_(args.num_value_heads / args.num_key_heads),
+        first_row_(args.rows->row_begin.as<int32_t>()[sequence]),
+        num_rows_(args.rows->row_begin.as<int32_t>()[sequence + 1] - first_row_),
+        decode_(sequence < args.rows->num_decode),
+        state_index_(args.rows->state.as<int32_t>()[sequence]) {}
+
+  // The recurrent state that is read first.
+  const float* first_state() const { return StateOf(key_head_ * group_); }
+
+  // next_state: the first state of this thread's next task.
+  void Run(const float* next_state, Scratch& scratch) const {
+    const int64_t dk = args_.key_head_dim;
+    const ConvChannels q = Channels(key_head_ * dk, dk, scratch.q_weight);
+    const ConvChannels k = Channels((args_.num_key_heads + key_head_) * dk, dk, scratch.k_weight);
+    const float q_scale = 1.0f / std::sqrt(static_cast<float>(dk));
+    for (int64_t begin = 0; begin < num_rows_; begin += kBlockTokens) {
+      scratch.rows.count = std::min(kBlockTokens, num_rows_ - begin);
+      PrepareKeys(q, begin, scratch.rows.count, q_scale, scratch.rows.q);
+      PrepareKeys(k, begin, scratch.rows.count, 1.0f, scratch.rows.k);
+      if (!decode_) PrepareDeltaChunk(scratch.rows, scratch.chunk);
+      for (int64_t i = 0; i < group_; ++i) {
+        const int64_t head = key_head_ * group_ + i;
+        RunValueHead(head, begin, i + 1 < group_ ? StateOf(head + 1) : next_state, scratch);
+      }
+    }
+    AdvanceConvState(q, num_rows_);
+    AdvanceConvState(k, num_rows_);
+  }
+
+ private:
+  // The convolution of channels [begin, begin + count), with its weights laid out at `weight`.
+  ConvChannels Channels(int64_t begin, int64_t count, float* weight) const {
+    const int64_t total = args_.conv_weight.dim(0);
+    const int64_t kernel = args_.conv_weight.dim(1);
+    PackConvWeight(args_.conv_weight.as<float>() + begin * kernel, kernel, count, weight);
+    return {.count = count,
+            .kernel = kernel,
+            .weight = weight,
+            .x = args_.qkv.as<float>() + first_row_ * total + begin,
+            .state = args_.conv_state.as<float>() + state_index_ * (kernel - 1) * total + begin,
+            .stride = total};
+  }
+
+  float* StateOf(int64_t head) const {
+    return args_.recurrent_state.as<float>() + (state_index_ * args_.num_value_heads + head) *
+                                                   args_.key_head_dim * args_.value_head_dim;
+  }
+
+  // q or k of rows [begin, begin + count).
+  void PrepareKeys(
+      const ConvChannels& channels, int64_t begin, int64_t count, float scale, float* to) const {
+    const int64_t dk = args_.key_head_dim;
+    CausalConv(channels, begin, count, to, dk);
+    for (int64_t i = 0; i < count; ++i) L2Normalize(to + i * dk, dk, scale);
+  }
+
+  // The rows from `begin` on whose q and k are in scratch.
+  void RunValueHead(int64_t head, int64_t begin, const float* next_state, Scratch& scratch) const {
+    const int64_t hv = args_.num_value_heads;
+    const int64_t dv = args_.value_head_dim;
+    DeltaRows& rows = scratch.rows;
+    const ConvChannels v = Channels(2 * args_.num_key_heads * args_.key_head_dim + head * dv, dv,
+                                    scratch.value_weight);
+    CausalConv(v, begin, rows.count, rows.v, rows.value_stride);
+    if (begin + rows.count == num_rows_) AdvanceConvState(v, num_rows_);
+    Gates(args_, first_row_ + begin, head, rows);
+    if (decode_) {
+      DeltaRecurrent(rows, StateOf(head), next_state);
+    } else {
+      DeltaChunk(rows, scratch.chunk, StateOf(head));
+    }
+    const int64_t at = ((first_row_ + begin) * hv + head) * dv;
+    for (int64_t i = 0; i < rows.count; ++i) {
+      GateAndNorm(rows.out + i * rows.value_stride, args_.norm_weight.as<float>(),
+                  args_.z.as<float>() + at + i * hv * dv, args_.eps, dv,
+                  args_.out.as<float>() + at + i * hv * dv);
     }
   }
-  const float* z = args.z.as<float>() + (first * hv + head) * dv;
-  for (int64_t r = 0; r < count; ++r) {
-    GateAndNorm(out + r * hv * dv, args.norm_weight.as<float>(), z + r * hv * dv, args.eps, dv);
-  }
-}
+
+  const GatedDeltaNetArgs& args_;
+  const int64_t key_head_;
+  const int64_t group_;
+  const int64_t first_row_;
+  const int64_t num_rows_;
+  const bool decode_;
+  const int64_t state_index_;
+};
 
 }  // namespace
 
 void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, ThreadPool& pool) {
   CheckShapes(args);
   const int64_t num_rows = args.rows->num_rows;
-  const int64_t hv = args.num_value_heads;
-  const int64_t dk = args.key_head_dim;
-  const int64_t channels = args.conv_weight.dim(0);
   if (num_rows == 0) return;
   ArenaScope scope(arena);
-  float* qkv = arena.Allocate(DType::kF32, {num_rows, channels}).as<float>();
-  float* decay = arena.Allocate(DType::kF32, {num_rows, hv}).as<float>();
-  float* beta = arena.Allocate(DType::kF32, {num_rows, hv}).as<float>();
-  const int64_t per_thread = DeltaChunkScratch(dk, args.value_head_dim);
-  float* scratch = arena.Allocate(DType::kF32, {pool.num_threads(), per_thread}).as<float>();
-
-  CausalConv(args, qkv, pool);
-  ParallelFor(pool, num_rows, 1, channels + 32 * hv, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      PrepareRow(args, r, qkv + r * channels, decay + r * hv, beta + r * hv);
-    }
-  });
+  const int64_t per_thread = ScratchSize(args);
+  float* memory = arena.Allocate(DType::kF32, {pool.num_threads(), per_thread}).as<float>();
   // Heads outermost: threads get equal shares of decodes and chunks.
-  const Prepared prepared{qkv, decay, beta, channels};
   const int64_t sequences = args.rows->num_sequences;
-  ParallelFor(pool, hv * sequences, 1, (num_rows / sequences + 1) * dk * args.value_head_dim,
+  const int64_t cost = (num_rows / sequences + 1) * args.key_head_dim * args.value_head_dim *
+                       (args.num_value_heads / args.num_key_heads);
+  ParallelFor(pool, args.num_key_heads * sequences, 1, cost,
               [&](int64_t begin, int64_t end, int thread) {
+                Scratch scratch = Carve(args, memory + thread * per_thread);
                 for (int64_t i = begin; i < end; ++i) {
-                  RunHead(args, prepared, i % sequences, i / sequences,
-                          scratch + thread * per_thread);
+                  const int64_t next = std::min(i + 1, end - 1);
+                  const HeadTask following(args, next % sequences, next / sequences);
+                  HeadTask(args, i % sequences, i / sequences)
+                      .Run(following.first_state(), scratch);
                 }
               });
 }

@@ -15,6 +15,7 @@
 //   ReduceSum, ReduceMax        over lanes; sums in one fixed tree
 //   WidenPairs                  kLanes pairs of bf16 as two vectors: the even (low halves of 32
 //                               bits) and the odd ones
+//   Unzip(a, b)                a, then b, as one row of lanes: a becomes its even lanes, b its odd
 //   F64, LowF64, HighF64, ...   half as many f64 lanes
 
 #if defined(__AVX512F__)
@@ -56,6 +57,29 @@ inline float Sigmoid(float x) { return First(Sigmoid(Set1(x))); }
 
 // x / (1 + e^-x)
 inline F32 Silu(F32 x) { return Div(x, Add(Set1(1.0f), Exp(Negate(x)))); }
+
+// The vectors as one row of kCount * kLanes lanes become its columns when it is written as rows of
+// kCount: lane c of vector j is lane c * kCount + j of the row. kCount = kLanes transposes a square.
+// kCount is a power of two.
+template <int kCount>
+inline void Deinterleave(F32 (&x)[kCount]) {
+#pragma GCC unroll 4
+  for (int done = 1; done < kCount; done *= 2) {
+    F32 even[kCount / 2];
+    F32 odd[kCount / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      even[i] = x[2 * i];
+      odd[i] = x[2 * i + 1];
+      Unzip(even[i], odd[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      x[i] = even[i];
+      x[i + kCount / 2] = odd[i];
+    }
+  }
+}
 
 // Sum of x[i]^2 over [0, n): vectors in four interleaved chains, then one fixed tree.
 inline float SumOfSquares(const float* x, int64_t n) {
