@@ -15,21 +15,30 @@ const float* RowAt(const ConvChannels& ch, int64_t t) {
   return t < 0 ? ch.state + (t + ch.kernel - 1) * ch.stride : ch.x + t * ch.stride;
 }
 
-// kTaps: the kernel, or 0 for any.
+// silu of the sum over the taps of the lanes from channel c on. kTaps: the kernel, or 0 for any.
+template <int64_t kTaps, typename LoadLanes>
+F32 Convolve(const ConvChannels& ch, const float* const* rows, int64_t c, LoadLanes&& load) {
+  const int64_t taps = kTaps == 0 ? ch.kernel : kTaps;
+  F32 sum = Zero();
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < taps; ++j) {
+    sum = Fma(load(ch.weight + j * ch.count + c), load(rows[j] + c), sum);
+  }
+  return Silu(sum);
+}
+
 template <int64_t kTaps>
 void ConvRow(const ConvChannels& ch, int64_t t, const float* ahead, float* out) {
-  const int64_t taps = kTaps == 0 ? ch.kernel : kTaps;
   const float* rows[kMaxConvKernel];
-  for (int64_t j = 0; j < taps; ++j) rows[j] = RowAt(ch, t - (taps - 1) + j);
-  for (int64_t c = 0; c < ch.count; c += kLanes) {
-    const int64_t n = ch.count - c;
+  for (int64_t j = 0; j < ch.kernel; ++j) rows[j] = RowAt(ch, t - (ch.kernel - 1) + j);
+  int64_t c = 0;
+  for (; c + kLanes <= ch.count; c += kLanes) {
     __builtin_prefetch(ahead + c);
-    F32 sum = Zero();
-#pragma GCC unroll 4
-    for (int64_t j = 0; j < taps; ++j) {
-      sum = Fma(LoadFirst(ch.weight + j * ch.count + c, n), LoadFirst(rows[j] + c, n), sum);
-    }
-    StoreFirst(out + c, Silu(sum), n);
+    Store(out + c, Convolve<kTaps>(ch, rows, c, [](const float* p) { return Load(p); }));
+  }
+  if (const int64_t n = ch.count - c; n > 0) {
+    const auto load = [n](const float* p) { return LoadFirst(p, n); };
+    StoreFirst(out + c, Convolve<kTaps>(ch, rows, c, load), n);
   }
 }
 

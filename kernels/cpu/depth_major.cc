@@ -26,9 +26,10 @@ void Tile(const TileArgs& tile) {
   F32 sum[kRows][2];
   const bool from_zero = tile.factor == 0.0f;
   const F32 factor = Set1(tile.factor);
+  const Strip out = tile.c;
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const float* c = tile.c.Row(r);
+    const float* c = out.Row(r);
     sum[r][0] = from_zero ? Zero() : Mul(factor, Load(c));
     sum[r][1] = from_zero ? Zero() : Mul(factor, Load(c + kLanes));
   }
@@ -59,8 +60,8 @@ void Tile(const TileArgs& tile) {
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    Store(tile.c.Row(r), sum[r][0]);
-    Store(tile.c.Row(r) + kLanes, sum[r][1]);
+    Store(out.Row(r), sum[r][0]);
+    Store(out.Row(r) + kLanes, sum[r][1]);
   }
 }
 

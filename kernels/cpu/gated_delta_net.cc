@@ -136,23 +136,22 @@ class HeadTask {
         decode_(sequence < args.rows->num_decode),
         state_index_(args.rows->state.as<int32_t>()[sequence]) {}
 
-  // The recurrent state that is read first.
-  const float* first_state() const { return StateOf(key_head_ * group_); }
-
-  // next_state: the first state of this thread's next task.
-  void Run(const float* next_state, Scratch& scratch) const {
+  // `next`: this thread's next task, or this one.
+  void Run(const HeadTask& next, Scratch& scratch) const {
     const int64_t dk = args_.key_head_dim;
-    const ConvChannels q = Channels(key_head_ * dk, dk, scratch.q_weight);
-    const ConvChannels k = Channels((args_.num_key_heads + key_head_) * dk, dk, scratch.k_weight);
+    const ConvChannels q = Channels(QChannel(), dk, scratch.q_weight);
+    const ConvChannels k = Channels(KChannel(), dk, scratch.k_weight);
     const float q_scale = 1.0f / std::sqrt(static_cast<float>(dk));
     for (int64_t begin = 0; begin < num_rows_; begin += kBlockTokens) {
       scratch.rows.count = std::min(kBlockTokens, num_rows_ - begin);
       PrepareKeys(q, begin, scratch.rows.count, q_scale, scratch.rows.q);
       PrepareKeys(k, begin, scratch.rows.count, 1.0f, scratch.rows.k);
       if (!decode_) PrepareDeltaChunk(scratch.rows, scratch.chunk);
-      for (int64_t i = 0; i < group_; ++i) {
-        const int64_t head = key_head_ * group_ + i;
-        RunValueHead(head, begin, i + 1 < group_ ? StateOf(head + 1) : next_state, scratch);
+      for (int64_t head = first_head(); head < first_head() + group_; ++head) {
+        const bool last = head + 1 == first_head() + group_;
+        if (last) next.Prefetch();
+        RunValueHead(head, begin, last ? next.StateOf(next.first_head()) : StateOf(head + 1),
+                     scratch);
       }
     }
     AdvanceConvState(q, num_rows_);
@@ -160,6 +159,34 @@ class HeadTask {
   }
 
  private:
+  int64_t first_head() const { return key_head_ * group_; }  // of the value heads
+
+  // Channel of the convolution from which on those of q, k or a value head lie.
+  int64_t QChannel() const { return key_head_ * args_.key_head_dim; }
+  int64_t KChannel() const { return QChannel() + args_.num_key_heads * args_.key_head_dim; }
+  int64_t VChannel(int64_t head) const {
+    return 2 * args_.num_key_heads * args_.key_head_dim + head * args_.value_head_dim;
+  }
+
+  float* ConvState(int64_t channel) const {
+    const int64_t rows = args_.conv_weight.dim(1) - 1;
+    return args_.conv_state.as<float>() + state_index_ * rows * args_.conv_weight.dim(0) + channel;
+  }
+
+  // Asks memory for the states of the convolution.
+  void Prefetch() const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
+    const auto prefetch = [&](const float* state, int64_t count) {
+      for (int64_t i = 0; i + 1 < args_.conv_weight.dim(1); ++i) {
+        const float* row = state + i * args_.conv_weight.dim(0);
+        for (int64_t c = 0; c < count; c += kLine) __builtin_prefetch(row + c);
+      }
+    };
+    prefetch(ConvState(QChannel()), args_.key_head_dim);
+    prefetch(ConvState(KChannel()), args_.key_head_dim);
+    prefetch(ConvState(VChannel(first_head())), group_ * args_.value_head_dim);
+  }
+
   // The convolution of channels [begin, begin + count), with its weights laid out at `weight`.
   ConvChannels Channels(int64_t begin, int64_t count, float* weight) const {
     const int64_t total = args_.conv_weight.dim(0);
@@ -169,7 +196,7 @@ class HeadTask {
             .kernel = kernel,
             .weight = weight,
             .x = args_.qkv.as<float>() + first_row_ * total + begin,
-            .state = args_.conv_state.as<float>() + state_index_ * (kernel - 1) * total + begin,
+            .state = ConvState(begin),
             .stride = total};
   }
 
@@ -191,8 +218,7 @@ class HeadTask {
     const int64_t hv = args_.num_value_heads;
     const int64_t dv = args_.value_head_dim;
     DeltaRows& rows = scratch.rows;
-    const ConvChannels v = Channels(2 * args_.num_key_heads * args_.key_head_dim + head * dv, dv,
-                                    scratch.value_weight);
+    const ConvChannels v = Channels(VChannel(head), dv, scratch.value_weight);
     CausalConv(v, begin, rows.count, rows.v, rows.value_stride);
     if (begin + rows.count == num_rows_) AdvanceConvState(v, num_rows_);
     Gates(args_, first_row_ + begin, head, rows);
@@ -238,7 +264,7 @@ void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, ThreadPool& pool
                   const int64_t next = std::min(i + 1, end - 1);
                   const HeadTask following(args, next % sequences, next / sequences);
                   HeadTask(args, i % sequences, i / sequences)
-                      .Run(following.first_state(), scratch);
+                      .Run(following, scratch);
                 }
               });
 }
