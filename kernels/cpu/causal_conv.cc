@@ -8,14 +8,15 @@ namespace deltaserve::cpu {
 namespace {
 
 constexpr int64_t kUsualKernel = 4;  // of all published models
-constexpr int64_t kAheadRows = 4;    // rows that are asked of memory before they are read
+constexpr int kVectors = kRegisters == 32 ? 4 : 2;
+constexpr int64_t kAheadRows = 4;  // rows that are asked of memory before they are read
 
 // Row t, which may be one of the state's.
 const float* RowAt(const ConvChannels& ch, int64_t t) {
   return t < 0 ? ch.state + (t + ch.kernel - 1) * ch.stride : ch.x + t * ch.stride;
 }
 
-// silu of the sum over the taps of the lanes from channel c on. kTaps: the kernel, or 0 for any.
+// The sum over the taps of the lanes from channel c on. kTaps: the kernel, or 0 for any.
 template <int64_t kTaps, typename LoadLanes>
 F32 Convolve(const ConvChannels& ch, const float* const* rows, int64_t c, LoadLanes&& load) {
   const int64_t taps = kTaps == 0 ? ch.kernel : kTaps;
@@ -24,7 +25,7 @@ F32 Convolve(const ConvChannels& ch, const float* const* rows, int64_t c, LoadLa
   for (int64_t j = 0; j < taps; ++j) {
     sum = Fma(load(ch.weight + j * ch.count + c), load(rows[j] + c), sum);
   }
-  return Silu(sum);
+  return sum;
 }
 
 template <int64_t kTaps>
@@ -32,13 +33,20 @@ void ConvRow(const ConvChannels& ch, int64_t t, const float* ahead, float* out) 
   const float* rows[kMaxConvKernel];
   for (int64_t j = 0; j < ch.kernel; ++j) rows[j] = RowAt(ch, t - (ch.kernel - 1) + j);
   int64_t c = 0;
-  for (; c + kLanes <= ch.count; c += kLanes) {
-    __builtin_prefetch(ahead + c);
-    Store(out + c, Convolve<kTaps>(ch, rows, c, [](const float* p) { return Load(p); }));
+  for (; c + kVectors * kLanes <= ch.count; c += kVectors * kLanes) {
+    F32 sum[kVectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      __builtin_prefetch(ahead + c + i * kLanes);
+      sum[i] = Convolve<kTaps>(ch, rows, c + i * kLanes, [](const float* p) { return Load(p); });
+    }
+    SiluEach(sum);
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) Store(out + c + i * kLanes, sum[i]);
   }
-  if (const int64_t n = ch.count - c; n > 0) {
-    const auto load = [n](const float* p) { return LoadFirst(p, n); };
-    StoreFirst(out + c, Convolve<kTaps>(ch, rows, c, load), n);
+  for (; c < ch.count; c += kLanes) {
+    const auto load = [n = ch.count - c](const float* p) { return LoadFirst(p, n); };
+    StoreFirst(out + c, Silu(Convolve<kTaps>(ch, rows, c, load)), ch.count - c);
   }
 }
 

@@ -16,8 +16,8 @@ struct ConvChannels {
   int64_t count = 0;
   int64_t kernel = 0;
   const float* weight = nullptr;  // f32 [kernel, count]: PackConvWeight
-  const float* x = nullptr;  // f32 [rows, count] at stride
-  float* state = nullptr;    // f32 [kernel - 1, count] at stride: the rows before x, oldest first
+  const float* x = nullptr;       // f32 [rows, count] at stride
+  float* state = nullptr;  // f32 [kernel - 1, count] at stride: the rows before x, oldest first
   int64_t stride = 0;
 };
 

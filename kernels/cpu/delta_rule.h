@@ -13,11 +13,11 @@ struct DeltaRows {
   int64_t count = 0;
   int64_t key_dim = 0;
   int64_t value_dim = 0;
-  int64_t value_stride = 0;  // of v and out; PaddedValueDim(value_dim)
-  float* q = nullptr;        // f32 [kBlockTokens, dk], normalised and scaled
-  float* k = nullptr;        // f32 [kBlockTokens, dk], normalised
-  float* v = nullptr;        // f32 [kBlockTokens, dv], zeros from dv to value_stride
-  float* out = nullptr;      // f32 [kBlockTokens, dv]; what is past dv may be written
+  int64_t value_stride = 0;            // of v and out; PaddedValueDim(value_dim)
+  float* q = nullptr;                  // f32 [kBlockTokens, dk], normalised and scaled
+  float* k = nullptr;                  // f32 [kBlockTokens, dk], normalised
+  float* v = nullptr;                  // f32 [kBlockTokens, dv], zeros from dv to value_stride
+  float* out = nullptr;                // f32 [kBlockTokens, dv]; what is past dv may be written
   float log_decay[kBlockTokens] = {};  // g
   float beta[kBlockTokens] = {};
 };
@@ -35,9 +35,9 @@ int64_t DeltaChunkScratch(int64_t key_dim);
 // share it. Writes scratch.
 void PrepareDeltaChunk(const DeltaRows& rows, float* scratch);
 
-// The rest, for one value head, on PrepareDeltaChunk's scratch. state: f32 [dk, dv], in and out. The
-// bits of a row depend on the state and the chunk's rows up to it. W and U are not formed: with V' =
-// U - W S the triangular system is solved for V' alone.
+// The rest, for one value head, on PrepareDeltaChunk's scratch. state: f32 [dk, dv], in and out.
+// The bits of a row depend on the state and the chunk's rows up to it. W and U are not formed: with
+// V' = U - W S the triangular system is solved for V' alone.
 void DeltaChunk(const DeltaRows& rows, float* scratch, float* state);
 
 }  // namespace deltaserve::cpu

@@ -2,8 +2,8 @@
 
 // Small f32 products inside the delta rule, on matrices that lie in scratch with their left operand
 // depth-major: what is multiplied in one step of k lies side by side. The right operand and the
-// result are strips, kStrip columns wide. Every output is one chain of fused multiply-adds over k in
-// ascending order, whatever the number of rows.
+// result are strips, kStrip columns wide. Every output is one chain of fused multiply-adds over k
+// in ascending order, whatever the number of rows.
 
 #include "kernels/cpu/simd.h"
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr float kL2Eps = 1e-6f;
 constexpr float kSoftplusLinearAbove = 20.0f;
+constexpr int64_t kAheadRows = 4;  // rows of z and out that are asked of memory before their turn
 
 void CheckShapes(const GatedDeltaNetArgs& args) {
   const int64_t n = args.rows->num_rows;
@@ -74,12 +75,31 @@ void Gates(const GatedDeltaNetArgs& args, int64_t row, int64_t head, DeltaRows& 
   }
 }
 
+// Asks memory for n elements.
+void Prefetch(const float* x, int64_t n) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i);
+}
+
 // out = rms_norm(x) * weight * silu(z) of one head of one row.
 void GateAndNorm(
     const float* x, const float* weight, const float* z, float eps, int64_t dv, float* out) {
   const float mean = SumOfSquares(x, dv) / static_cast<float>(dv);
   const F32 scale = Set1(1.0f / std::sqrt(mean + eps));
-  for (int64_t c = 0; c < dv; c += kLanes) {
+  constexpr int kVectors = kRegisters == 32 ? 4 : 2;
+  int64_t c = 0;
+  for (; c + kVectors * kLanes <= dv; c += kVectors * kLanes) {
+    F32 gate[kVectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) gate[i] = Load(z + c + i * kLanes);
+    SiluEach(gate);
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      const int64_t at = c + i * kLanes;
+      Store(out + at, Mul(Mul(Mul(Load(x + at), scale), Load(weight + at)), gate[i]));
+    }
+  }
+  for (; c < dv; c += kLanes) {
     const int64_t n = dv - c;
     const F32 normed = Mul(Mul(LoadFirst(x + c, n), scale), LoadFirst(weight + c, n));
     StoreFirst(out + c, Mul(normed, Silu(LoadFirst(z + c, n))), n);
@@ -89,17 +109,18 @@ void GateAndNorm(
 // A thread's memory.
 struct Scratch {
   DeltaRows rows;
-  float* chunk;         // of DeltaChunk
-  float* q_weight;      // [kernel, dk], of the convolution
-  float* k_weight;      // [kernel, dk]
-  float* value_weight;  // [kernel, dv]
+  float* chunk;             // of DeltaChunk
+  int64_t packed_key_head;  // whose weights of the convolution follow; -1: none
+  float* q_weight;          // [kernel, dk]
+  float* k_weight;          // [kernel, dk]
+  float* v_weight;          // [value heads of a key head, kernel, dv]
 };
 
 int64_t ScratchSize(const GatedDeltaNetArgs& args) {
   const int64_t dk = args.key_head_dim;
   const int64_t dv = args.value_head_dim;
   return 2 * kBlockTokens * (dk + PaddedValueDim(dv)) + DeltaChunkScratch(dk) +
-         args.conv_weight.dim(1) * (2 * dk + dv);
+         args.conv_weight.dim(1) * (2 * dk + args.num_value_heads / args.num_key_heads * dv);
 }
 
 Scratch Carve(const GatedDeltaNetArgs& args, float* memory) {
@@ -118,7 +139,8 @@ Scratch Carve(const GatedDeltaNetArgs& args, float* memory) {
   s.chunk = take(DeltaChunkScratch(dk));
   s.q_weight = take(kernel * dk);
   s.k_weight = take(kernel * dk);
-  s.value_weight = take(kernel * dv);
+  s.v_weight = take(kernel * dv);
+  s.packed_key_head = -1;
   std::fill_n(s.rows.v, kBlockTokens * s.rows.value_stride, 0.0f);
   return s;
 }
@@ -139,6 +161,7 @@ class HeadTask {
   // `next`: this thread's next task, or this one.
   void Run(const HeadTask& next, Scratch& scratch) const {
     const int64_t dk = args_.key_head_dim;
+    PackWeights(scratch);
     const ConvChannels q = Channels(QChannel(), dk, scratch.q_weight);
     const ConvChannels k = Channels(KChannel(), dk, scratch.k_weight);
     const float q_scale = 1.0f / std::sqrt(static_cast<float>(dk));
@@ -149,7 +172,7 @@ class HeadTask {
       if (!decode_) PrepareDeltaChunk(scratch.rows, scratch.chunk);
       for (int64_t head = first_head(); head < first_head() + group_; ++head) {
         const bool last = head + 1 == first_head() + group_;
-        if (last) next.Prefetch();
+        if (last) next.PrefetchConvState();
         RunValueHead(head, begin, last ? next.StateOf(next.first_head()) : StateOf(head + 1),
                      scratch);
       }
@@ -174,26 +197,35 @@ class HeadTask {
   }
 
   // Asks memory for the states of the convolution.
-  void Prefetch() const {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(float));
-    const auto prefetch = [&](const float* state, int64_t count) {
-      for (int64_t i = 0; i + 1 < args_.conv_weight.dim(1); ++i) {
-        const float* row = state + i * args_.conv_weight.dim(0);
-        for (int64_t c = 0; c < count; c += kLine) __builtin_prefetch(row + c);
-      }
-    };
-    prefetch(ConvState(QChannel()), args_.key_head_dim);
-    prefetch(ConvState(KChannel()), args_.key_head_dim);
-    prefetch(ConvState(VChannel(first_head())), group_ * args_.value_head_dim);
+  void PrefetchConvState() const {
+    for (int64_t i = 0; i + 1 < args_.conv_weight.dim(1); ++i) {
+      const float* row = ConvState(0) + i * args_.conv_weight.dim(0);
+      Prefetch(row + QChannel(), args_.key_head_dim);
+      Prefetch(row + KChannel(), args_.key_head_dim);
+      Prefetch(row + VChannel(first_head()), group_ * args_.value_head_dim);
+    }
   }
 
-  // The convolution of channels [begin, begin + count), with its weights laid out at `weight`.
-  ConvChannels Channels(int64_t begin, int64_t count, float* weight) const {
-    const int64_t total = args_.conv_weight.dim(0);
+  // Lays out the weights of the convolution, where the task before was not of this key head.
+  void PackWeights(Scratch& scratch) const {
+    if (std::exchange(scratch.packed_key_head, key_head_) == key_head_) return;
     const int64_t kernel = args_.conv_weight.dim(1);
-    PackConvWeight(args_.conv_weight.as<float>() + begin * kernel, kernel, count, weight);
+    const int64_t dk = args_.key_head_dim;
+    const int64_t dv = args_.value_head_dim;
+    const float* weight = args_.conv_weight.as<float>();
+    PackConvWeight(weight + QChannel() * kernel, kernel, dk, scratch.q_weight);
+    PackConvWeight(weight + KChannel() * kernel, kernel, dk, scratch.k_weight);
+    for (int64_t i = 0; i < group_; ++i) {
+      PackConvWeight(weight + VChannel(first_head() + i) * kernel, kernel, dv,
+                     scratch.v_weight + i * kernel * dv);
+    }
+  }
+
+  // The convolution of channels [begin, begin + count); weight: PackConvWeight's of them.
+  ConvChannels Channels(int64_t begin, int64_t count, const float* weight) const {
+    const int64_t total = args_.conv_weight.dim(0);
     return {.count = count,
-            .kernel = kernel,
+            .kernel = args_.conv_weight.dim(1),
             .weight = weight,
             .x = args_.qkv.as<float>() + first_row_ * total + begin,
             .state = ConvState(begin),
@@ -218,7 +250,8 @@ class HeadTask {
     const int64_t hv = args_.num_value_heads;
     const int64_t dv = args_.value_head_dim;
     DeltaRows& rows = scratch.rows;
-    const ConvChannels v = Channels(VChannel(head), dv, scratch.value_weight);
+    const int64_t weight = (head - first_head()) * args_.conv_weight.dim(1) * dv;
+    const ConvChannels v = Channels(VChannel(head), dv, scratch.v_weight + weight);
     CausalConv(v, begin, rows.count, rows.v, rows.value_stride);
     if (begin + rows.count == num_rows_) AdvanceConvState(v, num_rows_);
     Gates(args_, first_row_ + begin, head, rows);
@@ -227,11 +260,14 @@ class HeadTask {
     } else {
       DeltaChunk(rows, scratch.chunk, StateOf(head));
     }
-    const int64_t at = ((first_row_ + begin) * hv + head) * dv;
     for (int64_t i = 0; i < rows.count; ++i) {
+      const int64_t at = ((first_row_ + begin + i) * hv + head) * dv;
+      if (i + kAheadRows < rows.count) {
+        Prefetch(args_.z.as<float>() + at + kAheadRows * hv * dv, dv);
+        Prefetch(args_.out.as<float>() + at + kAheadRows * hv * dv, dv);
+      }
       GateAndNorm(rows.out + i * rows.value_stride, args_.norm_weight.as<float>(),
-                  args_.z.as<float>() + at + i * hv * dv, args_.eps, dv,
-                  args_.out.as<float>() + at + i * hv * dv);
+                  args_.z.as<float>() + at, args_.eps, dv, args_.out.as<float>() + at);
     }
   }
 
@@ -263,8 +299,7 @@ void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, ThreadPool& pool
                 for (int64_t i = begin; i < end; ++i) {
                   const int64_t next = std::min(i + 1, end - 1);
                   const HeadTask following(args, next % sequences, next / sequences);
-                  HeadTask(args, i % sequences, i / sequences)
-                      .Run(following, scratch);
+                  HeadTask(args, i % sequences, i / sequences).Run(following, scratch);
                 }
               });
 }
