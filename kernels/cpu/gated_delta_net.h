@@ -7,7 +7,7 @@
 
 namespace deltaserve::cpu {
 
-// See GatedDeltaNetArgs. Scratch: rows * (channels + 2 Hv) f32, and a chunk's matrices a thread.
+// See GatedDeltaNetArgs. Scratch: a chunk's rows and matrices of one head a thread.
 void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, ThreadPool& pool);
 
 }  // namespace deltaserve::cpu

@@ -15,6 +15,7 @@
 //   ReduceSum, ReduceMax        over lanes; sums in one fixed tree
 //   WidenPairs                  kLanes pairs of bf16 as two vectors: the even (low halves of 32
 //                               bits) and the odd ones
+//   Unzip(a, b)                a, then b, as one row of lanes: a becomes its even lanes, b its odd
 //   F64, LowF64, HighF64, ...   half as many f64 lanes
 
 #if defined(__AVX512F__)
@@ -27,21 +28,34 @@
 
 namespace deltaserve::cpu {
 
-// e^x, relative error below 2e-7 over normal results; correct to 0, denormals and infinity at the
-// ends; NaN gives NaN. x = n ln 2 + r, a polynomial in r (Cephes expf), times 2^n.
+// e^x of each vector, relative error below 2e-7 over normal results; correct to 0, denormals and
+// infinity at the ends; NaN gives NaN. x = n ln 2 + r, a polynomial in r (Cephes expf), times 2^n.
+// Step by step over all vectors, since one vector's steps wait for one another.
+template <int kCount>
+inline void ExpEach(F32 (&x)[kCount]) {
+  const auto each = [](auto&& step) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) step(i);
+  };
+  F32 n[kCount];
+  F32 p[kCount];
+  each([&](int i) { x[i] = Max(Set1(-150.0f), Min(Set1(100.0f), x[i])); });
+  each([&](int i) { n[i] = Round(Mul(x[i], Set1(1.44269504f))); });
+  each([&](int i) { x[i] = Fnma(n[i], Set1(0.693359375f), x[i]); });
+  each([&](int i) { x[i] = Fnma(n[i], Set1(-2.12194440e-4f), x[i]); });
+  each([&](int i) { p[i] = Fma(Set1(1.9875691500e-4f), x[i], Set1(1.3981999507e-3f)); });
+  for (const float c : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
+    each([&](int i) { p[i] = Fma(p[i], x[i], Set1(c)); });
+  }
+  each([&](int i) { p[i] = Fma(Mul(x[i], x[i]), p[i], x[i]); });
+  each([&](int i) { x[i] = TimesPowerOf2(Add(p[i], Set1(1.0f)), n[i]); });
+}
+
+// The same bits as a vector of ExpEach().
 inline F32 Exp(F32 x) {
-  x = Max(Set1(-150.0f), Min(Set1(100.0f), x));
-  const F32 n = Round(Mul(x, Set1(1.44269504f)));
-  F32 r = Fnma(n, Set1(0.693359375f), x);
-  r = Fnma(n, Set1(-2.12194440e-4f), r);
-  F32 p = Set1(1.9875691500e-4f);
-  p = Fma(p, r, Set1(1.3981999507e-3f));
-  p = Fma(p, r, Set1(8.3334519073e-3f));
-  p = Fma(p, r, Set1(4.1665795894e-2f));
-  p = Fma(p, r, Set1(1.6666665459e-1f));
-  p = Fma(p, r, Set1(5.0000001201e-1f));
-  p = Fma(Mul(r, r), p, r);
-  return TimesPowerOf2(Add(p, Set1(1.0f)), n);
+  F32 each[1] = {x};
+  ExpEach(each);
+  return each[0];
 }
 
 // The same bits as a lane of Exp().
@@ -54,13 +68,57 @@ inline F32 Sigmoid(F32 x) {
 }
 inline float Sigmoid(float x) { return First(Sigmoid(Set1(x))); }
 
-// x / (1 + e^-x)
-inline F32 Silu(F32 x) { return Div(x, Add(Set1(1.0f), Exp(Negate(x)))); }
+// x / (1 + e^-x) of each vector.
+template <int kCount>
+inline void SiluEach(F32 (&x)[kCount]) {
+  F32 e[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) e[i] = Negate(x[i]);
+  ExpEach(e);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) x[i] = Div(x[i], Add(Set1(1.0f), e[i]));
+}
+inline F32 Silu(F32 x) {
+  F32 each[1] = {x};
+  SiluEach(each);
+  return each[0];
+}
+
+// The vectors as one row of kCount * kLanes lanes become its columns when it is written as rows of
+// kCount: lane c of vector j is lane c * kCount + j of the row. kCount = kLanes transposes a
+// square. kCount is a power of two.
+template <int kCount>
+inline void Deinterleave(F32 (&x)[kCount]) {
+#pragma GCC unroll 4
+  for (int done = 1; done < kCount; done *= 2) {
+    F32 even[kCount / 2];
+    F32 odd[kCount / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      even[i] = x[2 * i];
+      odd[i] = x[2 * i + 1];
+      Unzip(even[i], odd[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount / 2; ++i) {
+      x[i] = even[i];
+      x[i + kCount / 2] = odd[i];
+    }
+  }
+}
 
 // Sum of x[i]^2 over [0, n): vectors in four interleaved chains, then one fixed tree.
 inline float SumOfSquares(const float* x, int64_t n) {
   F32 sum[4] = {Zero(), Zero(), Zero(), Zero()};
-  for (int64_t i = 0; i < n; i += 4 * kLanes) {
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < 4; ++j) {
+      const F32 v = Load(x + i + j * kLanes);
+      sum[j] = Fma(v, v, sum[j]);
+    }
+  }
+  for (; i < n; i += 4 * kLanes) {
     for (int64_t j = 0; j < 4 && i + j * kLanes < n; ++j) {
       const F32 v = LoadFirst(x + i + j * kLanes, n - i - j * kLanes);
       sum[j] = Fma(v, v, sum[j]);

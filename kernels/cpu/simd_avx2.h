@@ -76,6 +76,13 @@ inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   high = _mm256_castsi256_ps(_mm256_and_si256(raw, _mm256_set1_epi32(-65536)));
 }
 
+inline void Unzip(F32& a, F32& b) {
+  const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
+  const __m256d odd = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd));
+  a = _mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8));
+  b = _mm256_castpd_ps(_mm256_permute4x64_pd(odd, 0xd8));
+}
+
 // Half of the lanes in f64.
 using F64 = __m256d;
 inline F64 ZeroF64() { return _mm256_setzero_pd(); }

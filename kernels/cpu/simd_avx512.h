@@ -65,6 +65,13 @@ inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   high = _mm512_castsi512_ps(_mm512_and_si512(raw, _mm512_set1_epi32(-65536)));
 }
 
+inline void Unzip(F32& a, F32& b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const F32 first = _mm512_permutex2var_ps(a, even, b);
+  b = _mm512_permutex2var_ps(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
+  a = first;
+}
+
 // Half of the lanes in f64.
 using F64 = __m512d;
 inline F64 ZeroF64() { return _mm512_setzero_pd(); }

@@ -73,6 +73,12 @@ inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   high = vreinterpretq_f32_u32(vandq_u32(raw, vdupq_n_u32(0xffff0000u)));
 }
 
+inline void Unzip(F32& a, F32& b) {
+  const F32 even = vuzp1q_f32(a, b);
+  b = vuzp2q_f32(a, b);
+  a = even;
+}
+
 // Half of the lanes in f64.
 using F64 = float64x2_t;
 inline F64 ZeroF64() { return vdupq_n_f64(0.0); }
