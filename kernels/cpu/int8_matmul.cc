@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -128,8 +129,13 @@ void AllTiles(const TileFunctions& tiles,
   }
 }
 
-// `n` values as s8 and zeros up to a multiple of kLanes; the scale.
-float Quantize(const float* x, int64_t n, int8_t* to) {
+// A row's or an output's factor to whole numbers, and from them back.
+struct Factors {
+  float to;
+  float from;
+};
+
+Factors FactorsOf(const float* x, int64_t n) {
   F32 most = Zero();
   F32 zero = Zero();  // NaN where a value is no number
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -138,16 +144,17 @@ float Quantize(const float* x, int64_t n, int8_t* to) {
     zero = Fma(v, Zero(), zero);
   }
   const float all = ReduceMax(most) + ReduceSum(zero);
-  const bool none = all < kSmallest;
-  const F32 factor = Set1(none ? 0.0F : 127.0F / all);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    StoreBytes(to + i, Round(Mul(LoadFirst(x + i, n - i), factor)));
-  }
-  return none ? 0.0F : all / 127.0F;
+  if (all < kSmallest) return {0.0F, 0.0F};
+  return {127.0F / all, all / 127.0F};
 }
 
-// Memory for one quantised row.
-constexpr int64_t kRowBytes = kMaxInt8Depth + kLanes;
+// The first n values of x, at most kLanes, as s8 with zeros after them; adds them to `sum`, which
+// is exact as all of a row's are below 2^24.
+inline void QuantizeLanes(const float* x, int64_t n, F32 factor, int8_t* to, F32& sum) {
+  const F32 rounded = Round(Mul(LoadFirst(x, n), factor));
+  StoreBytes(to, rounded);
+  sum = Add(sum, rounded);
+}
 
 void PackPanel(const void* source,
                DType dtype,
@@ -166,9 +173,14 @@ void PackPanel(const void* source,
       for (int64_t k = 0; k < depth; ++k) wide[k] = ToFloat(from[k]);
       row = wide;
     }
-    scales[c] = row == nullptr ? 0.0F : Quantize(row, depth, narrow);
+    const Factors factors = row == nullptr ? Factors{0.0F, 0.0F} : FactorsOf(row, depth);
+    scales[c] = factors.from;
+    F32 sum = Zero();
+    for (int64_t k = 0; row != nullptr && k < depth; k += kLanes) {
+      QuantizeLanes(row + k, depth - k, Set1(factors.to), narrow + k, sum);
+    }
     for (int64_t k = 0; k < NumSteps(depth) * kStepDepth; ++k) {
-      const int weight = row != nullptr && k < depth ? narrow[k] : 0;
+      const int weight = row == nullptr ? 0 : narrow[k];
       to[k / kStepDepth * kStepBytes + c * kStepDepth + k % kStepDepth] =
           static_cast<uint8_t>(weight + kByteBias);
     }
@@ -208,23 +220,39 @@ void QuantizeRows(const float* x,
                   int64_t tile_begin,
                   int64_t tile_end,
                   float* block) {
-  alignas(64) int8_t narrow[kRowBytes];
+  constexpr int64_t kChunk = 4 * kLanes;  // k of a row at a time: tiles are written front to back
   const Block to(block, num_rows);
   const int64_t num_tiles = NumInt8Tiles(num_rows);
   const int64_t steps = NumSteps(depth);
   for (int64_t t = tile_begin; t < tile_end; ++t) {
     const int64_t begin = TileRow(t, num_rows, num_tiles);
-    const int64_t end = TileRow(t + 1, num_rows, num_tiles);
-    for (int64_t r = begin; r < end; ++r) {
-      to.scale[r] = Quantize(x + stride * (index == nullptr ? r : index[r]), depth, narrow);
-      std::fill(narrow + depth, narrow + steps * kStepDepth, int8_t{0});
-      int32_t sum = 0;
-      for (int64_t k = 0; k < depth; ++k) sum += narrow[k];
-      to.bias[r] = kByteBias * sum;
-      int8_t* tile = to.rows + (begin * steps + (r - begin)) * kStepDepth;
-      for (int64_t k = 0; k < steps; ++k) {
-        std::memcpy(tile + k * (end - begin) * kStepDepth, narrow + k * kStepDepth, kStepDepth);
+    const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+    const float* row[kTile];
+    F32 factor[kTile];
+    F32 sum[kTile];
+    for (int64_t r = 0; r < height; ++r) {
+      row[r] = x + stride * (index == nullptr ? begin + r : index[begin + r]);
+      const Factors factors = FactorsOf(row[r], depth);
+      to.scale[begin + r] = factors.from;
+      factor[r] = Set1(factors.to);
+      sum[r] = Zero();
+    }
+    for (int64_t k = 0; k < depth; k += kChunk) {
+      for (int64_t r = 0; r < height; ++r) {
+        int8_t bytes[kChunk];
+        for (int64_t i = 0; i < kChunk && k + i < depth; i += kLanes) {
+          QuantizeLanes(row[r] + k + i, depth - k - i, factor[r], bytes + i, sum[r]);
+        }
+        int8_t* tile = to.rows + (begin * steps + k / kStepDepth * height + r) * kStepDepth;
+        const int64_t count = std::min(kChunk / kStepDepth, steps - k / kStepDepth);
+        for (int64_t i = 0; i < count; ++i) {
+          std::memcpy(tile + i * height * kStepDepth, bytes + i * kStepDepth, kStepDepth);
+        }
       }
+    }
+    for (int64_t r = 0; r < height; ++r) {
+      const float whole = ReduceSum(sum[r]);
+      to.bias[begin + r] = std::isnan(whole) ? 0 : kByteBias * static_cast<int32_t>(whole);
     }
   }
 }
