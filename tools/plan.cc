@@ -32,7 +32,8 @@ void AddFlags(CommandLine& line, Options& options) {
   line.Add("--linear-attention", &options.linear_attention,
            "Gated DeltaNet heads: sharded or replicated")
       .OneOf({"sharded", "replicated"});
-  line.Add("--quantize", &options.quantize, "weights as a rank keeps them: none (as stored) or int8")
+  line.Add("--quantize", &options.quantize,
+           "weights as a rank keeps them: none (as stored) or int8")
       .OneOf({"none", "int8"});
   line.AddBytes("--kv-memory", &options.report.kv_memory,
                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");

@@ -20,7 +20,7 @@ struct RankOptions {
   std::string load = "checkpoint";  // checkpoint | random:SEED
   std::string moe = "tp";
   std::string linear_attention = "sharded";
-  std::string quantize = "none";  // none | int8
+  std::string quantize = "none";         // none | int8
   int64_t kv_memory = int64_t{1} << 30;  // bytes a rank
   int64_t slots = 16;
   int64_t token_budget = 0;  // prefill tokens a step; 0 = from measured speed

@@ -16,8 +16,7 @@ constexpr int64_t kBlockRows = 48;  // rows of one expert that are packed at onc
 // Gate, up and down of each expert are packed matrices one after another.
 class CpuExpertWeights final : public ExpertWeights {
  public:
-  CpuExpertWeights(
-      DType dtype, bool fast_bytes, int64_t num_experts, int64_t hidden, int64_t width)
+  CpuExpertWeights(DType dtype, bool fast_bytes, int64_t num_experts, int64_t hidden, int64_t width)
       : dtype_(dtype),
         fast_bytes_(fast_bytes),
         num_experts_(num_experts),
@@ -60,8 +59,7 @@ class CpuExpertWeights final : public ExpertWeights {
 };
 
 void Pack(const PackedMatrix& to, const void* source, DType stored) {
-  PackWeight(source, stored, to.dtype, to.out_features, to.in_features,
-             const_cast<void*>(to.data));
+  PackWeight(source, stored, to.dtype, to.out_features, to.in_features, const_cast<void*>(to.data));
 }
 
 // The chosen (row, choice) pairs that are held here, by expert and then by row.
@@ -198,17 +196,16 @@ std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
   const size_t matrix = static_cast<size_t>(hidden * width) * DTypeSize(dtype);
   DS_CHECK_GE(gate_up.bytes(), static_cast<size_t>(num_experts) * 2 * matrix);
   DS_CHECK_GE(down.bytes(), static_cast<size_t>(num_experts) * matrix);
-  auto packed =
-      std::make_unique<CpuExpertWeights>(format.Packed(dtype, Precision::kMayQuantize),
-                                         format.fast_bytes, num_experts, hidden, width);
+  auto packed = std::make_unique<CpuExpertWeights>(format.Packed(dtype, Precision::kMayQuantize),
+                                                   format.fast_bytes, num_experts, hidden, width);
   ParallelFor(pool, num_experts, 1, 3 * hidden * width, [&](int64_t begin, int64_t end, int) {
     for (int64_t e = begin; e < end; ++e) {
       const char* in =
           static_cast<const char*>(gate_up.data()) + static_cast<size_t>(e) * 2 * matrix;
       Pack(packed->gate(e), in, dtype);
       Pack(packed->up(e), in + matrix, dtype);
-      Pack(packed->down(e),
-           static_cast<const char*>(down.data()) + static_cast<size_t>(e) * matrix, dtype);
+      Pack(packed->down(e), static_cast<const char*>(down.data()) + static_cast<size_t>(e) * matrix,
+           dtype);
     }
   });
   return packed;
@@ -227,8 +224,8 @@ void Experts(const ExpertsArgs& args, Arena& arena, ThreadPool& pool) {
   int32_t* row = arena.Allocate(DType::kI32, {pairs}).as<int32_t>();
   float* weight = arena.Allocate(DType::kF32, {pairs}).as<float>();
   float* act = arena.Allocate(DType::kF32, {pairs, w.width()}).as<float>();
-  const int64_t block = std::max(BlockFloats(w.gate(0), kBlockRows),
-                                 BlockFloats(w.down(0), kBlockRows));
+  const int64_t block =
+      std::max(BlockFloats(w.gate(0), kBlockRows), BlockFloats(w.down(0), kBlockRows));
   const int64_t per_thread = ThreadScratch::Size(block);
   float* memory = arena.Allocate(DType::kF32, {pool.num_threads(), per_thread}).as<float>();
 

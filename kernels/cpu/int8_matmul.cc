@@ -13,8 +13,8 @@ namespace {
 constexpr int64_t kTile = kRegisters == 32 ? 12 : 4;  // rows of a register tile, at most
 constexpr int64_t kStepDepth = 4;                     // k of one 32-bit lane
 constexpr int64_t kStepBytes = kPanel * kStepDepth;   // of weights
-constexpr int64_t kBlockSteps = 128;                  // steps whose weights stay in the nearest cache
-constexpr int64_t kAhead = 4096;  // bytes past what is read that are asked of memory
+constexpr int64_t kBlockSteps = 128;  // steps whose weights stay in the nearest cache
+constexpr int64_t kAhead = 4096;      // bytes past what is read that are asked of memory
 constexpr float kSmallest = 1e-30F;
 
 int64_t NumSteps(int64_t depth) { return (depth + kStepDepth - 1) / kStepDepth; }
@@ -44,12 +44,8 @@ struct Ahead {
 // total[r][c] (+)= the products over `steps` steps of one panel.
 // x: [steps][kRows][4]; w: [steps][kPanel][4].
 template <int kRows, typename Dot>
-void Tile(const int8_t* x,
-          const uint8_t* w,
-          int64_t steps,
-          bool first,
-          Ahead ahead,
-          int32_t* total) {
+void Tile(
+    const int8_t* x, const uint8_t* w, int64_t steps, bool first, Ahead ahead, int32_t* total) {
   I32 sum[kRows][2];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -115,8 +111,8 @@ void AllTiles(const TileFunctions& tiles,
     const int64_t count = std::min(kBlockSteps, steps - k);
     for (int64_t p = 0; p < num_panels; ++p) {
       const uint8_t* from = panels + p * panel_bytes + k * kStepBytes;
-      const uint8_t* next = p + 1 < num_panels ? from + panel_bytes
-                                               : panels + (k + count) * kStepBytes;
+      const uint8_t* next =
+          p + 1 < num_panels ? from + panel_bytes : panels + (k + count) * kStepBytes;
       for (int64_t t = 0; t < num_tiles; ++t) {
         const int64_t begin = TileRow(t, num_rows, num_tiles);
         const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
@@ -208,7 +204,9 @@ void PackInt8(
   }
 }
 
-int64_t Int8BlockFloats(int64_t num_rows, int64_t depth) { return num_rows * (2 + NumSteps(depth)); }
+int64_t Int8BlockFloats(int64_t num_rows, int64_t depth) {
+  return num_rows * (2 + NumSteps(depth));
+}
 
 int64_t NumInt8Tiles(int64_t num_rows) { return (num_rows + kTile - 1) / kTile; }
 

@@ -39,14 +39,14 @@ std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
   const DType packed = format.Packed(dtype, precision);
   Buffer buffer = Buffer::AllocateHost(WeightBytes(packed, out_features, in_features));
   const PackedMatrix matrix{buffer.data(), packed, out_features, in_features, format.fast_bytes};
-  ParallelFor(pool, matrix.num_panels(), 1, kPanel * in_features,
-              [&](int64_t begin, int64_t end, int) {
-                const int64_t rows = std::min(end * kPanel, out_features) - begin * kPanel;
-                PackWeight(static_cast<const char*>(weight.data()) + begin * kPanel * row_bytes,
-                           dtype, packed, rows, in_features,
-                           static_cast<char*>(buffer.data()) +
-                               WeightBytes(packed, begin * kPanel, in_features));
-              });
+  ParallelFor(
+      pool, matrix.num_panels(), 1, kPanel * in_features, [&](int64_t begin, int64_t end, int) {
+        const int64_t rows = std::min(end * kPanel, out_features) - begin * kPanel;
+        PackWeight(
+            static_cast<const char*>(weight.data()) + begin * kPanel * row_bytes, dtype, packed,
+            rows, in_features,
+            static_cast<char*>(buffer.data()) + WeightBytes(packed, begin * kPanel, in_features));
+      });
   return std::make_unique<CpuLinearWeight>(std::move(buffer), matrix);
 }
 

@@ -22,7 +22,8 @@ struct WeightFormat {
 // Bytes of a packed weight.
 size_t WeightBytes(DType packed, int64_t out_features, int64_t in_features);
 
-// source: bf16 or f32 (`stored`) [out, in]; to: WeightBytes(...) bytes. `packed` is `stored` or kI8.
+// source: bf16 or f32 (`stored`) [out, in]; to: WeightBytes(...) bytes. `packed` is `stored` or
+// kI8.
 void PackWeight(const void* source,
                 DType stored,
                 DType packed,

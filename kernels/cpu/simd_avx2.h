@@ -120,8 +120,8 @@ struct ByteDot {
     return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
   }
   static I32 Step(I32 sum, Bytes w, Bytes x) {
-    return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even),
-                                                  _mm256_madd_epi16(w.odd, x.odd)));
+    return _mm256_add_epi32(
+        sum, _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even), _mm256_madd_epi16(w.odd, x.odd)));
   }
 };
 using FastByteDot = ByteDot;

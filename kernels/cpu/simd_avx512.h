@@ -106,8 +106,8 @@ struct ByteDot {
     return {_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
   }
   static I32 Step(I32 sum, Bytes w, Bytes x) {
-    return _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_madd_epi16(w.even, x.even),
-                                                  _mm512_madd_epi16(w.odd, x.odd)));
+    return _mm512_add_epi32(
+        sum, _mm512_add_epi32(_mm512_madd_epi16(w.even, x.even), _mm512_madd_epi16(w.odd, x.odd)));
   }
 };
 

@@ -238,12 +238,12 @@ TEST_P(Int8Test, AnExpertGivesTheBitsOfItsLinearLayers) {
       return to;
     };
     const TensorView act = s.NewF32({rows, kWidth});
-    s.ops().SiluMul({.gate_up = linear(gate_up, s.Put(x, {rows, kHidden}), kHidden, 2 * kWidth),
-                     .out = act});
+    s.ops().SiluMul(
+        {.gate_up = linear(gate_up, s.Put(x, {rows, kHidden}), kHidden, 2 * kWidth), .out = act});
     const auto expected = s.Floats(linear(down, act, kWidth, kHidden));
 
-    const auto weights = s.ops().PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kF32, 1,
-                                             kHidden, kWidth);
+    const auto weights =
+        s.ops().PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kF32, 1, kHidden, kWidth);
     EXPECT_LT(weights->bytes(), size_t{2} * 4 * kWidth * kHidden) << "they are 8 bits wide";
     const auto n = static_cast<size_t>(rows);
     ExpertsArgs args;

@@ -160,9 +160,9 @@ class TableBuilder {
     const int64_t first = config_.key_dim() + faint_key_head * dk;
     qkv.values.changes.push_back({first, first + dk, kFaintKeyScale, 0.0F});
     AddShared(MayQuantize(Plain(std::move(qkv), Split::kOutput, MixedSegments())));
-    AddShared(MayQuantize(
-        Plain(Linear(prefix + "in_proj_z.weight", config_.value_dim(), hidden), Split::kOutput,
-              {{config_.value_dim(), config_.linear_value_head_dim}})));
+    AddShared(
+        MayQuantize(Plain(Linear(prefix + "in_proj_z.weight", config_.value_dim(), hidden),
+                          Split::kOutput, {{config_.value_dim(), config_.linear_value_head_dim}})));
     for (const char* name : {"in_proj_b.weight", "in_proj_a.weight"}) {
       AddShared(Plain(Linear(prefix + name, heads, hidden), Split::kOutput, {{heads, 1}}));
     }
@@ -205,8 +205,7 @@ class TableBuilder {
     gather(beta, 2 * ratio, 0, ratio);
     gather(decay, 2 * ratio, ratio, ratio);
     const int64_t heads = config_.linear_num_value_heads;
-    add("in_proj_qkv.weight", qkvz, std::move(mixed), MixedSegments(),
-        Precision::kMayQuantize);
+    add("in_proj_qkv.weight", qkvz, std::move(mixed), MixedSegments(), Precision::kMayQuantize);
     add("in_proj_z.weight", qkvz, std::move(gate),
         {{config_.value_dim(), config_.linear_value_head_dim}}, Precision::kMayQuantize);
     add("in_proj_b.weight", ba, std::move(beta), {{heads, 1}}, Precision::kExact);
@@ -242,8 +241,7 @@ class TableBuilder {
     spec.split = Split::kOutput;
     spec.segments = {{width, 1}, {width, 1}};
     Add(MayQuantize(std::move(spec)));
-    Add(MayQuantize(
-        Plain(Linear(prefix + "down_proj.weight", hidden, width), Split::kInput, {})));
+    Add(MayQuantize(Plain(Linear(prefix + "down_proj.weight", hidden, width), Split::kInput, {})));
   }
 
   void AddExperts(const std::string& prefix) {

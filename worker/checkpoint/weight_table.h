@@ -49,7 +49,8 @@ namespace deltaserve {
 // Whether routed experts are stored as one fused 3-D tensor or one tensor an expert and projection.
 enum class ExpertForm { kFused, kPerExpert };
 
-// Bytes of a rank's part of a weight: as releases store it, or in 8 bits with a f32 scale an output.
+// Bytes of a rank's part of a weight: as releases store it, or in 8 bits with a f32 scale an
+// output.
 int64_t LocalBytes(const ShardPlan& plan, const WeightSpec& spec, Quantization quantization);
 
 // As the family's BF16 releases store them: Qwen3.5 fused, Qwen3-Next per expert.

@@ -81,11 +81,11 @@ TEST(WeightTableTest, QuantizesProjectionsExpertsAndTheHeadAlone) {
       names.insert(spec.name.substr(spec.name.rfind('.', spec.name.rfind('.') - 1) + 1));
     }
   }
-  EXPECT_EQ(names, (std::set<std::string>{
-                       "lm_head.weight", "in_proj_qkv.weight", "in_proj_z.weight",
-                       "out_proj.weight", "q_proj.weight", "k_proj.weight", "v_proj.weight",
-                       "o_proj.weight", "gate_up_proj.weight", "down_proj.weight",
-                       "experts.gate_up_proj", "experts.down_proj"}));
+  EXPECT_EQ(names, (std::set<std::string>{"lm_head.weight", "in_proj_qkv.weight",
+                                          "in_proj_z.weight", "out_proj.weight", "q_proj.weight",
+                                          "k_proj.weight", "v_proj.weight", "o_proj.weight",
+                                          "gate_up_proj.weight", "down_proj.weight",
+                                          "experts.gate_up_proj", "experts.down_proj"}));
 }
 
 // Both forms of every expert weight hold the same number of elements, so one can stand for the
