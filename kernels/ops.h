@@ -13,6 +13,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "kernels/quantization.h"
 #include "kernels/tensor/arena.h"
 #include "kernels/tensor/tensor_view.h"
 
@@ -295,11 +296,14 @@ class Ops {
   virtual absl::Status Supports(const ModelShape& shape) const = 0;
 
   // weight: bf16 or f32 [out, in] in host memory; taken over or copied. Called while loading only.
+  // What `precision` allows is done where the device was made to (CpuOptions).
   virtual std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                                    DType dtype,
                                                    int64_t out_features,
-                                                   int64_t in_features) = 0;
+                                                   int64_t in_features,
+                                                   Precision precision) = 0;
   // gate_up: [num_experts, 2 width, hidden], gate rows first; down: [num_experts, hidden, width].
+  // They may be quantised.
   virtual std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                                      Buffer down,
                                                      DType dtype,

@@ -19,6 +19,7 @@ struct Options {
   std::string model;
   std::string moe = "tp";
   std::string linear_attention = "sharded";
+  std::string quantize = "none";
   PlanReportOptions report;
   bool json = false;
   bool fingerprint = false;
@@ -31,6 +32,9 @@ void AddFlags(CommandLine& line, Options& options) {
   line.Add("--linear-attention", &options.linear_attention,
            "Gated DeltaNet heads: sharded or replicated")
       .OneOf({"sharded", "replicated"});
+  line.Add("--quantize", &options.quantize,
+           "weights as a rank keeps them: none (as stored) or int8")
+      .OneOf({"none", "int8"});
   line.AddBytes("--kv-memory", &options.report.kv_memory,
                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
   line.Add("--slots", &options.report.slots, "sequences that run at once").In(1, 4096);
@@ -61,6 +65,8 @@ absl::StatusOr<std::string> Answer(Options& options) {
   parallel.linear_attention = options.linear_attention == "replicated"
                                   ? LinearAttentionMode::kReplicated
                                   : LinearAttentionMode::kSharded;
+  options.report.quantization =
+      options.quantize == "int8" ? Quantization::kInt8 : Quantization::kNone;
   DS_ASSIGN_OR_RETURN(const PlanReport report, MakePlanReport(config, options.report));
   return options.json ? PlanJson(report) : PlanText(report);
 }

@@ -28,12 +28,15 @@ std::string GroupOf(const WeightSpec& spec) {
   return "norms";
 }
 
-void AddWeight(const ShardPlan& plan, const WeightSpec& spec, WeightGroup& group) {
+void AddWeight(const ShardPlan& plan,
+               const WeightSpec& spec,
+               Quantization quantization,
+               WeightGroup& group) {
   const auto size = static_cast<int64_t>(DTypeSize(spec.stored.front().dtype));
   const int64_t count = NumElements(spec.shape);
   group.num_parameters += count;
   group.bytes += count * size;
-  group.bytes_a_rank += NumElements(plan.LocalShape(spec)) * size;
+  group.bytes_a_rank += LocalBytes(plan, spec, quantization);
 }
 
 void AddWeights(const ShardPlan& plan, PlanReport& report) {
@@ -46,8 +49,8 @@ void AddWeights(const ShardPlan& plan, PlanReport& report) {
       report.weights.push_back({.name = name});
       group = report.weights.end() - 1;
     }
-    AddWeight(plan, spec, *group);
-    AddWeight(plan, spec, report.total);
+    AddWeight(plan, spec, report.options.quantization, *group);
+    AddWeight(plan, spec, report.options.quantization, report.total);
   }
   report.total.name = "all";
 }

@@ -16,6 +16,7 @@ struct PlanReportOptions {
   ParallelOptions parallel = {};
   int64_t kv_memory = int64_t{1} << 30;  // bytes a rank
   int64_t slots = 16;
+  Quantization quantization = Quantization::kNone;
   // Tokens of prompt and answer for which concurrency is told, the model's whole context besides.
   std::vector<int64_t> contexts = {1024, 4096, 32768};
 };
@@ -25,7 +26,7 @@ struct WeightGroup {
   std::string name;
   int64_t num_parameters = 0;  // of the whole model
   int64_t bytes = 0;           // of the whole model, as releases store it
-  int64_t bytes_a_rank = 0;    // vocabulary padding included
+  int64_t bytes_a_rank = 0;    // vocabulary padding included, quantised as asked
 };
 
 // How many sequences of this length the KV memory holds.

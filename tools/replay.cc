@@ -129,6 +129,7 @@ RankOptions LikeRecorded(const Options& options, const RecordingHeader& header) 
   rank.load = options.load.value_or(header.load);
   rank.moe = header.moe;
   rank.linear_attention = header.linear_attention;
+  rank.quantize = header.quantize;
   rank.kv_memory = header.kv_memory;
   rank.slots = header.slots;
   rank.token_budget = header.token_budget;

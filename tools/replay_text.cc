@@ -85,13 +85,13 @@ std::string Gave(const RecordedStep& step, size_t sampled) {
 }  // namespace
 
 std::string HeaderText(const RecordingHeader& header) {
-  return absl::StrCat("recorded by build ", header.build_id, ", numerics ", header.numerics,
-                      "\nmodel ", header.model, ", --load ", header.load, ", weights ",
-                      header.weights_fingerprint, "\n", header.ranks, " ranks, --moe ", header.moe,
-                      ", --linear-attention ", header.linear_attention, "; ", header.slots,
-                      " slots, ", header.kv_blocks, " KV blocks, contexts of ", header.max_context,
-                      ", steps of up to ", header.token_budget, " prompt tokens\n",
-                      header.ops ? "with" : "without", " checksums of ops\n");
+  return absl::StrCat(
+      "recorded by build ", header.build_id, ", numerics ", header.numerics, "\nmodel ",
+      header.model, ", --load ", header.load, ", weights ", header.weights_fingerprint, "\n",
+      header.ranks, " ranks, --moe ", header.moe, ", --linear-attention ", header.linear_attention,
+      ", --quantize ", header.quantize, "; ", header.slots, " slots, ", header.kv_blocks,
+      " KV blocks, contexts of ", header.max_context, ", steps of up to ", header.token_budget,
+      " prompt tokens\n", header.ops ? "with" : "without", " checksums of ops\n");
 }
 
 std::string StepText(const RecordedStep& step) {

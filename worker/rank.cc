@@ -103,6 +103,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   engine.max_queue_tokens = options.max_queue_tokens;
   engine.max_context = options.max_context;
   engine.num_tokens = rank->text_.num_tokens;
+  engine.quantization = rank->quantization_;
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(engine.Validate(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckMemory(engine), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(engine), speaker));
@@ -143,6 +144,7 @@ absl::Status Rank::ReadConfig() {
   }
   DS_ASSIGN_OR_RETURN(config_, LoadModelConfig(options_.model));
   DS_ASSIGN_OR_RETURN(const ParallelOptions parallel, options_.Parallel(info.size));
+  DS_ASSIGN_OR_RETURN(quantization_, options_.WeightQuantization());
   DS_ASSIGN_OR_RETURN(plan_, ShardPlan::Create(config_, parallel, info.rank));
   DS_ASSIGN_OR_RETURN(text_, ReadTextFiles(options_.model, config_));
   if (info.rank != 0) return absl::OkStatus();
@@ -177,6 +179,7 @@ absl::Status Rank::StartRecording() {
       .load = options_.load,
       .moe = options_.moe,
       .linear_attention = options_.linear_attention,
+      .quantize = options_.quantize,
       .ranks = world_.info().size,
       .slots = capacity.slots,
       .kv_memory = options_.kv_memory,
@@ -206,7 +209,8 @@ absl::Status Rank::OpenDevice() {
       cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank);
   DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads.num_threads,
                                                      .cores = threads.cores,
-                                                     .isa = options_.cpu_isa}));
+                                                     .isa = options_.cpu_isa,
+                                                     .quantization = quantization_}));
   ChecksumOps();
   const std::string pinned =
       threads.cores.empty() ? "" : " on cores " + cpu::CoreList(threads.cores);
@@ -253,6 +257,7 @@ absl::Status Rank::Load(const EngineOptions& engine) {
   DS_ASSIGN_OR_RETURN(model_,
                       CreateModel(config_, *plan_, *device_, *comm_, *loader, engine.max_rows()));
   weights_fingerprint_ = loader->fingerprint();
+  if (quantization_ == Quantization::kInt8) weights_fingerprint_ += "+int8";
   LogInfo("weights of this rank: {:.3f} GB", static_cast<double>(model_->weight_bytes()) / 1e9);
   return absl::OkStatus();
 }

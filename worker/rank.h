@@ -53,6 +53,7 @@ class Rank {
   const ModelConfig& config() const { return config_; }
   const ShardPlan& plan() const { return *plan_; }
   const TextFiles& text() const { return text_; }
+  // The loader's, and "+int8" where weights are quantised: answers go on only between equal ones.
   const std::string& weights_fingerprint() const { return weights_fingerprint_; }
   // Equal where ranks can be expected to compute the same bits.
   std::string numerics_fingerprint() const;
@@ -88,6 +89,7 @@ class Rank {
   ModelConfig config_;
   std::optional<ShardPlan> plan_;  // set by ReadConfig
   TextFiles text_;
+  Quantization quantization_ = Quantization::kNone;
   std::string weights_fingerprint_;
   std::unique_ptr<OpChecksums> op_checksums_;
   std::unique_ptr<Device> device_;

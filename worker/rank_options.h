@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/flags.h"
+#include "kernels/quantization.h"
 #include "worker/checkpoint/shard_plan.h"
 
 namespace deltaserve {
@@ -19,6 +20,7 @@ struct RankOptions {
   std::string load = "checkpoint";  // checkpoint | random:SEED
   std::string moe = "tp";
   std::string linear_attention = "sharded";
+  std::string quantize = "none";         // none | int8
   int64_t kv_memory = int64_t{1} << 30;  // bytes a rank
   int64_t slots = 16;
   int64_t token_budget = 0;  // prefill tokens a step; 0 = from measured speed
@@ -36,6 +38,8 @@ struct RankOptions {
 
   // INVALID_ARGUMENT names the flag, its value and what would do.
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
+  // What --quantize says; refuses what --device has not.
+  absl::StatusOr<Quantization> WeightQuantization() const;
   // The seed of --load=random:SEED; nullopt for --load=checkpoint.
   absl::StatusOr<std::optional<uint64_t>> RandomSeed() const;
 };

@@ -19,7 +19,9 @@ namespace {
 class CpuDevice final : public Device {
  public:
   CpuDevice(const CpuOptions& options, CpuIsa isa)
-      : isa_(isa), pool_(options.num_threads, options.cores), ops_(CreateCpuOps(isa, pool_)) {}
+      : isa_(isa),
+        pool_(options.num_threads, options.cores),
+        ops_(CreateCpuOps(isa, options.quantization, pool_)) {}
 
   std::string Name() const override { return absl::StrCat("cpu (", CpuIsaName(isa_), ")"); }
   bool HostAddressable() const override { return true; }

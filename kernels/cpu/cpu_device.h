@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
+#include "kernels/quantization.h"
 
 namespace deltaserve::cpu {
 
@@ -15,6 +16,7 @@ struct CpuOptions {
   int num_threads = 1;          // of this rank, the caller's included
   std::vector<int> cores = {};  // of each thread, or empty: see ThreadPool
   std::string isa = "auto";     // or a name of CpuIsaName()
+  Quantization quantization = Quantization::kNone;
 };
 
 // A device whose calls are done when they return. Owns its threads; bits of results do not depend

@@ -24,15 +24,17 @@ namespace {
 
 class CpuOps final : public Ops {
  public:
-  explicit CpuOps(ThreadPool& pool) : pool_(pool) {}
+  CpuOps(const WeightFormat& format, ThreadPool& pool) : format_(format), pool_(pool) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
 
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
-                                           int64_t in_features) override {
-    return cpu::PackLinear(std::move(weight), dtype, out_features, in_features, pool_);
+                                           int64_t in_features,
+                                           Precision precision) override {
+    return cpu::PackLinear(std::move(weight), dtype, out_features, in_features, precision, format_,
+                           pool_);
   }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
@@ -41,7 +43,7 @@ class CpuOps final : public Ops {
                                              int64_t hidden,
                                              int64_t width) override {
     return cpu::PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width,
-                            pool_);
+                            format_, pool_);
   }
 
   void BuildRows(const BuildRowsArgs& args) override { cpu::BuildRows(args); }
@@ -69,6 +71,7 @@ class CpuOps final : public Ops {
   void LogProbs(const LogProbsArgs& args, Arena& /*arena*/) override { cpu::LogProbs(args, pool_); }
 
  private:
+  const WeightFormat format_;
   ThreadPool& pool_;
 };
 
@@ -98,13 +101,17 @@ absl::Status CpuOps::Supports(const ModelShape& shape) const {
 }  // namespace
 
 #if defined(__AVX512F__)
-std::unique_ptr<Ops> CreateOpsX86V4(ThreadPool& pool, bool /*vnni*/) {
-  return std::make_unique<CpuOps>(pool);
+std::unique_ptr<Ops> CreateOpsX86V4(Quantization quantization, ThreadPool& pool, bool vnni) {
+  return std::make_unique<CpuOps>(WeightFormat{quantization, vnni}, pool);
 }
 #elif defined(__AVX2__)
-std::unique_ptr<Ops> CreateOpsX86V3(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+std::unique_ptr<Ops> CreateOpsX86V3(Quantization quantization, ThreadPool& pool) {
+  return std::make_unique<CpuOps>(WeightFormat{quantization}, pool);
+}
 #else
-std::unique_ptr<Ops> CreateOpsArmV8(ThreadPool& pool) { return std::make_unique<CpuOps>(pool); }
+std::unique_ptr<Ops> CreateOpsArmV8(Quantization quantization, ThreadPool& pool) {
+  return std::make_unique<CpuOps>(WeightFormat{quantization}, pool);
+}
 #endif
 
 }  // namespace deltaserve::cpu

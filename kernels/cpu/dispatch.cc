@@ -3,14 +3,14 @@
 
 namespace deltaserve::cpu {
 
-std::unique_ptr<Ops> CreateCpuOps(CpuIsa isa, ThreadPool& pool) {
+std::unique_ptr<Ops> CreateCpuOps(CpuIsa isa, Quantization quantization, ThreadPool& pool) {
 #if defined(__x86_64__)
-  if (isa == CpuIsa::kX86V3) return CreateOpsX86V3(pool);
+  if (isa == CpuIsa::kX86V3) return CreateOpsX86V3(quantization, pool);
   DS_CHECK(isa == CpuIsa::kX86V4 || isa == CpuIsa::kX86V4Vnni) << CpuIsaName(isa);
-  return CreateOpsX86V4(pool, isa == CpuIsa::kX86V4Vnni);
+  return CreateOpsX86V4(quantization, pool, isa == CpuIsa::kX86V4Vnni);
 #else
   DS_CHECK(isa == CpuIsa::kArmV8) << CpuIsaName(isa);
-  return CreateOpsArmV8(pool);
+  return CreateOpsArmV8(quantization, pool);
 #endif
 }
 

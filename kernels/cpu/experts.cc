@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/silu_mul.h"
 #include "kernels/cpu/simd.h"
@@ -16,13 +16,14 @@ constexpr int64_t kBlockRows = 48;  // rows of one expert that are packed at onc
 // Gate, up and down of each expert are packed matrices one after another.
 class CpuExpertWeights final : public ExpertWeights {
  public:
-  CpuExpertWeights(DType dtype, int64_t num_experts, int64_t hidden, int64_t width)
+  CpuExpertWeights(DType dtype, bool fast_bytes, int64_t num_experts, int64_t hidden, int64_t width)
       : dtype_(dtype),
+        fast_bytes_(fast_bytes),
         num_experts_(num_experts),
         hidden_(hidden),
         width_(width),
-        in_bytes_(PackedBytes(dtype, width, hidden)),
-        down_bytes_(PackedBytes(dtype, hidden, width)),
+        in_bytes_(WeightBytes(dtype, width, hidden)),
+        down_bytes_(WeightBytes(dtype, hidden, width)),
         in_(Buffer::AllocateHost(static_cast<size_t>(num_experts) * 2 * in_bytes_)),
         down_(Buffer::AllocateHost(static_cast<size_t>(num_experts) * down_bytes_)) {}
 
@@ -34,18 +35,20 @@ class CpuExpertWeights final : public ExpertWeights {
   PackedMatrix gate(int64_t expert) const { return In(2 * expert); }
   PackedMatrix up(int64_t expert) const { return In(2 * expert + 1); }
   PackedMatrix down(int64_t expert) const {
-    return {At(down_, static_cast<size_t>(expert) * down_bytes_), dtype_, hidden_, width_};
+    return {At(down_, static_cast<size_t>(expert) * down_bytes_), dtype_, hidden_, width_,
+            fast_bytes_};
   }
 
  private:
   PackedMatrix In(int64_t index) const {
-    return {At(in_, static_cast<size_t>(index) * in_bytes_), dtype_, width_, hidden_};
+    return {At(in_, static_cast<size_t>(index) * in_bytes_), dtype_, width_, hidden_, fast_bytes_};
   }
   static const void* At(const Buffer& buffer, size_t offset) {
     return static_cast<const char*>(buffer.data()) + offset;
   }
 
   DType dtype_;
+  bool fast_bytes_;
   int64_t num_experts_;
   int64_t hidden_;
   int64_t width_;
@@ -55,8 +58,8 @@ class CpuExpertWeights final : public ExpertWeights {
   Buffer down_;
 };
 
-void Pack(const PackedMatrix& to, const void* source) {
-  PackMatrix(source, to.dtype, to.out_features, to.in_features, const_cast<void*>(to.data));
+void Pack(const PackedMatrix& to, const void* source, DType stored) {
+  PackWeight(source, stored, to.dtype, to.out_features, to.in_features, const_cast<void*>(to.data));
 }
 
 // The chosen (row, choice) pairs that are held here, by expert and then by row.
@@ -92,22 +95,23 @@ void GroupByExpert(
 
 // Scratch of one thread.
 struct ThreadScratch {
-  float* packed;  // [kBlockRows, max(hidden, width)]
+  float* packed;  // a block of kBlockRows rows
   float* first;   // [kBlockRows, kGroupColumns]
   float* second;  // [kBlockRows, kGroupColumns]
 
-  static int64_t Size(int64_t depth) { return kBlockRows * (depth + 2 * kGroupColumns); }
-  static ThreadScratch Carve(float* memory, int64_t depth) {
-    float* const first = memory + kBlockRows * depth;
+  static int64_t Size(int64_t block) { return block + 2 * kBlockRows * kGroupColumns; }
+  static ThreadScratch Carve(float* memory, int64_t block) {
+    float* const first = memory + block;
     return {memory, first, first + kBlockRows * kGroupColumns};
   }
 };
 
-// Rows of one block as MultiplyPanels wants them; a single row stays where it is.
+// Rows of one block as `w` wants them; a single row may stay where it is.
 const float* BlockRows(
-    const float* x, int64_t depth, const int32_t* index, int64_t n, float* packed) {
-  if (n == 1) return x + depth * (index == nullptr ? 0 : index[0]);
-  PackRows(x, depth, index, n, depth, 0, NumRowTiles(n), packed);
+    const PackedMatrix& w, const float* x, const int32_t* index, int64_t n, float* packed) {
+  const int64_t depth = w.in_features;
+  if (!NeedsBlock(w, n)) return x + depth * (index == nullptr ? 0 : index[0]);
+  FillBlock(w, x, depth, index, n, 0, NumBlockTiles(w, n), packed);
   return packed;
 }
 
@@ -122,12 +126,12 @@ void GateUp(const CpuExpertWeights& w,
   for (int64_t e = 0; e < w.num_experts(); ++e) {
     for (int64_t i = groups.begin[e]; i < groups.begin[e + 1]; i += kBlockRows) {
       const int64_t n = std::min<int64_t>(kBlockRows, groups.begin[e + 1] - i);
-      const float* block = BlockRows(x, w.hidden(), groups.row + i, n, s.packed);
+      const float* block = BlockRows(w.gate(e), x, groups.row + i, n, s.packed);
       for (int64_t p = begin; p < end; p += kPanelGroup) {
         const int64_t panels = std::min(kPanelGroup, end - p);
         const int64_t columns = std::min(panels * kPanel, w.width() - p * kPanel);
-        MultiplyPanels(block, n, w.gate(e), p, panels, s.first, kGroupColumns);
-        MultiplyPanels(block, n, w.up(e), p, panels, s.second, kGroupColumns);
+        MultiplyBlock(block, n, w.gate(e), p, panels, s.first, kGroupColumns);
+        MultiplyBlock(block, n, w.up(e), p, panels, s.second, kGroupColumns);
         for (int64_t r = 0; r < n; ++r) {
           SiluMulRow(s.first + r * kGroupColumns, s.second + r * kGroupColumns, columns,
                      act + (i + r) * w.width() + p * kPanel);
@@ -148,11 +152,11 @@ void Down(const CpuExpertWeights& w,
   for (int64_t e = 0; e < w.num_experts(); ++e) {
     for (int64_t i = groups.begin[e]; i < groups.begin[e + 1]; i += kBlockRows) {
       const int64_t n = std::min<int64_t>(kBlockRows, groups.begin[e + 1] - i);
-      const float* block = BlockRows(act + i * w.width(), w.width(), nullptr, n, s.packed);
+      const float* block = BlockRows(w.down(e), act + i * w.width(), nullptr, n, s.packed);
       for (int64_t p = begin; p < end; p += kPanelGroup) {
         const int64_t panels = std::min(kPanelGroup, end - p);
         const int64_t columns = std::min(panels * kPanel, w.hidden() - p * kPanel);
-        MultiplyPanels(block, n, w.down(e), p, panels, s.first, kGroupColumns);
+        MultiplyBlock(block, n, w.down(e), p, panels, s.first, kGroupColumns);
         for (int64_t r = 0; r < n; ++r) {
           float* to = out + groups.row[i + r] * w.hidden() + p * kPanel;
           const float* from = s.first + r * kGroupColumns;
@@ -187,19 +191,21 @@ std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                            int64_t num_experts,
                                            int64_t hidden,
                                            int64_t width,
+                                           const WeightFormat& format,
                                            ThreadPool& pool) {
   const size_t matrix = static_cast<size_t>(hidden * width) * DTypeSize(dtype);
   DS_CHECK_GE(gate_up.bytes(), static_cast<size_t>(num_experts) * 2 * matrix);
   DS_CHECK_GE(down.bytes(), static_cast<size_t>(num_experts) * matrix);
-  auto packed = std::make_unique<CpuExpertWeights>(dtype, num_experts, hidden, width);
+  auto packed = std::make_unique<CpuExpertWeights>(format.Packed(dtype, Precision::kMayQuantize),
+                                                   format.fast_bytes, num_experts, hidden, width);
   ParallelFor(pool, num_experts, 1, 3 * hidden * width, [&](int64_t begin, int64_t end, int) {
     for (int64_t e = begin; e < end; ++e) {
       const char* in =
           static_cast<const char*>(gate_up.data()) + static_cast<size_t>(e) * 2 * matrix;
-      Pack(packed->gate(e), in);
-      Pack(packed->up(e), in + matrix);
-      Pack(packed->down(e),
-           static_cast<const char*>(down.data()) + static_cast<size_t>(e) * matrix);
+      Pack(packed->gate(e), in, dtype);
+      Pack(packed->up(e), in + matrix, dtype);
+      Pack(packed->down(e), static_cast<const char*>(down.data()) + static_cast<size_t>(e) * matrix,
+           dtype);
     }
   });
   return packed;
@@ -218,8 +224,9 @@ void Experts(const ExpertsArgs& args, Arena& arena, ThreadPool& pool) {
   int32_t* row = arena.Allocate(DType::kI32, {pairs}).as<int32_t>();
   float* weight = arena.Allocate(DType::kF32, {pairs}).as<float>();
   float* act = arena.Allocate(DType::kF32, {pairs, w.width()}).as<float>();
-  const int64_t depth = std::max(w.hidden(), w.width());
-  const int64_t per_thread = ThreadScratch::Size(depth);
+  const int64_t block =
+      std::max(BlockFloats(w.gate(0), kBlockRows), BlockFloats(w.down(0), kBlockRows));
+  const int64_t per_thread = ThreadScratch::Size(block);
   float* memory = arena.Allocate(DType::kF32, {pool.num_threads(), per_thread}).as<float>();
 
   GroupByExpert(args, w.num_experts(), begin, row, weight);
@@ -231,7 +238,7 @@ void Experts(const ExpertsArgs& args, Arena& arena, ThreadPool& pool) {
   ParallelFor(pool, panels(w.width()), kPanelGroup, 2 * cost * w.hidden(),
               [&](int64_t first, int64_t last, int thread) {
                 GateUp(w, groups, x, first, last,
-                       ThreadScratch::Carve(memory + thread * per_thread, depth), act);
+                       ThreadScratch::Carve(memory + thread * per_thread, block), act);
               });
   ParallelFor(pool, panels(w.hidden()), kPanelGroup, cost * w.width(),
               [&](int64_t first, int64_t last, int thread) {
@@ -241,7 +248,7 @@ void Experts(const ExpertsArgs& args, Arena& arena, ThreadPool& pool) {
                   std::fill(out + r * w.hidden() + column, out + r * w.hidden() + column_end, 0.0f);
                 }
                 Down(w, groups, act, first, last,
-                     ThreadScratch::Carve(memory + thread * per_thread, depth), out);
+                     ThreadScratch::Carve(memory + thread * per_thread, block), out);
                 AddShared(args, column, column_end, out);
               });
 }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "kernels/base/thread_pool.h"
+#include "kernels/cpu/packed_weight.h"
 #include "kernels/ops.h"
 
 namespace deltaserve::cpu {
@@ -16,6 +17,7 @@ std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                            int64_t num_experts,
                                            int64_t hidden,
                                            int64_t width,
+                                           const WeightFormat& format,
                                            ThreadPool& pool);
 
 // See ExpertsArgs. Threads own columns of the width, then of the hidden size, and walk the experts

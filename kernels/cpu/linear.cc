@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/parallel.h"
 
 namespace deltaserve::cpu {
@@ -26,21 +26,28 @@ class CpuLinearWeight final : public LinearWeight {
 
 }  // namespace
 
-std::unique_ptr<LinearWeight> PackLinear(
-    Buffer weight, DType dtype, int64_t out_features, int64_t in_features, ThreadPool& pool) {
+std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
+                                         DType dtype,
+                                         int64_t out_features,
+                                         int64_t in_features,
+                                         Precision precision,
+                                         const WeightFormat& format,
+                                         ThreadPool& pool) {
   DS_CHECK(dtype == DType::kBF16 || dtype == DType::kF32) << DTypeName(dtype);
-  DS_CHECK_GE(weight.bytes(), static_cast<size_t>(out_features * in_features) * DTypeSize(dtype));
-  Buffer packed = Buffer::AllocateHost(PackedBytes(dtype, out_features, in_features));
-  const PackedMatrix matrix{packed.data(), dtype, out_features, in_features};
-  const auto element = static_cast<int64_t>(DTypeSize(dtype));
-  ParallelFor(pool, matrix.num_panels(), 1, kPanel * in_features,
-              [&](int64_t begin, int64_t end, int) {
-                const int64_t offset = begin * kPanel * in_features * element;
-                PackMatrix(static_cast<const char*>(weight.data()) + offset, dtype,
-                           std::min(end * kPanel, out_features) - begin * kPanel, in_features,
-                           static_cast<char*>(packed.data()) + offset);
-              });
-  return std::make_unique<CpuLinearWeight>(std::move(packed), matrix);
+  const auto row_bytes = in_features * static_cast<int64_t>(DTypeSize(dtype));
+  DS_CHECK_GE(weight.bytes(), static_cast<size_t>(out_features * row_bytes));
+  const DType packed = format.Packed(dtype, precision);
+  Buffer buffer = Buffer::AllocateHost(WeightBytes(packed, out_features, in_features));
+  const PackedMatrix matrix{buffer.data(), packed, out_features, in_features, format.fast_bytes};
+  ParallelFor(
+      pool, matrix.num_panels(), 1, kPanel * in_features, [&](int64_t begin, int64_t end, int) {
+        const int64_t rows = std::min(end * kPanel, out_features) - begin * kPanel;
+        PackWeight(
+            static_cast<const char*>(weight.data()) + begin * kPanel * row_bytes, dtype, packed,
+            rows, in_features,
+            static_cast<char*>(buffer.data()) + WeightBytes(packed, begin * kPanel, in_features));
+      });
+  return std::make_unique<CpuLinearWeight>(std::move(buffer), matrix);
 }
 
 void Linear(const LinearArgs& args, Arena& arena, ThreadPool& pool) {
@@ -53,21 +60,23 @@ void Linear(const LinearArgs& args, Arena& arena, ThreadPool& pool) {
   const float* x = args.x.as<float>();
   float* out = args.out.as<float>();
   ArenaScope scope(arena);
-  float* packed = arena.Allocate(DType::kF32, {std::min(rows, kMatmulRows), depth}).as<float>();
+  float* packed =
+      arena.Allocate(DType::kF32, {BlockFloats(w, std::min(rows, kMatmulRows))}).as<float>();
   for (int64_t row = 0; row < rows; row += kMatmulRows) {
     const int64_t n = std::min(kMatmulRows, rows - row);
     const float* block = x + row * depth;
-    if (n > 1) {
-      ParallelFor(pool, NumRowTiles(n), 1, kTileRows * depth, [&](int64_t begin, int64_t end, int) {
-        PackRows(x + row * depth, depth, nullptr, n, depth, begin, end, packed);
+    if (NeedsBlock(w, n)) {
+      const int64_t tiles = NumBlockTiles(w, n);
+      ParallelFor(pool, tiles, 1, n * depth / tiles, [&](int64_t begin, int64_t end, int) {
+        FillBlock(w, x + row * depth, depth, nullptr, n, begin, end, packed);
       });
       block = packed;
     }
     ParallelFor(pool, w.num_panels(), kPanelGroup, n * depth * (kPanel / kLanes),
                 [&](int64_t begin, int64_t end, int) {
                   for (int64_t p = begin; p < end; p += kPanelGroup) {
-                    MultiplyPanels(block, n, w, p, std::min(kPanelGroup, end - p),
-                                   out + row * w.out_features + p * kPanel, w.out_features);
+                    MultiplyBlock(block, n, w, p, std::min(kPanelGroup, end - p),
+                                  out + row * w.out_features + p * kPanel, w.out_features);
                   }
                 });
   }

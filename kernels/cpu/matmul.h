@@ -23,12 +23,14 @@ inline constexpr int64_t kMatmulRows = 512;                      // rows packed 
 
 // A weight [out, in] as panels of kPanel outputs, each [in][kPanel], zeros past the last output: a
 // call reads memory from front to back. In bf16 panels output i and output i + kLanes lie side by
-// side, so that a 32-bit lane has two outputs. A view: memory is someone else's.
+// side, so that a 32-bit lane has two outputs; those of kI8 are int8_matmul.h's. A view: memory is
+// someone else's.
 struct PackedMatrix {
   const void* data = nullptr;
   DType dtype = DType::kBF16;
   int64_t out_features = 0;
   int64_t in_features = 0;
+  bool fast_bytes = false;  // kI8: by FastByteDot, which this processor has
 
   int64_t num_panels() const { return (out_features + kPanel - 1) / kPanel; }
 };

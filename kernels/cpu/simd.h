@@ -18,6 +18,14 @@
 //                               bits) and the odd ones
 //   Unzip(a, b)                a, then b, as one row of lanes: a becomes its even lanes, b its odd
 //   F64, LowF64, HighF64, ...   half as many f64 lanes
+//   I32, ZeroI32, LoadI32, ...  kLanes i32 lanes
+//   StoreBytes                  whole numbers of [-128, 127], kLanes of them, as s8
+//   ByteDot                     sum + the four products of 8-bit numbers in each 32-bit lane,
+//                               exactly: Step(sum, Weights(w), Row(x)). w: four bytes a lane, each
+//                               a weight of [-127, 127] plus kByteBias; x: four s8, the same for
+//                               all lanes
+//   FastByteDot                 the same by instructions that not every processor of the
+//                               instruction set has
 
 #if defined(__AVX512F__)
 #include "kernels/cpu/simd_avx512.h"

@@ -119,4 +119,40 @@ inline F32 Narrow(F64 low, F64 high) {
   return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
 }
 
+// kLanes i32 lanes.
+using I32 = __m256i;
+inline I32 ZeroI32() { return _mm256_setzero_si256(); }
+inline I32 Set1(int32_t x) { return _mm256_set1_epi32(x); }
+inline I32 LoadI32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void StoreI32(void* p, I32 x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+inline I32 Sub(I32 a, I32 b) { return _mm256_sub_epi32(a, b); }
+inline F32 ToF32(I32 x) { return _mm256_cvtepi32_ps(x); }
+inline void StoreBytes(int8_t* p, F32 x) {
+  const __m256i wide = _mm256_cvtps_epi32(x);
+  const __m128i half =
+      _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
+}
+
+inline constexpr int kByteBias = 128;
+
+// Widened to 16 bits, so that nothing saturates.
+struct ByteDot {
+  struct Bytes {
+    I32 even, odd;
+  };
+  static Bytes Weights(I32 w) {
+    return {_mm256_and_si256(w, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(w, 8)};
+  }
+  static Bytes Row(int32_t x) {
+    const I32 bytes = Set1(x);
+    return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+  }
+  static I32 Step(I32 sum, Bytes w, Bytes x) {
+    return _mm256_add_epi32(
+        sum, _mm256_add_epi32(_mm256_madd_epi16(w.even, x.even), _mm256_madd_epi16(w.odd, x.odd)));
+  }
+};
+using FastByteDot = ByteDot;
+
 }  // namespace deltaserve::cpu

@@ -117,4 +117,47 @@ inline F32 Narrow(F64 low, F64 high) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
 }
 
+// kLanes i32 lanes.
+using I32 = __m512i;
+inline I32 ZeroI32() { return _mm512_setzero_si512(); }
+inline I32 Set1(int32_t x) { return _mm512_set1_epi32(x); }
+inline I32 LoadI32(const void* p) { return _mm512_loadu_si512(p); }
+inline void StoreI32(void* p, I32 x) { _mm512_storeu_si512(p, x); }
+inline I32 Sub(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
+inline F32 ToF32(I32 x) { return _mm512_cvtepi32_ps(x); }
+inline void StoreBytes(int8_t* p, F32 x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+
+inline constexpr int kByteBias = 128;
+
+// Widened to 16 bits, so that nothing saturates.
+struct ByteDot {
+  struct Bytes {
+    I32 even, odd;
+  };
+  static Bytes Weights(I32 w) {
+    return {_mm512_and_si512(w, _mm512_set1_epi32(0x00ff00ff)), _mm512_srli_epi16(w, 8)};
+  }
+  static Bytes Row(int32_t x) {
+    const I32 bytes = Set1(x);
+    return {_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
+  }
+  static I32 Step(I32 sum, Bytes w, Bytes x) {
+    return _mm512_add_epi32(
+        sum, _mm512_add_epi32(_mm512_madd_epi16(w.even, x.even), _mm512_madd_epi16(w.odd, x.odd)));
+  }
+};
+
+// By AVX512_VNNI. Written as assembly because an intrinsic would want the whole file compiled for
+// it, and with it functions that processors without it run.
+struct FastByteDot {
+  static I32 Weights(I32 w) { return w; }
+  static I32 Row(int32_t x) { return Set1(x); }
+  static I32 Step(I32 sum, I32 w, I32 x) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
+  }
+};
+
 }  // namespace deltaserve::cpu

@@ -102,4 +102,35 @@ inline F64 LowF64(F32 x) { return vcvt_f64_f32(vget_low_f32(x)); }
 inline F64 HighF64(F32 x) { return vcvt_f64_f32(vget_high_f32(x)); }
 inline F32 Narrow(F64 low, F64 high) { return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high)); }
 
+// kLanes i32 lanes.
+using I32 = int32x4_t;
+inline I32 ZeroI32() { return vdupq_n_s32(0); }
+inline I32 Set1(int32_t x) { return vdupq_n_s32(x); }
+inline I32 LoadI32(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
+inline void StoreI32(void* p, I32 x) { vst1q_s32(static_cast<int32_t*>(p), x); }
+inline I32 Sub(I32 a, I32 b) { return vsubq_s32(a, b); }
+inline F32 ToF32(I32 x) { return vcvtq_f32_s32(x); }
+inline void StoreBytes(int8_t* p, F32 x) {
+  const int16x4_t half = vmovn_s32(vcvtnq_s32_f32(x));
+  vst1_lane_s32(reinterpret_cast<int32_t*>(p),
+                vreinterpret_s32_s8(vmovn_s16(vcombine_s16(half, half))), 0);
+}
+
+inline constexpr int kByteBias = 0;
+
+struct ByteDot {
+  static int8x16_t Weights(I32 w) { return vreinterpretq_s8_s32(w); }
+  static int8x16_t Row(int32_t x) { return vreinterpretq_s8_s32(Set1(x)); }
+  static I32 Step(I32 sum, int8x16_t w, int8x16_t x) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, w, x);
+#else
+    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+    const int32x4_t high = vpaddlq_s16(vmull_high_s8(w, x));
+    return vaddq_s32(sum, vpaddq_s32(low, high));
+#endif
+  }
+};
+using FastByteDot = ByteDot;
+
 }  // namespace deltaserve::cpu

@@ -37,7 +37,8 @@ class ReferenceOps final : public Ops {
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
-                                           int64_t in_features) override;
+                                           int64_t in_features,
+                                           Precision precision) override;
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
                                              DType dtype,

@@ -66,7 +66,8 @@ absl::Status ReferenceOps::Supports(const ModelShape& /*shape*/) const { return 
 std::unique_ptr<LinearWeight> ReferenceOps::PackLinear(Buffer weight,
                                                        DType dtype,
                                                        int64_t out_features,
-                                                       int64_t in_features) {
+                                                       int64_t in_features,
+                                                       Precision /*precision*/) {
   return std::make_unique<ReferenceLinearWeight>(
       Matrix::From(weight.data(), dtype, 0, out_features, in_features));
 }

@@ -8,7 +8,7 @@
 
 namespace deltaserve {
 
-enum class DType : uint8_t { kF32, kBF16, kI32, kU32, kU64, kU8 };
+enum class DType : uint8_t { kF32, kBF16, kI32, kU32, kU64, kU8, kI8 };
 
 constexpr size_t DTypeSize(DType dtype) {
   switch (dtype) {
@@ -21,6 +21,7 @@ constexpr size_t DTypeSize(DType dtype) {
     case DType::kBF16:
       return 2;
     case DType::kU8:
+    case DType::kI8:
       return 1;
   }
   return 0;

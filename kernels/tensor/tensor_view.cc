@@ -20,6 +20,8 @@ const char* DTypeName(DType dtype) {
       return "U64";
     case DType::kU8:
       return "U8";
+    case DType::kI8:
+      return "I8";
   }
   return "?";
 }

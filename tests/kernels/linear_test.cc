@@ -34,8 +34,8 @@ std::vector<float> Compute(Device& device, const LinearInputs& in, int64_t begin
   Session session(device);
   Buffer buffer =
       in.dtype == DType::kF32 ? HostBuffer(in.weight) : HostBuffer(ToBFloat16s(in.weight));
-  const auto weight =
-      session.ops().PackLinear(std::move(buffer), in.dtype, in.shape.out, in.shape.in);
+  const auto weight = session.ops().PackLinear(std::move(buffer), in.dtype, in.shape.out,
+                                               in.shape.in, Precision::kExact);
   EXPECT_EQ(weight->out_features(), in.shape.out);
   EXPECT_EQ(weight->in_features(), in.shape.in);
   const TensorView x = session.Put(RowsOf(in.x, in.shape.in, begin, count), {count, in.shape.in});

@@ -40,8 +40,11 @@ inline std::string TestName(std::string isa) {
 }
 
 // A CPU device, of the best instruction set unless said.
-inline std::unique_ptr<Device> MakeCpu(int num_threads, const std::string& isa = "auto") {
-  auto device = cpu::CreateCpuDevice({.num_threads = num_threads, .isa = isa});
+inline std::unique_ptr<Device> MakeCpu(int num_threads,
+                                       const std::string& isa = "auto",
+                                       Quantization quantization = Quantization::kNone) {
+  auto device =
+      cpu::CreateCpuDevice({.num_threads = num_threads, .isa = isa, .quantization = quantization});
   EXPECT_TRUE(device.ok()) << device.status();
   return std::move(*device);
 }

@@ -10,7 +10,8 @@ constexpr int64_t kMaxRows = 150;
 
 class ScratchTest : public CpuIsaTest {
  protected:
-  ScratchTest() : device_(MakeCpu(3)), s_(*device_), rng_(7) {}
+  explicit ScratchTest(Quantization quantization = Quantization::kNone)
+      : device_(deltaserve::MakeCpu(3, GetParam(), quantization)), s_(*device_), rng_(7) {}
 
   TensorView Random(std::initializer_list<int64_t> shape) {
     const TensorView view(nullptr, DType::kF32, shape);
@@ -28,21 +29,24 @@ class ScratchTest : public CpuIsaTest {
     EXPECT_EQ(s_.arena().used_bytes(), 0u);
   }
 
+  void ShrinkLinear();
+  void ShrinkExperts();
+
   std::unique_ptr<Device> device_;
   Session s_;
   Rng rng_;
 };
 
-TEST_P(ScratchTest, LinearStaysWithinWarmUp) {
+void ScratchTest::ShrinkLinear() {
   const auto weight = s_.ops().PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, int64_t{40} * 70))),
-                                          DType::kBF16, 40, 70);
+                                          DType::kBF16, 40, 70, Precision::kMayQuantize);
   FreezeAndShrink([&](int64_t rows) {
     s_.ops().Linear({.x = Random({rows, 70}), .weight = weight.get(), .out = s_.NewF32({rows, 40})},
                     s_.arena());
   });
 }
 
-TEST_P(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
+void ScratchTest::ShrinkExperts() {
   const auto weights =
       s_.ops().PackExperts(HostBuffer(Normal(rng_, int64_t{4} * 2 * 20 * 30)),
                            HostBuffer(Normal(rng_, int64_t{4} * 30 * 20)), DType::kF32, 4, 30, 20);
@@ -64,6 +68,16 @@ TEST_P(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) {
     s_.ops().Experts(args, s_.arena());
   });
 }
+
+class Int8ScratchTest : public ScratchTest {
+ protected:
+  Int8ScratchTest() : ScratchTest(Quantization::kInt8) {}
+};
+
+TEST_P(ScratchTest, LinearStaysWithinWarmUp) { ShrinkLinear(); }
+TEST_P(Int8ScratchTest, LinearStaysWithinWarmUp) { ShrinkLinear(); }
+TEST_P(ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) { ShrinkExperts(); }
+TEST_P(Int8ScratchTest, ExpertsStayWithinWarmUpWhateverIsChosen) { ShrinkExperts(); }
 
 TEST_P(ScratchTest, GatedDeltaNetStaysWithinWarmUp) {
   constexpr int64_t kChannels = 80;
@@ -133,6 +147,7 @@ TEST_P(ScratchTest, SampleStaysWithinWarmUp) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, ScratchTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
+INSTANTIATE_TEST_SUITE_P(Isas, Int8ScratchTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve

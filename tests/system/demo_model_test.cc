@@ -34,8 +34,16 @@ std::vector<Question> FirstQuestions() {
   return first;
 }
 
-TEST(DemoModelTest, AnswersHeldOutQuestionsRightly) {
-  ServedModel served(2, {}, Source("deploy/demo-model"));
+struct Case {
+  const char* name;
+  int ranks;
+  std::vector<std::string> flags;
+};
+
+class DemoModelQuestionsTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(DemoModelQuestionsTest, AreAnsweredRightly) {
+  ServedModel served(GetParam().ranks, GetParam().flags, Source("deploy/demo-model"));
   const std::vector<Question> questions = FirstQuestions();
   const std::vector<Reply> replies = AskAll(served.inference(), questions, {}, [](size_t) {});
   const Score score = ScoreReplies(questions, replies);
@@ -47,6 +55,24 @@ TEST(DemoModelTest, AnswersHeldOutQuestionsRightly) {
   EXPECT_EQ(score.failed, 0);
   EXPECT_EQ(score.by_length, 0);
   EXPECT_EQ(score.leaked, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds,
+                         DemoModelQuestionsTest,
+                         ::testing::Values(Case{"2_ranks", 2, {}},
+                                           Case{"1_rank_int8", 1, {"--quantize", "int8"}},
+                                           Case{"2_ranks_int8", 2, {"--quantize", "int8"}}),
+                         [](const auto& c) { return c.param.name; });
+
+// A continuation is promised between equal weights alone.
+TEST(DemoModelTest, QuantizedWeightsHaveAFingerprintOfTheirOwn) {
+  ServedModel served(1, {"--quantize", "int8"}, Source("deploy/demo-model"));
+  grpc::ClientContext context;
+  v1::WorldDescription description;
+  ASSERT_TRUE(served.world_stub().Describe(&context, {}, &description).ok());
+  const std::string& fingerprint = description.model().weights_fingerprint();
+  EXPECT_EQ(fingerprint.size(), 64U + 5U);
+  EXPECT_EQ(fingerprint.substr(64), "+int8");
 }
 
 struct Conversation {

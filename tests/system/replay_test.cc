@@ -99,7 +99,7 @@ TEST(ReplayTest, AWorldOfTwoRanksComesAgainAndADamagedWeightIsNamed) {
 TEST(ReplayTest, AKilledWorldIsShownAndRunAgain) {
   const TempDir folder;
   const std::string file = folder / "plans.rec";
-  ServedModel served(2, {"--record-plans", file});
+  ServedModel served(2, {"--record-plans", file, "--quantize", "int8"});
   grpc::ClientContext context;
   std::thread client([&] { Generate(served.inference(), GreedyRequest("on", 4000), context); });
   const absl::Time deadline = absl::Now() + absl::Minutes(1);
@@ -113,6 +113,7 @@ TEST(ReplayTest, AKilledWorldIsShownAndRunAgain) {
 
   const RunResult shown = RunToEnd({Binary("replay"), file, "--show"});
   EXPECT_EQ(shown.code, 0) << shown.output;
+  EXPECT_THAT(shown.output, HasSubstr("--quantize int8; "));
   EXPECT_THAT(shown.output, HasSubstr("open slot 0: state 0, blocks 0"));
   EXPECT_THAT(shown.output, HasSubstr("decode slot 0 (merged) -> "));
   const RunResult again = Replay(folder.path(), file, {});

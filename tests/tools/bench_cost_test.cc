@@ -71,12 +71,13 @@ constexpr double kSeenFlops = 4 * 2 * 32;  // of two heads with a position
 Cost CostOf(const ModelConfig& config,
             const std::vector<StepRows>& sequences,
             int64_t scored,
-            int ranks = 1) {
+            int ranks = 1,
+            Quantization quantization = Quantization::kNone) {
   Cost sum;
   for (int rank = 0; rank < ranks; ++rank) {
     const auto plan = ShardPlan::Create(config, {.ranks = ranks}, rank);
     EXPECT_TRUE(plan.ok()) << plan.status();
-    sum += StepCost(config, *plan, sequences, scored);
+    sum += StepCost(config, *plan, quantization, sequences, scored);
   }
   return sum;
 }
@@ -100,6 +101,16 @@ TEST(StepCostTest, ReadsWeightsOnceForAllRowsAndNoHeadWithoutScores) {
   const Cost batch = CostOf(Dense(), {{.first = 5}, {.first = 9}}, 2);
   EXPECT_DOUBLE_EQ(batch.bytes, 2 * (matrices + kHead) + kVectorBytes + 2 * kStateBytes +
                                     (6 + 10) * kTokenBytes);
+}
+
+TEST(StepCostTest, CountsEightBitWeightsAsOneByteAndTheSameFlops) {
+  const ModelConfig config = Dense();
+  const Cost stored = CostOf(config, {{.first = 10, .rows = 1}}, 1);
+  const Cost int8 = CostOf(config, {{.first = 10, .rows = 1}}, 1, 1, Quantization::kInt8);
+  EXPECT_DOUBLE_EQ(int8.flops, stored.flops);
+  // All but b and a, 512 elements; a scale for each of 256 + 256 + 2 x 256 + 128 outputs.
+  const double quantized = kLinear + kFull + 2 * kMlp + kHead - 512;
+  EXPECT_DOUBLE_EQ(int8.bytes, stored.bytes - quantized + 4 * 1152);
 }
 
 TEST(StepCostTest, CountsTheExpertsThatAreExpectedToBeChosen) {

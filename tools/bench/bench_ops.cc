@@ -27,6 +27,7 @@ namespace {
 struct BenchFlags {
   std::string device = "cpu";
   std::string cpu_isa = "auto";
+  std::string quantize = "none";
   int threads = 2;
   std::string only;
   double seconds = 2;
@@ -46,7 +47,10 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const BenchFlags& flags) {
     return absl::ResourceExhaustedError(
         absl::StrCat("this process can have ", memory, " bytes of memory; it needs ", kMostMemory));
   }
-  return cpu::CreateCpuDevice({.num_threads = flags.threads, .isa = flags.cpu_isa});
+  return cpu::CreateCpuDevice(
+      {.num_threads = flags.threads,
+       .isa = flags.cpu_isa,
+       .quantization = flags.quantize == "int8" ? Quantization::kInt8 : Quantization::kNone});
 }
 
 double SecondsSince(std::chrono::steady_clock::time_point begin) {
@@ -144,6 +148,8 @@ int Main(int argc, char** argv) {
       .OneOf({"cpu", "cuda"});
   line.Add("--cpu-isa", &flags.cpu_isa,
            "instruction set of the kernels, as the worker takes it; auto: the best there is");
+  line.Add("--quantize", &flags.quantize, "weights, as the worker takes it (cpu)")
+      .OneOf({"none", "int8"});
   line.Add("--threads", &flags.threads, "that compute").In(1, 1024);
   line.Add("--only", &flags.only, "run only what has this in its name");
   line.Add("--list", &flags.list, "print the names and run nothing");

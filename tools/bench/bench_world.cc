@@ -158,7 +158,9 @@ class WorldBench {
 
  private:
   absl::StatusOr<WorldShape> Shape() const {
-    WorldShape shape{.config = rank_.config(), .plans = {}};
+    WorldShape shape{.config = rank_.config(),
+                     .quantization = rank_.executor().options().quantization,
+                     .plans = {}};
     for (int rank = 0; rank < world_.info().size; ++rank) {
       DS_ASSIGN_OR_RETURN(const ShardPlan plan,
                           ShardPlan::Create(shape.config, rank_.plan().options(), rank));

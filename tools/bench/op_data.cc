@@ -79,7 +79,7 @@ Buffer OpData::BFloats(int64_t count, int64_t in_features) {
 
 const LinearWeight& OpData::Linear(int64_t out_features, int64_t in_features) {
   linear_.push_back(ops().PackLinear(BFloats(out_features * in_features, in_features), DType::kBF16,
-                                     out_features, in_features));
+                                     out_features, in_features, Precision::kMayQuantize));
   return *linear_.back();
 }
 

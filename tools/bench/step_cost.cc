@@ -10,18 +10,18 @@
 namespace deltaserve::bench {
 namespace {
 
-// Of a weight of which this rank holds `elements`.
 Cost WeightCost(const ModelConfig& config,
+                const ShardPlan& plan,
                 const WeightSpec& spec,
-                int64_t elements,
+                Quantization quantization,
                 int64_t rows,
                 int64_t scored) {
-  const auto held = static_cast<double>(elements);
-  const double bytes = held * static_cast<double>(DTypeSize(spec.stored.front().dtype));
+  const auto held = static_cast<double>(NumElements(plan.LocalShape(spec)));
+  const auto bytes = static_cast<double>(LocalBytes(plan, spec, quantization));
   const auto n = static_cast<double>(rows);
   if (spec.split == Split::kVocabulary) {
-    // The embedding's rows are few; it is read whole only where it serves as the head.
-    const bool is_head = spec.optional || config.tie_word_embeddings;
+    // The embedding's rows are few; a tied head is packed from it.
+    const bool is_head = spec.optional;
     if (!is_head || scored == 0) return {};
     return {.bytes = bytes, .flops = 2 * held * static_cast<double>(scored)};
   }
@@ -57,6 +57,7 @@ Cost SequenceCost(const ModelConfig& config, const LocalSizes& local, const Step
 
 Cost StepCost(const ModelConfig& config,
               const ShardPlan& plan,
+              Quantization quantization,
               const std::vector<StepRows>& sequences,
               int64_t scored) {
   Cost cost;
@@ -66,8 +67,7 @@ Cost StepCost(const ModelConfig& config,
     cost += SequenceCost(config, plan.local(), sequence);
   }
   for (const WeightSpec& spec : WeightTable(config, plan.options())) {
-    if (spec.optional && config.tie_word_embeddings) continue;
-    cost += WeightCost(config, spec, NumElements(plan.LocalShape(spec)), rows, scored);
+    cost += WeightCost(config, plan, spec, quantization, rows, scored);
   }
   return cost;
 }

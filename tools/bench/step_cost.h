@@ -27,6 +27,7 @@ struct StepRows {
 // evenly and on its own, so n rows of k out of E choose E (1 - (1 - k/E)^n) different ones. Pure.
 Cost StepCost(const ModelConfig& config,
               const ShardPlan& plan,
+              Quantization quantization,
               const std::vector<StepRows>& sequences,
               int64_t scored);
 

@@ -25,6 +25,7 @@ struct WorldCases {
 // What the model's plans of all ranks say.
 struct WorldShape {
   ModelConfig config;
+  Quantization quantization = Quantization::kNone;
   std::vector<ShardPlan> plans;  // one a rank
 };
 

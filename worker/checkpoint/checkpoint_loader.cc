@@ -109,6 +109,7 @@ class CheckpointLoader : public WeightLoader {
     LocalWeight local;
     local.dtype = weight.dtype;
     local.shape = plan_.LocalShape(weight.spec);
+    local.precision = weight.spec.precision;
     const ReadPlan reads = PlanReads(plan_.Ranges(weight.spec, weight.dtype));
     const int64_t bytes = NumElements(local.shape) * static_cast<int64_t>(DTypeSize(local.dtype));
     local.data = Buffer::AllocateHost(static_cast<size_t>(bytes));

@@ -53,6 +53,7 @@ class RandomLoader : public WeightLoader {
     LocalWeight local;
     local.dtype = spec.stored.front().dtype;
     local.shape = plan_.LocalShape(spec);
+    local.precision = spec.precision;
     const auto size = static_cast<int64_t>(DTypeSize(local.dtype));
     local.data = Buffer::AllocateHost(static_cast<size_t>(NumElements(local.shape) * size));
     const ReadPlan pieces = PlanReads(plan_.Ranges(spec, local.dtype));

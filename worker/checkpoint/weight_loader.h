@@ -20,6 +20,7 @@ struct LocalWeight {
   Buffer data = {};
   DType dtype = DType::kBF16;
   std::vector<int64_t> shape = {};  // local
+  Precision precision = Precision::kExact;
 };
 
 struct LoadProgress {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/quantization.h"
 #include "kernels/tensor/dtype.h"
 
 namespace deltaserve {
@@ -76,6 +77,8 @@ struct WeightSpec {
   // (Qwen3-Next); empty = identity.
   std::vector<int64_t> row_permutation = {};
   bool optional = false;  // may be absent (lm_head: embed_tokens serves then)
+  // What matrix products may make of it.
+  Precision precision = Precision::kExact;
 
   // The weight as rows of `cols` elements.
   int64_t num_experts() const { return shape.size() == 3 ? shape[0] : 1; }

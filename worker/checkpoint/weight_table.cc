@@ -42,6 +42,11 @@ WeightSpec Plain(StoredTensor tensor, Split split, std::vector<RowSegment> segme
   return spec;
 }
 
+WeightSpec MayQuantize(WeightSpec spec) {
+  spec.precision = Precision::kMayQuantize;
+  return spec;
+}
+
 // Stored zero-centred: the model uses 1 + w.
 WeightSpec ZeroCentredNorm(std::string name, int64_t size) {
   return Plain({.name = std::move(name), .shape = {size}, .values = Normal(0, 0.3)},
@@ -65,7 +70,7 @@ class TableBuilder {
     head.values = Normal(0, kHeadDeviation / std::sqrt(static_cast<double>(hidden)));
     WeightSpec spec = Plain(std::move(head), Split::kVocabulary, {});
     spec.optional = true;
-    Add(std::move(spec));
+    Add(MayQuantize(std::move(spec)));
     return std::move(table_);
   }
 
@@ -129,8 +134,9 @@ class TableBuilder {
                .dtype = precise,
                .values = Normal(1, 0.3)},
               Split::kReplicated, {}));
-    AddShared(Plain(Linear(prefix + "out_proj.weight", config_.hidden_size, config_.value_dim()),
-                    Split::kInput, {}));
+    AddShared(MayQuantize(
+        Plain(Linear(prefix + "out_proj.weight", config_.hidden_size, config_.value_dim()),
+              Split::kInput, {})));
   }
 
   // Stored [channels, 1, kernel].
@@ -153,9 +159,10 @@ class TableBuilder {
     StoredTensor qkv = Linear(prefix + "in_proj_qkv.weight", config_.conv_channels(), hidden);
     const int64_t first = config_.key_dim() + faint_key_head * dk;
     qkv.values.changes.push_back({first, first + dk, kFaintKeyScale, 0.0F});
-    AddShared(Plain(std::move(qkv), Split::kOutput, MixedSegments()));
-    AddShared(Plain(Linear(prefix + "in_proj_z.weight", config_.value_dim(), hidden),
-                    Split::kOutput, {{config_.value_dim(), config_.linear_value_head_dim}}));
+    AddShared(MayQuantize(Plain(std::move(qkv), Split::kOutput, MixedSegments())));
+    AddShared(
+        MayQuantize(Plain(Linear(prefix + "in_proj_z.weight", config_.value_dim(), hidden),
+                          Split::kOutput, {{config_.value_dim(), config_.linear_value_head_dim}})));
     for (const char* name : {"in_proj_b.weight", "in_proj_a.weight"}) {
       AddShared(Plain(Linear(prefix + name, heads, hidden), Split::kOutput, {{heads, 1}}));
     }
@@ -182,9 +189,10 @@ class TableBuilder {
       }
     };
     const auto add = [&](const char* name, const StoredTensor& stored, std::vector<int64_t> rows,
-                         std::vector<RowSegment> segments) {
+                         std::vector<RowSegment> segments, Precision precision) {
       WeightSpec spec = Plain(stored, Split::kOutput, std::move(segments));
       spec.name = prefix + name;
+      spec.precision = precision;
       spec.shape = {static_cast<int64_t>(rows.size()), hidden};
       spec.row_permutation = std::move(rows);
       AddShared(std::move(spec));
@@ -197,11 +205,11 @@ class TableBuilder {
     gather(beta, 2 * ratio, 0, ratio);
     gather(decay, 2 * ratio, ratio, ratio);
     const int64_t heads = config_.linear_num_value_heads;
-    add("in_proj_qkv.weight", qkvz, std::move(mixed), MixedSegments());
+    add("in_proj_qkv.weight", qkvz, std::move(mixed), MixedSegments(), Precision::kMayQuantize);
     add("in_proj_z.weight", qkvz, std::move(gate),
-        {{config_.value_dim(), config_.linear_value_head_dim}});
-    add("in_proj_b.weight", ba, std::move(beta), {{heads, 1}});
-    add("in_proj_a.weight", ba, std::move(decay), {{heads, 1}});
+        {{config_.value_dim(), config_.linear_value_head_dim}}, Precision::kMayQuantize);
+    add("in_proj_b.weight", ba, std::move(beta), {{heads, 1}}, Precision::kExact);
+    add("in_proj_a.weight", ba, std::move(decay), {{heads, 1}}, Precision::kExact);
   }
 
   void AddFullAttention(const std::string& prefix) {
@@ -209,15 +217,17 @@ class TableBuilder {
     const int64_t dim = config_.head_dim;
     const int64_t q_rows = config_.num_attention_heads * 2 * dim;
     const int64_t kv_rows = config_.num_key_value_heads * dim;
-    Add(Plain(Linear(prefix + "q_proj.weight", q_rows, hidden), Split::kOutput,
-              {{q_rows, 2 * dim}}));
+    Add(MayQuantize(Plain(Linear(prefix + "q_proj.weight", q_rows, hidden), Split::kOutput,
+                          {{q_rows, 2 * dim}})));
     for (const char* name : {"k_proj.weight", "v_proj.weight"}) {
-      Add(Plain(Linear(prefix + name, kv_rows, hidden), Split::kKvHeads, {{kv_rows, dim}}));
+      Add(MayQuantize(
+          Plain(Linear(prefix + name, kv_rows, hidden), Split::kKvHeads, {{kv_rows, dim}})));
     }
     Add(ZeroCentredNorm(prefix + "q_norm.weight", dim));
     Add(ZeroCentredNorm(prefix + "k_norm.weight", dim));
-    Add(Plain(Linear(prefix + "o_proj.weight", hidden, config_.num_attention_heads * dim),
-              Split::kInput, {}));
+    Add(MayQuantize(
+        Plain(Linear(prefix + "o_proj.weight", hidden, config_.num_attention_heads * dim),
+              Split::kInput, {})));
   }
 
   // gate_proj and up_proj are stored apart and used as one.
@@ -230,8 +240,8 @@ class TableBuilder {
                    Linear(prefix + "up_proj.weight", width, hidden)};
     spec.split = Split::kOutput;
     spec.segments = {{width, 1}, {width, 1}};
-    Add(std::move(spec));
-    Add(Plain(Linear(prefix + "down_proj.weight", hidden, width), Split::kInput, {}));
+    Add(MayQuantize(std::move(spec)));
+    Add(MayQuantize(Plain(Linear(prefix + "down_proj.weight", hidden, width), Split::kInput, {})));
   }
 
   void AddExperts(const std::string& prefix) {
@@ -268,7 +278,7 @@ class TableBuilder {
     spec.split = split;
     if (split == Split::kOutput) spec.segments.assign(parts.size(), {part_rows, 1});
     spec.shape = std::move(shape);
-    Add(std::move(spec));
+    Add(MayQuantize(std::move(spec)));
   }
 
   const ModelConfig& config_;
@@ -278,6 +288,16 @@ class TableBuilder {
 };
 
 }  // namespace
+
+int64_t LocalBytes(const ShardPlan& plan, const WeightSpec& spec, Quantization quantization) {
+  const std::vector<int64_t> shape = plan.LocalShape(spec);
+  const int64_t elements = NumElements(shape);
+  if (quantization == Quantization::kNone || spec.precision == Precision::kExact) {
+    return elements * static_cast<int64_t>(DTypeSize(spec.stored.front().dtype));
+  }
+  const int64_t outputs = elements == 0 ? 0 : elements / shape.back();
+  return elements + outputs * static_cast<int64_t>(sizeof(float));
+}
 
 ExpertForm PublishedExpertForm(const ModelConfig& config) {
   return config.family == ModelFamily::kQwen3Next ? ExpertForm::kPerExpert : ExpertForm::kFused;

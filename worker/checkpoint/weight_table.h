@@ -35,6 +35,8 @@
 //   layers.i.mlp.shared_expert.gate_up_proj.weight [2Is, H]        kOutput, segments {Is, Is}
 //   layers.i.mlp.shared_expert.down_proj.weight   [H, Is]          kInput
 //   layers.i.mlp.shared_expert_gate.weight        [1, H]
+//
+// Precision::kMayQuantize: lm_head, all *_proj but in_proj_{b,a}.
 
 #include <vector>
 
@@ -46,6 +48,10 @@ namespace deltaserve {
 
 // Whether routed experts are stored as one fused 3-D tensor or one tensor an expert and projection.
 enum class ExpertForm { kFused, kPerExpert };
+
+// Bytes of a rank's part of a weight: as releases store it, or in 8 bits with a f32 scale an
+// output.
+int64_t LocalBytes(const ShardPlan& plan, const WeightSpec& spec, Quantization quantization);
 
 // As the family's BF16 releases store them: Qwen3.5 fused, Qwen3-Next per expert.
 ExpertForm PublishedExpertForm(const ModelConfig& config);

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "kernels/quantization.h"
 
 namespace deltaserve {
 
@@ -18,7 +19,8 @@ struct EngineOptions {
   int64_t max_queue_tokens = 1 << 18;    // prompt and resumed tokens that wait
   int64_t max_context = 0;               // tokens of prompt and answer; 0: as the model says
   int64_t num_tokens = 0;                // ids at or above have no token; 0: every row has one
-  bool prompt_logits = false;            // whether Request::logits_at may be used (offline tool)
+  Quantization quantization = Quantization::kNone;  // of weights
+  bool prompt_logits = false;  // whether Request::logits_at may be used (offline tool)
   absl::Duration step_target = absl::Milliseconds(500);  // of a step whose budget is measured
   absl::Duration idle_after = absl::Milliseconds(2);     // without work before ranks go to sleep
 

@@ -24,13 +24,11 @@ absl::Status Refuse(const std::string& flag,
   return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ": ", problem, "; ", remedy));
 }
 
-// As releases store them; a tied head is the embedding's memory.
-int64_t WeightBytes(const ModelConfig& config, const ShardPlan& plan) {
+// As they are packed from what releases store; a tied head is packed from the embedding.
+int64_t WeightBytes(const ModelConfig& config, const ShardPlan& plan, Quantization quantization) {
   int64_t bytes = 0;
   for (const WeightSpec& spec : WeightTable(config, plan.options())) {
-    if (spec.optional && config.tie_word_embeddings) continue;
-    bytes += NumElements(plan.LocalShape(spec)) *
-             static_cast<int64_t>(DTypeSize(spec.stored.front().dtype));
+    bytes += LocalBytes(plan, spec, quantization);
   }
   return bytes;
 }
@@ -77,7 +75,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                   absl::StrCat("use at most ", memory.kv_blocks * kBlockTokens, ", or --kv-memory ",
                                NumBlocks(options.max_context) * memory.per_block));
   }
-  memory.weights = WeightBytes(config, plan);
+  memory.weights = WeightBytes(config, plan, options.quantization);
   // Exchange, residual and normed rows, and a dense layer's gate, up and their product.
   memory.per_row = (3 * config.hidden_size + 3 * local.intermediate_size) * kFloatBytes;
   memory.prompt_rows = options.max_rows() - options.slots;

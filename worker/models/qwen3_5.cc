@@ -59,8 +59,10 @@ absl::Status Qwen35Model::LoadEmbeddings(WeightPacker& packer) {
   }
   // Tied: the head reads the table's memory, which this model owns for longer.
   Buffer shared(embed_tokens_.memory.data(), embed_tokens_.memory.bytes(), nullptr);
-  lm_head_ = packer.device().ops().PackLinear(std::move(shared), embed_tokens_.view.dtype(),
-                                              embed_tokens_.view.dim(0), embed_tokens_.view.dim(1));
+  lm_head_ = packer.Pack({.data = std::move(shared),
+                          .dtype = embed_tokens_.view.dtype(),
+                          .shape = {embed_tokens_.view.dim(0), embed_tokens_.view.dim(1)},
+                          .precision = Precision::kMayQuantize});
   return absl::OkStatus();
 }
 

@@ -71,8 +71,9 @@ class ChecksumOps final : public Ops {
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
-                                           int64_t in_features) override {
-    return ops_.PackLinear(std::move(weight), dtype, out_features, in_features);
+                                           int64_t in_features,
+                                           Precision precision) override {
+    return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
   }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,

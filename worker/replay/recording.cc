@@ -14,7 +14,7 @@ namespace deltaserve {
 namespace {
 
 constexpr std::string_view kMagic = "DSPLANS\n";
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 constexpr size_t kFrameHead = 12;
 
 enum class FrameKind : uint8_t { kHeader = 1, kPlan = 2, kResult = 3 };
@@ -44,7 +44,7 @@ void AppendHeader(const RecordingHeader& header, std::vector<uint8_t>* out) {
   writer.U32(header.plan_version);
   for (const std::string* text :
        {&header.build_id, &header.numerics, &header.weights_fingerprint, &header.model,
-        &header.load, &header.moe, &header.linear_attention}) {
+        &header.load, &header.moe, &header.linear_attention, &header.quantize}) {
     writer.Text(*text);
   }
   for (const int64_t number : {header.ranks, header.slots, header.kv_memory, header.kv_blocks,
@@ -128,7 +128,7 @@ absl::Status RecordingReader::ReadHeader() {
   header_.plan_version = in.U32();
   for (std::string* text :
        {&header_.build_id, &header_.numerics, &header_.weights_fingerprint, &header_.model,
-        &header_.load, &header_.moe, &header_.linear_attention}) {
+        &header_.load, &header_.moe, &header_.linear_attention, &header_.quantize}) {
     *text = in.Text();
   }
   for (int64_t* number : {&header_.ranks, &header_.slots, &header_.kv_memory, &header_.kv_blocks,

@@ -33,6 +33,7 @@ struct RecordingHeader {
   std::string load = {};              // --load
   std::string moe = {};               // --moe
   std::string linear_attention = {};  // --linear-attention
+  std::string quantize = {};          // --quantize
   int64_t ranks = 0;
   int64_t slots = 0;
   int64_t kv_memory = 0;

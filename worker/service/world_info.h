@@ -16,7 +16,7 @@ namespace deltaserve {
 // service takes it from EngineHandle::capacity().
 struct WorldInfo {
   std::string model_id;             // what clients name in `model`
-  std::string weights_fingerprint;  // hexadecimal SHA-256
+  std::string weights_fingerprint;  // hexadecimal SHA-256, and +int8 where quantised
   // Text files of the checkpoint by name (tokenizer.json, ...), as bytes. Served as they are.
   std::map<std::string, std::string> text_assets;
   std::vector<int32_t> eos_token_ids;

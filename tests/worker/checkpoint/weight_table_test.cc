@@ -61,6 +61,33 @@ TEST(WeightTableTest, StoresDecayAndGatedNormInF32ForQwen35) {
   EXPECT_EQ(count(Published("qwen3-next-80b-a3b")), 0);
 }
 
+// Products but for those that small errors of decide much: routers, gates, decays.
+TEST(WeightTableTest, QuantizesProjectionsExpertsAndTheHeadAlone) {
+  std::set<std::string> names;
+  for (const char* model : {"35b-a3b", "9b", "qwen3-next-80b-a3b"}) {
+    const ModelConfig config = Published(model);
+    const ShardPlan plan = *ShardPlan::Create(config, {.ranks = 2}, 1);
+    for (const WeightSpec& spec : WeightTable(config, plan.options())) {
+      const int64_t outputs = NumElements(plan.LocalShape(spec)) / plan.LocalShape(spec).back();
+      const int64_t inputs = plan.LocalShape(spec).back();
+      const int64_t stored = LocalBytes(plan, spec, Quantization::kNone);
+      const int64_t int8 = LocalBytes(plan, spec, Quantization::kInt8);
+      if (spec.precision == Precision::kExact) {
+        EXPECT_EQ(int8, stored) << spec.name;
+        continue;
+      }
+      EXPECT_EQ(int8, outputs * (inputs + 4)) << spec.name;
+      EXPECT_EQ(stored, outputs * inputs * 2) << spec.name;
+      names.insert(spec.name.substr(spec.name.rfind('.', spec.name.rfind('.') - 1) + 1));
+    }
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"lm_head.weight", "in_proj_qkv.weight",
+                                          "in_proj_z.weight", "out_proj.weight", "q_proj.weight",
+                                          "k_proj.weight", "v_proj.weight", "o_proj.weight",
+                                          "gate_up_proj.weight", "down_proj.weight",
+                                          "experts.gate_up_proj", "experts.down_proj"}));
+}
+
 // Both forms of every expert weight hold the same number of elements, so one can stand for the
 // other.
 TEST(WeightTableTest, OffersBothFormsOfExperts) {

@@ -38,6 +38,18 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_GT(plan.per_queued, 0);
 }
 
+TEST(MemoryPlanTest, CountsEightBitWeightsAndATiedHeadAsTheyArePacked) {
+  EngineOptions options = Small();
+  const int64_t as_stored = PlanOf(options)->weights;
+  options.quantization = Quantization::kInt8;
+  // The embedding and what is no product stay: 101 x 8 of two bytes at the least.
+  EXPECT_LT(PlanOf(options)->weights, as_stored);
+  EXPECT_GT(PlanOf(options)->weights, as_stored / 2 + 101 * 8);
+  ModelConfig tied = FakeConfig({.max_context = 4096});
+  tied.tie_word_embeddings = true;
+  EXPECT_EQ(PlanMemory(tied, *ShardPlan::Create(tied, {}, 0), Small())->weights, as_stored);
+}
+
 TEST(MemoryPlanTest, AllSlotsUseNoMoreBlocksThanTheirContexts) {
   EngineOptions options = Small();
   options.kv_memory = int64_t{1} << 50;

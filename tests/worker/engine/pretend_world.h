@@ -29,6 +29,7 @@ using PretendModelFactory = std::function<absl::StatusOr<std::unique_ptr<Model>>
 struct PretendOptions {
   int ranks = 1;
   int threads_per_rank = 1;
+  Quantization quantization = Quantization::kNone;
   EngineOptions engine = {};
   EngineObserver* observer = nullptr;
   // Of rank 0, each may be empty: what its device becomes; called before its loop, the observers

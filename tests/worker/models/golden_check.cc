@@ -18,13 +18,6 @@ namespace {
 // The most that a logit may differ: sums are taken in another order than transformers'.
 constexpr float kTolerance = 1e-3F;
 
-double LogSumExp(const std::vector<float>& row) {
-  const double most = *std::max_element(row.begin(), row.end());
-  double sum = 0;
-  for (const float value : row) sum += std::exp(value - most);
-  return most + std::log(sum);
-}
-
 void CompareRow(const GoldenPrompt& golden, int64_t position, const std::vector<float>& row) {
   const auto t = static_cast<size_t>(position);
   EXPECT_NEAR(LogSumExp(row), golden.lse[t], kTolerance) << "position " << position;
@@ -74,6 +67,13 @@ void CompareScores(const GoldenPrompt& golden,
 }
 
 }  // namespace
+
+double LogSumExp(const std::vector<float>& row) {
+  const double most = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (const float value : row) sum += std::exp(value - most);
+  return most + std::log(sum);
+}
 
 void CheckGolden(const std::string& model, const Cut& cut) {
   const std::vector<GoldenPrompt> goldens = ReadGolden(model);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tests/worker/models/model_world.h"
 
@@ -19,6 +20,8 @@ std::string GoldenName(const GoldenCase& golden);
 
 // Runs all prompts of the golden at once and compares logits, log-probabilities and greedy tokens.
 void CheckGolden(const std::string& model, const Cut& cut);
+
+double LogSumExp(const std::vector<float>& row);
 
 // A token budget that takes each prompt of the golden whole.
 int64_t WholeBudget(const std::string& model);

@@ -55,7 +55,8 @@ std::string CutName(const Cut& cut) {
       "ranks", cut.ranks, cut.moe == MoeMode::kExpert ? "_ep" : "_tp",
       cut.linear_attention == LinearAttentionMode::kReplicated ? "_replicated" : "_sharded",
       "_budget", cut.token_budget,
-      cut.threads_per_rank > 1 ? absl::StrCat("_threads", cut.threads_per_rank) : "");
+      cut.threads_per_rank > 1 ? absl::StrCat("_threads", cut.threads_per_rank) : "",
+      cut.quantization == Quantization::kInt8 ? "_int8" : "");
 }
 
 std::string GoldenFolder(const std::string& model) {
@@ -83,6 +84,7 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   PretendOptions options;
   options.ranks = cut.ranks;
   options.threads_per_rank = cut.threads_per_rank;
+  options.quantization = cut.quantization;
   options.engine.slots = 32;
   options.engine.kv_memory = int64_t{128} << 20;
   options.engine.token_budget = cut.token_budget;

@@ -20,6 +20,7 @@ struct Cut {
   LinearAttentionMode linear_attention = LinearAttentionMode::kSharded;
   int64_t token_budget = 64;
   int threads_per_rank = 1;
+  Quantization quantization = Quantization::kNone;
 };
 
 // "ranks2_ep_replicated_budget64": a test's name.

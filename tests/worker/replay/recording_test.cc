@@ -26,6 +26,7 @@ Recorded Full() {
                      .load = "random:7",
                      .moe = "ep",
                      .linear_attention = "replicated",
+                     .quantize = "int8",
                      .ranks = 2,
                      .slots = 3,
                      .kv_memory = int64_t{5} << 40,
