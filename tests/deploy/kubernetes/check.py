@@ -15,13 +15,11 @@ import schema
 import sizes
 from pods import pods_of
 
-HERE = pathlib.Path(__file__).resolve().parent
-
 
 class Checker:
     def __init__(self, bin_folder):
         self._programs = programs.Programs(bin_folder)
-        self._schemas = schema.Schemas(HERE / "schemas")
+        self._schemas = schema.Schemas(programs.ROOT / "tests" / "data" / "kubernetes_schemas")
 
     def errors(self, objects):
         """What is wrong with the objects of one cluster, as lines. The rules assume what schemas demand, so
