@@ -63,11 +63,10 @@ def flag(container, name):
     return None
 
 
-def variable(container, name):
-    for one in container.get("env", []):
-        if one["name"] == name:
-            return one.get("value")
-    return None
+def model_of(container):
+    """The model folder of a leader, or None."""
+    arguments = container.get("args", [])
+    return arguments[1] if arguments[:1] == ["leader"] else None
 
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

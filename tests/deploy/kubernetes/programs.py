@@ -1,15 +1,18 @@
-"""What the image's programs accept, asked of themselves: the built binaries, the entry point, Open MPI."""
+"""What the image's programs accept, asked of themselves: the built binaries, deploy/world, the entry point."""
 
 import json
 import pathlib
 import re
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ENTRY = ROOT / "deploy" / "container" / "entry"
 CONFIGS = ROOT / "tests" / "data" / "configs"
-BINARY_OF_ROLE = {"router": "deltaserve-router", "leader": "deltaserve-worker"}
-SWITCHES = ("--help", "--version")
+
+sys.path.insert(0, str(ROOT / "deploy"))
+from world_launcher import settings as world_settings  # noqa: E402
+from world_launcher.refusal import Refusal  # noqa: E402
 
 
 def _run(*command):
@@ -19,10 +22,9 @@ def _run(*command):
 class Programs:
     def __init__(self, bin_folder):
         self._bin = pathlib.Path(bin_folder)
-        self._flags = {role: self._flags_of(binary) for role, binary in BINARY_OF_ROLE.items()}
+        self._flags = {binary: self._flags_of(binary) for binary in ("deltaserve-router", "deltaserve-worker")}
         entry_help = _run(ENTRY, "--help").stdout
         self._variables = set(re.findall(r"^  (DELTASERVE_\w+) ", entry_help, re.MULTILINE))
-        self._roles = set(re.findall(r"\bentry (\w+)", entry_help))
         self._plans = {}
         self._refused = {}
 
@@ -33,25 +35,37 @@ class Programs:
 
     def role_errors(self, arguments):
         """What is wrong with the arguments of the entry point, flags and their values."""
-        role = arguments[0] if arguments else ""
-        if role not in self._roles:
-            yield f"role \"{role}\" is none of {', '.join(sorted(self._roles))}"
-            return
-        for argument in arguments[1:]:
-            name = argument.split("=", 1)[0]
-            if argument.startswith("--") and name not in self._flags.get(role, ()):
-                yield f"{role} has no flag {name}"
-        if role in BINARY_OF_ROLE:
-            yield from self._value_errors(role, tuple(arguments[1:]))
+        role, *flags = arguments or [""]
+        if role == "router":
+            yield from self._flag_errors("deltaserve-router", flags)
+        elif role == "leader":
+            yield from self._world_errors(flags)
+        elif role == "worker":
+            if flags:
+                yield f"worker takes no arguments: {flags}"
+        else:
+            yield f"role \"{role}\" is none of router, leader, worker"
 
-    def _value_errors(self, role, arguments):
-        key = role, arguments
+    def _world_errors(self, words):
+        try:
+            read = world_settings.read(["--hosts=host", "--max-losses=1", *words], is_root=False)
+        except Refusal as refusal:
+            yield from refusal.problems
+            return
+        yield from self._flag_errors("deltaserve-worker", ["--model=" + read.model, *read.worker_flags])
+
+    def _flag_errors(self, binary, flags):
+        unknown = [name for name in (flag.split("=", 1)[0] for flag in flags) if name not in self._flags[binary]]
+        if unknown:
+            yield f"{binary} has no flag {', '.join(unknown)}"
+            return
+        key = binary, tuple(flags)
         if key not in self._refused:
             # Values are judged before --help is obeyed; unknown flags are not, and have been above.
-            self._refused[key] = _run(self._bin / BINARY_OF_ROLE[role], *arguments, "--help")
-        done = self._refused[key]
-        if done.returncode != 0:
-            yield done.stderr.strip()
+            done = _run(self._bin / binary, *flags, "--help")
+            self._refused[key] = done.stderr.strip() if done.returncode != 0 else ""
+        if self._refused[key]:
+            yield self._refused[key]
 
     def takes_variable(self, name):
         return name in self._variables

@@ -2,7 +2,7 @@
 
 import re
 
-from pods import flag, matches, pods_of, quantity
+from pods import flag, matches, model_of, pods_of, quantity
 
 UID = 1000
 HEALTH_SERVICES = ("", "ready")  # proto/grpc_server.h
@@ -128,9 +128,14 @@ def _probe_errors(where, name, probe, container):
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
+def serves(container):
+    """Whether it answers gRPC: a router, or the leader of a world."""
+    return flag(container, "listen") is not None or model_of(container) is not None
+
+
 def probes_are_answered(pod):
     for container in pod.containers:
-        listens = flag(container, "listen") is not None
+        listens = serves(container)
         for name in PROBES:
             if name in container:
                 yield from _probe_errors(pod.where, name, container[name], container)
@@ -140,19 +145,19 @@ def probes_are_answered(pod):
             yield pod.where, "readinessProbe: it does not ask the health service \"ready\""
 
 
-LISTENERS = {"listen": "grpc", "metrics-listen": "metrics"}
-
-
 def listeners_are_ports(pod):
-    """What a container listens on is its port of that name, on every address of the pod."""
+    """What a container listens on is its port of that name, and on an address that others reach."""
     for container in pod.containers:
         names = {port.get("name"): str(port["containerPort"]) for port in container.get("ports", [])}
-        for name, port in LISTENERS.items():
-            address = flag(container, name)
-            if (address is None) != (port not in names):
-                yield pod.where, f"--{name} is {address}, and the container's port {port} {names.get(port)}"
-            elif address is not None and address != f"0.0.0.0:{names[port]}":
-                yield pod.where, f"--{name}={address}: it has to be 0.0.0.0:{names[port]}, its port {port}"
+        listening = {"metrics-listen": ("metrics", "0.0.0.0:")}
+        # Rank 0 is told the network by deploy/world.
+        listening.update({"port": ("grpc", "")} if model_of(container) else {"listen": ("grpc", "0.0.0.0:")})
+        for name, (port, host) in listening.items():
+            value = flag(container, name)
+            if (value is None) != (port not in names):
+                yield pod.where, f"--{name} is {value}, and the container's port {port} {names.get(port)}"
+            elif value is not None and value != host + names[port]:
+                yield pod.where, f"--{name}={value}: it has to be {host}{names[port]}, as the port {port}"
 
 
 def images_are_pinned(pod):
@@ -188,11 +193,11 @@ def _mount_of(container, path):
 
 def model_is_mounted_read_only(pod):
     for container in pod.containers:
-        model = flag(container, "model")
+        model = model_of(container)
         mount = _mount_of(container, model) if model is not None else None
         if model is not None and (mount is None or not mount.get("readOnly")):
-            yield pod.where, f"--model={model}: it is not on a volume that is mounted read-only"
-        for path in ("/tmp", "/dev/shm") if pod.is_world() else ("/tmp",) if flag(container, "listen") else ():
+            yield pod.where, f"model {model}: it is not on a volume that is mounted read-only"
+        for path in ("/tmp", "/dev/shm") if pod.is_world() else ("/tmp",) if serves(container) else ():
             mount = _mount_of(container, path)
             if mount is None or mount.get("readOnly"):
                 yield pod.where, f"{path}: the root folder is read-only, and no volume is mounted there"

@@ -1,6 +1,6 @@
 """The rules of a world's size: memory, GPUs and time to load, from what deltaserve-plan says of its model."""
 
-from pods import flag, flag_bytes, quantity, variable
+from pods import flag, flag_bytes, quantity
 
 MODEL, GPU_MEMORY = "deltaserve.io/sized-for", "deltaserve.io/gpu-memory"
 GPU = "nvidia.com/gpu"
@@ -17,7 +17,7 @@ class World:
         self.leader = pods[0]
         self.container = self.leader.spec["containers"][0]
         self.hosts = sum(pod.count for pod in pods)
-        self.ranks_per_host = int(variable(self.container, "DELTASERVE_RANKS_PER_HOST") or "1")
+        self.ranks_per_host = int(flag(self.container, "ranks-per-host"))
 
 
 def _plan(world, programs):
