@@ -39,6 +39,7 @@ class Schemas:
         self._definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"] = {"type": ["string", "number"]}
         self._definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = ANY_INT_OR_STRING
         self._kinds = {}
+        self._judged = {}
         for name, one in core.items():
             for kind in one.get("x-kubernetes-group-version-kind", []):
                 version = "/".join(filter(None, (kind["group"], kind["version"])))
@@ -55,7 +56,13 @@ class Schemas:
             self._kinds[spec["group"] + "/" + version["name"], spec["names"]["kind"]] = schema
 
     def errors(self, one):
-        """What is wrong with an object, as (path of the field, message)."""
+        """What is wrong with an object, as [(path of the field, message)]. Equal objects are judged once."""
+        text = json.dumps(one, sort_keys=True)
+        if text not in self._judged:
+            self._judged[text] = list(self._errors(one))
+        return self._judged[text]
+
+    def _errors(self, one):
         schema = self._kinds.get((one.get("apiVersion"), one.get("kind")))
         if schema is None:
             yield "kind", f"{one.get('apiVersion')} {one.get('kind')}: no such kind"
