@@ -42,7 +42,6 @@ class Pod:
         """`template`: PodTemplate of the manifest; `sources`: volume name -> folder here, for those that are no
         emptyDir; `environment`: what the image, the manifest and the controller set; `arguments`: of the entry."""
         self.host = host
-        self.log = log
         container = template.spec["containers"][0]
         volumes = {volume["name"]: volume for volume in template.spec["volumes"]}
         mounts = []
@@ -56,12 +55,13 @@ class Pod:
         workspace.mkdir(exist_ok=True)
         words = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
         holder = pathlib.Path("/run/hosts", host).read_text().strip()
-        self.process = subprocess.Popen(
-            ["nsenter", "--target", holder, "--net", "--uts", "--ipc", "--mount", "unshare", "--mount", "--pid",
-             "--fork", "--kill-child", "sh", "-c", START, "pod", root, self._user, workspace, *mounts, "--",
-             *arguments],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "POD_ENVIRONMENT": words, "HOSTS_FILE": str(hosts_file)},
-            stdin=subprocess.DEVNULL, stdout=log.open("ab"), stderr=subprocess.STDOUT)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                ["nsenter", "--target", holder, "--net", "--uts", "--ipc", "--mount", "unshare", "--mount", "--pid",
+                 "--fork", "--kill-child", "sh", "-c", START, "pod", root, self._user, workspace, *mounts, "--",
+                 *arguments],
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "POD_ENVIRONMENT": words, "HOSTS_FILE": str(hosts_file)},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
     def _first_process(self):
         pid = self.process.pid

@@ -84,7 +84,7 @@ class PodsTest(unittest.TestCase):
         cls.hosts_file.write_text(names + f"127.0.0.1 localhost\n{ADDRESSES[LEADER]} deltaserve-world\n")
         for name, address in ADDRESSES.items():
             # The holder of a host keeps the pipes open: no output is waited for.
-            subprocess.run([rehearsal.ADD_HOST, name, address], check=True, timeout=30)
+            subprocess.run([rehearsal.ADD_HOST, name, address, rehearsal.DEMO_MODEL], check=True, timeout=30)
 
     @classmethod
     def templates_of(cls, overlay):
