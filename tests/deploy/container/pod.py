@@ -58,7 +58,7 @@ class Pod:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 ["nsenter", "--target", holder, "--net", "--uts", "--ipc", "--mount", "unshare", "--mount", "--pid",
-                 "--fork", "--kill-child", "sh", "-c", START, "pod", root, self._user, workspace, *mounts, "--",
+                 "--fork", "sh", "-c", START, "pod", root, self._user, workspace, *mounts, "--",
                  *arguments],
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "POD_ENVIRONMENT": words, "HOSTS_FILE": str(hosts_file)},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
@@ -85,8 +85,11 @@ class Pod:
         return self.process.wait(timeout_s)
 
     def kill(self):
-        """As a node that dies."""
-        self.process.kill()
+        """As a node that dies: the first process of a process namespace takes all others along."""
+        try:
+            subprocess.run(["kill", "-s", "KILL", self._first_process()], check=False)
+        except (OSError, IndexError):
+            pass  # it had ended
         self.process.wait(20)
 
 
