@@ -22,7 +22,7 @@ from rehearsal import run, tell, wait_until  # noqa: E402
 
 PROGRAMS = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
 NODES = {"node-1": "10.77.0.1", "node-2": "10.77.0.2"}
-START_S, DRAIN_S, REQUEUE_S = 60, 60, 90
+DRAIN_S, REQUEUE_S = 60, 120
 BIN = pathlib.Path()  # from the command line
 
 CONF = """
@@ -59,7 +59,7 @@ class Slurm:
     def __init__(self, folder):
         self._daemons = []
         self.folder = folder  # on no /tmp: hosts have one of their own
-        nodes = "\n".join(f"NodeName={name} NodeHostname={name} NodeAddr={address} CPUs=2 RealMemory=2000"
+        nodes = "\n".join(f"NodeName={name} NodeHostname={name} NodeAddr={address} CPUs=4 RealMemory=2000"
                           for name, address in NODES.items())
         (folder / "slurm.conf").write_text(CONF.format(run=folder, nodes=nodes))
         os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
@@ -202,7 +202,7 @@ class SlurmTest(unittest.TestCase):
             self.assertEqual(run(*self.slurm.on(name), "sh", "-c", "ls /dev/shm"), "")
 
     def test_time_limit_drains_and_queues_again(self):
-        world = self.slurm.submit("world.sbatch", *WORLD, "--time=1", "--signal=B:USR2@50", **MODEL)
+        world = self.slurm.submit("world.sbatch", *WORLD, "--time=1", "--signal=B:USR2@15", **MODEL)
         first = self.slurm.address("world")
         self.slurm.address("world", first)
         self.assertEqual(self.slurm.job(world)["Restarts"], "1")
