@@ -38,9 +38,9 @@ exec chroot "$root" /usr/bin/env -i $POD_ENVIRONMENT /usr/bin/setpriv --reuid "$
 class Pod:
     """One run of a pod's container; a pod made anew is another of these. `host` is one of ./machine's."""
 
-    def __init__(self, host, root, template, hosts_file, sources, environment, arguments, log):
+    def __init__(self, host, root, template, hosts_file, sources, environment, arguments, log, added=()):
         """`template`: PodTemplate of the manifest; `sources`: volume name -> folder here, for those that are no
-        emptyDir; `environment`: what the image, the manifest and the controller set; `arguments`: of the entry."""
+        emptyDir; `environment`: what the image, the manifest and the controller set; `arguments`: of the entry; `added`: (folder here, path) that a controller mounts besides."""
         self.host = host
         container = template.spec["containers"][0]
         volumes = {volume["name"]: volume for volume in template.spec["volumes"]}
@@ -50,6 +50,8 @@ class Pod:
                 mounts += ["tmpfs", "tmpfs", mount["mountPath"]]
             else:
                 mounts += ["bind", sources[mount["name"]], mount["mountPath"]]
+        for source, path in added:
+            mounts += ["bind", source, path]
         self._user = str(template.spec["securityContext"]["runAsUser"])
         workspace = hosts_file.parent / f"pod-{host}"
         workspace.mkdir(exist_ok=True)
@@ -74,22 +76,22 @@ class Pod:
                               capture_output=True, text=True, timeout=timeout_s, check=False)
         return done.returncode, done.stdout + done.stderr
 
+    def _signal(self, name):
+        """To the first process, if there is one still."""
+        try:
+            subprocess.run(["kill", "-s", name, self._first_process()], stderr=subprocess.DEVNULL, check=False)
+        except (OSError, IndexError):
+            pass
+
     def stop(self, hook, timeout_s):
         """As a kubelet stops a pod: the preStop hook, then SIGTERM; the exit code."""
-        try:
-            self.execute(*hook, timeout_s=timeout_s)
-        except IndexError:
-            pass  # it had ended before the hook began
-        if self.process.poll() is None:
-            subprocess.run(["kill", "-s", "TERM", self._first_process()], check=False)
+        self.execute(*hook, timeout_s=timeout_s)
+        self._signal("TERM")
         return self.process.wait(timeout_s)
 
     def kill(self):
         """As a node that dies: the first process of a process namespace takes all others along."""
-        try:
-            subprocess.run(["kill", "-s", "KILL", self._first_process()], check=False)
-        except (OSError, IndexError):
-            pass  # it had ended
+        self._signal("KILL")
         self.process.wait(20)
 
 

@@ -29,9 +29,11 @@ BUILD_S = 3600
 LEADER, WORKER, ROUTER, ALONE = "world-0", "world-0-1", "router", "world-cpu"
 ADDRESSES = {LEADER: "10.77.0.1", WORKER: "10.77.0.2", ROUTER: "10.77.0.3", ALONE: "10.77.0.4"}
 DOMAIN = "world.deltaserve"
+LAUNCHER, MPI_WORKER = "world-launcher.world.deltaserve.svc", "world-worker-0.world.deltaserve.svc"
 # What this machine has not: GPUs, and memory for a large model.
 SMALLER = {"--device=cuda": None, "--ranks-per-host=8": "--ranks-per-host=2", "--kv-memory=16G": "--kv-memory=64M",
-           "--kv-memory=1G": "--kv-memory=64M", "--slots=64": "--slots=4", "--slots=16": "--slots=4"}
+           "--kv-memory=4G": "--kv-memory=64M", "--kv-memory=1G": "--kv-memory=64M", "--slots=64": "--slots=4",
+           "--slots=16": "--slots=4"}
 ENTRY = "/opt/deltaserve/entry"
 BIN = pathlib.Path()  # from the command line
 
@@ -75,13 +77,16 @@ class PodsTest(unittest.TestCase):
         cls.container = run("buildah", "from", "--pull-never", IMAGE).strip()
         cls.addClassCleanup(run, "buildah", "rm", cls.container)
         cls.root = run("buildah", "mount", cls.container).strip()
-        pathlib.Path(cls.root, "etc/hosts").touch()  # as container runtimes make it, to mount theirs on
+        # As container runtimes make them, to mount on.
+        pathlib.Path(cls.root, "etc/hosts").touch()
+        pathlib.Path(cls.root, "etc/mpi").mkdir()
         cls.environment = image_environment(IMAGE)
         cls.templates = cls.templates_of("gpu-hosts")
         cls.make_keys()
         names = "".join(f"{address} {name}.{DOMAIN} {name}\n" for name, address in ADDRESSES.items())
         cls.hosts_file = cls.folder / "hosts"
-        cls.hosts_file.write_text(names + f"127.0.0.1 localhost\n{ADDRESSES[LEADER]} deltaserve-world\n")
+        cls.hosts_file.write_text(names + f"127.0.0.1 localhost\n{ADDRESSES[LEADER]} deltaserve-world {LAUNCHER}\n"
+                                  f"{ADDRESSES[WORKER]} {MPI_WORKER}\n")
         for name, address in ADDRESSES.items():
             # The holder of a host keeps the pipes open: no output is waited for.
             subprocess.run([rehearsal.ADD_HOST, name, address, rehearsal.DEMO_MODEL], check=True, timeout=30)
@@ -163,6 +168,35 @@ class PodsTest(unittest.TestCase):
         tell(f"an answer {time.monotonic() - start:.1f} s after a world's only pod")
         self.assertEqual(world.stop(hook_of(alone["leader"]), 60), 0)
         self.assertEqual(router.stop(hook_of(alone["router"]), 60), 0)
+
+    def test_an_mpijob_serves_and_drains(self):
+        """With the Secret, the hostfile and the variables that the MPI operator gives."""
+        keys, hostfile = self.folder / "mpi-ssh", self.folder / "mpi"
+        shutil.copytree(self.folder / "ssh", keys)
+        (keys / "id").rename(keys / "id_rsa")
+        (keys / "id.pub").rename(keys / "id_rsa.pub")
+        for file in keys.iterdir():
+            file.chmod(0o644)
+        hostfile.mkdir()
+        (hostfile / "hostfile").write_text(f"{LAUNCHER} slots=1\n{MPI_WORKER} slots=1\n")
+        templates = self.templates_of("mpijob")
+        variables = {"OMPI_MCA_orte_keep_fqdn_hostnames": "true", "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+                     "OMPI_MCA_orte_default_hostfile": "/etc/mpi/hostfile", "OMPI_MCA_orte_set_default_slots": "1"}
+        router = self.start(ROUTER, templates["router"])
+        started = {}
+        for name, role in ((WORKER, "worker"), (LEADER, "leader")):
+            template = templates[role]
+            own = {one["name"]: one["value"] for one in template.spec["containers"][0]["env"]}
+            pod = Pod(name, self.root, template, self.hosts_file, {"model": rehearsal.DEMO_MODEL},
+                      {**self.environment, **own, **(variables if role == "leader" else {})},
+                      [ENTRY, *arguments_of(template)], self.folder / f"mpi-{name}.log",
+                      [(keys, "/etc/deltaserve/ssh"), (hostfile, "/etc/mpi")])
+            self.addCleanup(pod.kill)
+            started[role] = pod
+        self.ask()
+        self.assertEqual(started["leader"].stop(hook_of(templates["leader"]), 60), 0)
+        self.assertEqual(started["worker"].stop(hook_of(templates["worker"]), 60), 0)
+        self.assertEqual(router.stop(hook_of(templates["router"]), 60), 0)
 
     def test_a_group_with_another_key_is_refused(self):
         lws = {"LWS_LEADER_ADDRESS": f"{LEADER}.{DOMAIN}", "LWS_GROUP_SIZE": "2"}
