@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Checks the manifests of deploy/kubernetes without a cluster.
 
-    check.py BIN_DIR FOLDER...    each FOLDER a kustomization that is applied as it is; prints what is wrong;
-                                  exit 1 if anything is
+    check.py BIN_DIR PATH...    each PATH the folder of a kustomization, or a file of rendered objects; all
+                                of them are one cluster's. Prints what is wrong; exit 1 if anything is
 """
 
 import pathlib
@@ -75,7 +75,9 @@ class Checker:
 
 def main():
     checker = Checker(sys.argv[1])
-    objects = [one for folder in sys.argv[2:] for one in render.render(pathlib.Path(folder))]
+    objects = []
+    for path in map(pathlib.Path, sys.argv[2:]):
+        objects += render.render(path) if path.is_dir() else render.load(path)
     found = checker.errors(objects)
     for line in found:
         print(line)
