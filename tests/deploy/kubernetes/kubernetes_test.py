@@ -128,6 +128,7 @@ MISTAKES = (
     ("cpu", put(ROUTER, ROUTER_POD + CONTAINER + "image", "deltaserve"), r"image deltaserve: pin"),
     ("cpu", argument(WORLD, ROUTER_POD + CONTAINER + "args", "--slots=16", "--num-slots=16"),
      r"deltaserve-worker has no flag --num-slots"),
+    ("cpu", argument(ROUTER, ROUTER_POD + CONTAINER + "args", "--drain-timeout=300", "300"), r"300: write flags as"),
     ("cpu", argument(ROUTER, ROUTER_POD + CONTAINER + "args", "--drain-timeout=300", "--drain-timeout=5m"),
      r"--drain-timeout"),
     ("cpu", argument(WORLD, ROUTER_POD + CONTAINER + "args", "leader", "lead"), r"role \"lead\" is none of"),

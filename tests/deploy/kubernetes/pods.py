@@ -83,4 +83,4 @@ def quantity(text):
 
 def flag_bytes(text):
     """Bytes as the binaries' flags take them: "512M" counts in 1024s."""
-    return quantity(text + "i" if text[-1] in "MGT" else text.replace("K", "Ki"))
+    return quantity(text + "i" if text[-1] in "KMGT" else text)

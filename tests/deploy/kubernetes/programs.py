@@ -55,6 +55,10 @@ class Programs:
         yield from self._flag_errors("deltaserve-worker", ["--model=" + read.model, *read.worker_flags])
 
     def _flag_errors(self, binary, flags):
+        words = [word for word in flags if not word.startswith("--")]
+        if words:
+            yield f"{' '.join(words)}: write flags as --NAME=VALUE, which is what is read here"
+            return
         unknown = [name for name in (flag.split("=", 1)[0] for flag in flags) if name not in self._flags[binary]]
         if unknown:
             yield f"{binary} has no flag {', '.join(unknown)}"
