@@ -4,7 +4,9 @@
 
 set(DS_BUILD_ID "unknown")
 # A .git of its own: a source archive unpacked within another repository must not take that one's id.
-if(GIT AND EXISTS ${SOURCE_DIR}/.git)
+if(NOT "$ENV{DELTASERVE_BUILD_ID}" STREQUAL "")  # of whoever builds without the repository: an image
+  set(DS_BUILD_ID "$ENV{DELTASERVE_BUILD_ID}")
+elseif(GIT AND EXISTS ${SOURCE_DIR}/.git)
   execute_process(
     COMMAND ${GIT} describe --always --dirty --abbrev=12
     WORKING_DIRECTORY ${SOURCE_DIR}
