@@ -18,6 +18,8 @@
 //   Unzip(a, b)                a, then b, as one row of lanes: a becomes its even lanes, b its odd
 //   F64, LowF64, HighF64, ...   half as many f64 lanes
 
+#include <initializer_list>
+
 #if defined(__AVX512F__)
 #include "kernels/cpu/simd_avx512.h"
 #elif defined(__AVX2__)
