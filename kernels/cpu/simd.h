@@ -27,6 +27,8 @@
 //   FastByteDot                 the same by instructions that not every processor of the
 //                               instruction set has
 
+#include <initializer_list>
+
 #if defined(__AVX512F__)
 #include "kernels/cpu/simd_avx512.h"
 #elif defined(__AVX2__)
