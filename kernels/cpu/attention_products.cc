@@ -4,8 +4,6 @@
 #include <array>
 #include <utility>
 
-#include "kernels/ops.h"
-
 namespace deltaserve::cpu {
 namespace {
 
@@ -83,36 +81,87 @@ void ScorePass(const float* q,
   }
 }
 
+// The same scores for few queries: vectors of keys instead, turned as they are read, and no lane
+// idle. q: [head_dim][kQueries]; head_dim is a multiple of kLanes.
+template <int kQueries>
+void ScoreFew(const float* q,
+              const float* k,
+              int64_t count,
+              int64_t head_dim,
+              const float* next,
+              float* scores,
+              int64_t stride) {
+  for (int64_t t = 0; t < count; t += kLanes) {
+    const float* keys = k + t * head_dim;
+    const float* ahead = t + kLanes < count ? keys + kLanes * head_dim : next;
+    F32 sum[kQueries];
+#pragma GCC unroll 8
+    for (int m = 0; m < kQueries; ++m) sum[m] = Zero();
+    for (int64_t d = 0; d < head_dim; d += kLanes) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) __builtin_prefetch(ahead + (d + i) * kLanes);
+      F32 x[kLanes];
+      LoadTransposed(keys + d, head_dim, x);
+#pragma GCC unroll 16
+      for (int j = 0; j < kLanes; ++j) {
+        const float* query = q + (d + j) * kQueries;
+#pragma GCC unroll 8
+        for (int m = 0; m < kQueries; ++m) sum[m] = Fma(x[j], Set1(query[m]), sum[m]);
+      }
+    }
+    for (int m = 0; m < kQueries; ++m) {
+      float lanes[kLanes];
+      Store(lanes, sum[m]);
+      for (int64_t i = 0; i < kLanes; ++i) scores[(t + i) * stride + m] = lanes[i];
+    }
+  }
+}
+
+using ScoreFunction =
+    void (*)(const float*, const float*, int64_t, int64_t, const float*, float*, int64_t);
+
+template <int... kMinusOne>
+constexpr std::array<ScoreFunction, sizeof...(kMinusOne)> ScoreFunctions(
+    std::integer_sequence<int, kMinusOne...>) {
+  return {ScoreFew<kMinusOne + 1>...};
+}
+
+constexpr int kFewQueries = kLanes / 2;  // more fill the lanes as well
+constexpr auto kScoreFunctions = ScoreFunctions(std::make_integer_sequence<int, kFewQueries>());
+
+bool AreFew(int64_t num_queries, int64_t head_dim) {
+  return num_queries <= kFewQueries && head_dim % kLanes == 0;
+}
+
 // What one call of ValueTile reads and writes.
 struct Values {
   const float* p;
   int64_t p_stride;
   const float* v;
-  int64_t v_stride;
   int64_t count;
+  int64_t head_dim;
   const float* next;
   float* out;
-  int64_t out_stride;
-  int64_t num_columns;
 };
 
-// kRows queries by kVectors vectors of columns; with kTail, the last of num_columns.
+// kRows queries by kVectors vectors of the head from dimension d; with kTail, dimensions past
+// head_dim are left alone.
 template <int kRows, int kVectors, bool kTail>
-inline void ValueTile(const Values& a, int64_t column) {
+inline void ValueTile(const Values& a, int64_t d) {
   const auto load = [&](const float* from) {
-    return kTail ? LoadFirst(from, a.num_columns - column) : Load(from);
+    return kTail ? LoadFirst(from, a.head_dim - d) : Load(from);
   };
   F32 sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) {
-      sum[r][i] = load(a.out + r * a.out_stride + column + i * kLanes);
+      sum[r][i] = load(a.out + r * a.head_dim + d + i * kLanes);
     }
   }
   const float* p = a.p;
-  const float* v = a.v + column;
-  const float* next = a.next + column;
+  const float* v = a.v + d;
+  const float* next = a.next + d;
   for (int64_t t = 0; t < a.count; ++t) {
     F32 value[kVectors];
 #pragma GCC unroll 4
@@ -127,15 +176,15 @@ inline void ValueTile(const Values& a, int64_t column) {
       for (int i = 0; i < kVectors; ++i) sum[r][i] = Fma(weight, value[i], sum[r][i]);
     }
     p += a.p_stride;
-    v += a.v_stride;
-    next += a.v_stride;
+    v += a.head_dim;
+    next += a.head_dim;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) {
-      StoreFirst(a.out + r * a.out_stride + column + i * kLanes, sum[r][i],
-                 kTail ? a.num_columns - column : kLanes);
+      StoreFirst(a.out + r * a.head_dim + d + i * kLanes, sum[r][i],
+                 kTail ? a.head_dim - d : kLanes);
     }
   }
 }
@@ -143,12 +192,12 @@ inline void ValueTile(const Values& a, int64_t column) {
 template <int kRows>
 void ValueRows(const Values& a) {
   constexpr int64_t kVectors = kRows <= kTileQueries / 2 ? 4 : 2;
-  int64_t c = 0;
-  for (; c + kVectors * kLanes <= a.num_columns; c += kVectors * kLanes) {
-    ValueTile<kRows, kVectors, false>(a, c);
+  int64_t d = 0;
+  for (; d + kVectors * kLanes <= a.head_dim; d += kVectors * kLanes) {
+    ValueTile<kRows, kVectors, false>(a, d);
   }
-  for (; c + kLanes <= a.num_columns; c += kLanes) ValueTile<kRows, 1, false>(a, c);
-  if (c < a.num_columns) ValueTile<kRows, 1, true>(a, c);
+  for (; d + kLanes <= a.head_dim; d += kLanes) ValueTile<kRows, 1, false>(a, d);
+  if (d < a.head_dim) ValueTile<kRows, 1, true>(a, d);
 }
 
 using ValueFunction = void (*)(const Values&);
@@ -172,7 +221,7 @@ void PackQueries(const float* q,
                  float scale,
                  float* packed) {
   const int64_t queries = num_rows * group;
-  const int64_t padded = PaddedQueries(queries);
+  const int64_t padded = AreFew(queries, head_dim) ? queries : PaddedQueries(queries);
   for (int64_t begin = 0; begin < padded; begin += kPassVectors * kLanes) {
     const int64_t width = std::min(kPassVectors * kLanes, padded - begin);
     float* pass = packed + begin * head_dim;
@@ -199,6 +248,11 @@ void ScoreKeys(const float* packed,
                const float* next,
                float* scores) {
   const int64_t padded = PaddedQueries(num_queries);
+  if (AreFew(num_queries, head_dim)) {
+    kScoreFunctions[static_cast<size_t>(num_queries - 1)](packed, k, count, head_dim, next, scores,
+                                                          padded);
+    return;
+  }
   for (int64_t m = 0; m < padded; m += kPassVectors * kLanes) {
     const float* q = packed + m * head_dim;
     const int64_t vectors = std::min(kPassVectors, (padded - m) / kLanes);
@@ -221,52 +275,15 @@ void AddValues(const float* p,
                const float* next,
                float* out) {
   const int64_t tiles = (num_queries + kTileQueries - 1) / kTileQueries;
-  const auto multiply = [&](int64_t tile, Values a) {
-    const int64_t m = tile * num_queries / tiles;
-    const int64_t rows = (tile + 1) * num_queries / tiles - m;
-    a.p += m;
-    a.out += m * head_dim;
-    kValueFunctions[static_cast<size_t>(rows - 1)](a);
-  };
-  if (tiles == 1) {
-    for (int64_t t = 0; t < count; t += kFewKeys) {
-      multiply(0, {.p = p + t * p_stride,
-                   .p_stride = p_stride,
-                   .v = v + t * head_dim,
-                   .v_stride = head_dim,
-                   .count = std::min(kFewKeys, count - t),
-                   .next = t + kFewKeys < count ? v + (t + kFewKeys) * head_dim : next,
-                   .out = out,
-                   .out_stride = head_dim,
-                   .num_columns = head_dim});
-    }
-    return;
-  }
-  // All queries take the same few columns, which stand together meanwhile: rows of the cache lie
-  // so that few of them have room in a near cache at once.
-  constexpr int64_t kColumns = 2 * kLanes;
-  alignas(64) float columns[kBlockTokens * kColumns];
-  for (int64_t d = 0; d < head_dim; d += kColumns) {
-    const int64_t width = std::min(kColumns, head_dim - d);
-    for (int64_t t = 0; t < count; ++t) {
-      const float* from = v + t * head_dim + d;
-      __builtin_prefetch(next + t * head_dim + d);
-      __builtin_prefetch(next + t * head_dim + d + kLanes);
-      Store(columns + t * kColumns, LoadFirst(from, width));
-      if (width > kLanes) {
-        Store(columns + t * kColumns + kLanes, LoadFirst(from + kLanes, width - kLanes));
-      }
-    }
+  const int64_t keys = tiles == 1 ? kFewKeys : count;
+  for (int64_t t = 0; t < count; t += keys) {
+    const float* ahead = t + keys < count ? v + (t + keys) * head_dim : next;
     for (int64_t i = 0; i < tiles; ++i) {
-      multiply(i, {.p = p,
-                   .p_stride = p_stride,
-                   .v = columns,
-                   .v_stride = kColumns,
-                   .count = count,
-                   .next = columns,
-                   .out = out + d,
-                   .out_stride = head_dim,
-                   .num_columns = width});
+      const int64_t m = i * num_queries / tiles;
+      const int64_t rows = (i + 1) * num_queries / tiles - m;
+      kValueFunctions[static_cast<size_t>(rows - 1)]({p + t * p_stride + m, p_stride,
+                                                      v + t * head_dim, std::min(keys, count - t),
+                                                      head_dim, ahead, out + m * head_dim});
     }
   }
 }

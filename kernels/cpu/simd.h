@@ -13,6 +13,7 @@
 //   Round                       to the nearest whole number, ties to even
 //   TimesPowerOf2(x, n)         x * 2^n for whole n, 0, denormal or infinite where that is right
 //   ReduceSum, ReduceMax        over lanes; sums in one fixed tree
+//   LoadTransposed              lane i of x[j] = p[i * stride + j], i and j < kLanes
 //   WidenPairs                  kLanes pairs of bf16 as two vectors: the even (low halves of 32
 //                               bits) and the odd ones
 //   F64, LowF64, HighF64, ...   half as many f64 lanes

@@ -70,6 +70,28 @@ inline float ReduceMax(F32 x) {
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
+// Rows i and i + 4 in one vector, then four by four within its halves.
+inline void LoadTransposed(const float* p, int64_t stride, F32 (&x)[kLanes]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < 8; j += 4) {
+    F32 row[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const float* from = p + i * stride + j;
+      row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)),
+                                    _mm_loadu_ps(from + 4 * stride), 1);
+    }
+    const F32 low01 = _mm256_unpacklo_ps(row[0], row[1]);
+    const F32 high01 = _mm256_unpackhi_ps(row[0], row[1]);
+    const F32 low23 = _mm256_unpacklo_ps(row[2], row[3]);
+    const F32 high23 = _mm256_unpackhi_ps(row[2], row[3]);
+    x[j] = _mm256_shuffle_ps(low01, low23, 0x44);
+    x[j + 1] = _mm256_shuffle_ps(low01, low23, 0xee);
+    x[j + 2] = _mm256_shuffle_ps(high01, high23, 0x44);
+    x[j + 3] = _mm256_shuffle_ps(high01, high23, 0xee);
+  }
+}
+
 inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   const __m256i raw = _mm256_loadu_si256(static_cast<const __m256i*>(pairs));
   low = _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16));

@@ -59,6 +59,37 @@ inline float ReduceSum(F32 x) {
 }
 inline float ReduceMax(F32 x) { return _mm512_reduce_max_ps(x); }
 
+// Pairs of rows, pairs of pairs, then 128-bit quarters twice.
+inline void LoadTransposed(const float* p, int64_t stride, F32 (&x)[kLanes]) {
+  F32 pair[kLanes];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2, p += 2 * stride) {
+    const F32 a = Load(p);
+    const F32 b = Load(p + stride);
+    pair[i] = _mm512_unpacklo_ps(a, b);
+    pair[i + 1] = _mm512_unpackhi_ps(a, b);
+  }
+  F32 four[kLanes];  // [i + j]: of rows i to i + 3, columns j + 4 * quarter
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    four[i] = _mm512_shuffle_ps(pair[i], pair[i + 2], 0x44);
+    four[i + 1] = _mm512_shuffle_ps(pair[i], pair[i + 2], 0xee);
+    four[i + 2] = _mm512_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+    four[i + 3] = _mm512_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const F32 low_even = _mm512_shuffle_f32x4(four[j], four[4 + j], 0x88);
+    const F32 low_odd = _mm512_shuffle_f32x4(four[j], four[4 + j], 0xdd);
+    const F32 high_even = _mm512_shuffle_f32x4(four[8 + j], four[12 + j], 0x88);
+    const F32 high_odd = _mm512_shuffle_f32x4(four[8 + j], four[12 + j], 0xdd);
+    x[j] = _mm512_shuffle_f32x4(low_even, high_even, 0x88);
+    x[4 + j] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+    x[8 + j] = _mm512_shuffle_f32x4(low_even, high_even, 0xdd);
+    x[12 + j] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
+  }
+}
+
 inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   const __m512i raw = _mm512_loadu_si512(pairs);
   low = _mm512_castsi512_ps(_mm512_slli_epi32(raw, 16));

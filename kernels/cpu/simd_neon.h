@@ -67,6 +67,17 @@ inline float ReduceSum(F32 x) {
 }
 inline float ReduceMax(F32 x) { return vmaxvq_f32(x); }
 
+inline void LoadTransposed(const float* p, int64_t stride, F32 (&x)[kLanes]) {
+  const float32x4x2_t even = vzipq_f32(Load(p), Load(p + 2 * stride));
+  const float32x4x2_t odd = vzipq_f32(Load(p + stride), Load(p + 3 * stride));
+  const float32x4x2_t low = vzipq_f32(even.val[0], odd.val[0]);
+  const float32x4x2_t high = vzipq_f32(even.val[1], odd.val[1]);
+  x[0] = low.val[0];
+  x[1] = low.val[1];
+  x[2] = high.val[0];
+  x[3] = high.val[1];
+}
+
 inline void WidenPairs(const void* pairs, F32& low, F32& high) {
   const uint32x4_t raw = vld1q_u32(static_cast<const uint32_t*>(pairs));
   low = vreinterpretq_f32_u32(vshlq_n_u32(raw, 16));

@@ -49,6 +49,19 @@ TEST_F(SimdTest, ExpIsRightAtItsEnds) {
   EXPECT_NEAR(static_cast<double>(Exp(-100.0f)), std::exp(-100.0), 1.5e-45);
 }
 
+TEST_F(SimdTest, LoadTransposedTakesColumns) {
+  constexpr int64_t kStride = kLanes + 3;
+  float matrix[kLanes * kStride];
+  for (int i = 0; i < kLanes * kStride; ++i) matrix[i] = static_cast<float>(i);
+  F32 columns[kLanes];
+  LoadTransposed(matrix, kStride, columns);
+  for (int64_t j = 0; j < kLanes; ++j) {
+    float lanes[kLanes];
+    Store(lanes, columns[j]);
+    for (int64_t i = 0; i < kLanes; ++i) EXPECT_EQ(lanes[i], matrix[i * kStride + j]) << i << j;
+  }
+}
+
 TEST_F(SimdTest, SigmoidAndSiluAreAccurateAndSaturate) {
   for (int i = 0; i < 13000; ++i) {
     const auto narrow = static_cast<float>(-80 + 0.0123 * i);  // to 79.9
