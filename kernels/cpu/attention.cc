@@ -129,8 +129,7 @@ void Softmax(
       sum = Add(sum, e);
     }
     for (int64_t t = shared; t < count; ++t) {
-      const F32 e =
-          KeepFirst(Zero(), hidden(t), Exp(Sub(Load(column + t * stride), best[0])));
+      const F32 e = KeepFirst(Zero(), hidden(t), Exp(Sub(Load(column + t * stride), best[0])));
       Store(column + t * stride, e);
       sum = Add(sum, e);
     }
@@ -162,11 +161,8 @@ void AddBlock(const AttentionArgs& args,
 }
 
 // The sums of positions [begin, begin + kSplitTokens).
-void RunSplit(const AttentionArgs& args,
-              const Run& run,
-              int64_t begin,
-              const Scratch& s,
-              const Partial& to) {
+void RunSplit(
+    const AttentionArgs& args, const Run& run, int64_t begin, const Scratch& s, const Partial& to) {
   const int64_t hd = args.head_dim;
   const int64_t stride = PaddedQueries(run.queries());
   const int64_t end = std::min(begin + kSplitTokens, run.end());
@@ -231,10 +227,11 @@ void Finish(const AttentionArgs& args, const Run& run, const Partial& all) {
     const int64_t index = (run.row + m / run.group) * args.num_heads + head;
     const float* gate = args.qg.as<float>() + index * 2 * hd + hd;
     float* out = args.out.as<float>() + index * hd;
-    const F32 weight = Set1(all.weight[m]);
+    const F32 scale = Set1(1.0f / all.weight[m]);
     for (int64_t d = 0; d < hd; d += kLanes) {
-      const F32 mean = Div(LoadFirst(all.sum + m * hd + d, hd - d), weight);
-      StoreFirst(out + d, Mul(mean, Sigmoid(LoadFirst(gate + d, hd - d))), hd - d);
+      const F32 mean = Mul(LoadFirst(all.sum + m * hd + d, hd - d), scale);
+      const F32 closed = Exp(Negate(LoadFirst(gate + d, hd - d)));
+      StoreFirst(out + d, Div(mean, Add(Set1(1.0f), closed)), hd - d);
     }
   }
 }
@@ -355,8 +352,8 @@ class Decodes {
   }
   int64_t Begin(int64_t share) const { return num_splits_ * share / shares_; }
   Partial At(float* partials, const Run& run, int64_t share, int64_t i) const {
-    return Partial::Carve(partials + ((share - 1) * max_splits_ + i) * partial_size_,
-                          run.queries(), args_.head_dim);
+    return Partial::Carve(partials + ((share - 1) * max_splits_ + i) * partial_size_, run.queries(),
+                          args_.head_dim);
   }
 
   const AttentionArgs& args_;
