@@ -227,10 +227,11 @@ void Finish(const AttentionArgs& args, const Run& run, const Partial& all) {
     const int64_t index = (run.row + m / run.group) * args.num_heads + head;
     const float* gate = args.qg.as<float>() + index * 2 * hd + hd;
     float* out = args.out.as<float>() + index * hd;
-    const F32 weight = Set1(all.weight[m]);
+    const F32 scale = Set1(1.0f / all.weight[m]);
     for (int64_t d = 0; d < hd; d += kLanes) {
-      const F32 mean = Div(LoadFirst(all.sum + m * hd + d, hd - d), weight);
-      StoreFirst(out + d, Mul(mean, Sigmoid(LoadFirst(gate + d, hd - d))), hd - d);
+      const F32 mean = Mul(LoadFirst(all.sum + m * hd + d, hd - d), scale);
+      const F32 closed = Exp(Negate(LoadFirst(gate + d, hd - d)));
+      StoreFirst(out + d, Div(mean, Add(Set1(1.0f), closed)), hd - d);
     }
   }
 }

@@ -222,18 +222,23 @@ void PackQueries(const float* q,
                  float* packed) {
   const int64_t queries = num_rows * group;
   const int64_t padded = AreFew(queries, head_dim) ? queries : PaddedQueries(queries);
+  const F32 scales = Set1(scale);
   for (int64_t begin = 0; begin < padded; begin += kPassVectors * kLanes) {
     const int64_t width = std::min(kPassVectors * kLanes, padded - begin);
     float* pass = packed + begin * head_dim;
-    for (int64_t line = 0; line < head_dim; line += kLine) {
-      const int64_t end = std::min(head_dim, line + kLine);
-      for (int64_t i = 0; i < width; ++i) {
-        const int64_t m = begin + i;
-        if (m >= queries) {
-          for (int64_t d = line; d < end; ++d) pass[d * width + i] = 0;
-        } else {
-          const float* from = q + m / group * row_stride + m % group * head_dim;
-          for (int64_t d = line; d < end; ++d) pass[d * width + i] = from[d] * scale;
+    for (int64_t i = 0; i < width; i += kLanes) {
+      const int64_t lanes = std::min(kLanes, queries - begin - i);
+      for (int64_t d = 0; d < head_dim; d += kLanes) {
+        alignas(64) float turned[kLanes * kLanes] = {};
+        for (int64_t j = 0; j < lanes; ++j) {
+          const int64_t m = begin + i + j;
+          const float* from = q + m / group * row_stride + m % group * head_dim + d;
+          Store(turned + j * kLanes, Mul(LoadFirst(from, head_dim - d), scales));
+        }
+        F32 x[kLanes];
+        LoadTransposed(turned, kLanes, x);
+        for (int64_t j = 0; j < std::min(kLanes, head_dim - d); ++j) {
+          StoreFirst(pass + (d + j) * width + i, x[j], width - i);
         }
       }
     }

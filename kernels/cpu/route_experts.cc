@@ -1,7 +1,6 @@
 #include "kernels/cpu/route_experts.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
@@ -9,19 +8,21 @@
 namespace deltaserve::cpu {
 namespace {
 
-// The best expert that is not among chosen[0, count): largest logit, lowest index.
-int32_t NextBest(const float* logits, int64_t n, const int32_t* chosen, int64_t count) {
-  int32_t best = -1;
+// The k largest logits, best first, ties to the lowest index: one pass that places each expert
+// which beats the last of those so far.
+void ChooseBest(const float* logits, int64_t n, int64_t k, int32_t* chosen) {
+  int64_t count = 0;
   for (int32_t e = 0; e < n; ++e) {
-    if (best >= 0 && !(logits[e] > logits[best])) continue;
-    if (std::find(chosen, chosen + count, e) == chosen + count) best = e;
+    if (count == k && !(logits[e] > logits[chosen[k - 1]])) continue;
+    int64_t at = count < k ? count++ : k - 1;
+    for (; at > 0 && logits[e] > logits[chosen[at - 1]]; --at) chosen[at] = chosen[at - 1];
+    chosen[at] = e;
   }
-  return best;
 }
 
 void RouteRow(
     const float* logits, int64_t n, int64_t k, bool normalize, int32_t* experts, float* weights) {
-  for (int64_t j = 0; j < k; ++j) experts[j] = NextBest(logits, n, experts, j);
+  ChooseBest(logits, n, k, experts);
   const float max = logits[experts[0]];
   const F32 max_all = Set1(max);
   std::sort(experts, experts + k);
@@ -53,7 +54,7 @@ void RouteExperts(const RouteExpertsArgs& args, ThreadPool& pool) {
   const float* logits = args.logits.as<float>();
   int32_t* experts = args.experts.as<int32_t>();
   float* weights = args.weights.as<float>();
-  ParallelFor(pool, rows, 1, n * k, [&](int64_t begin, int64_t end, int) {
+  ParallelFor(pool, rows, 1, n + k * k, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       RouteRow(logits + r * n, n, k, args.normalize, experts + r * k, weights + r * k);
     }

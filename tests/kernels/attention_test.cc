@@ -112,7 +112,9 @@ std::vector<AttentionCase> Cases() {
           {"mixed", {6, 2, 256, 64}, {{{1, 300}, {3, 254}}, {{65, 0}, {2, 64}}}},
           {"odd_sizes", {3, 3, 7, 2}, {{{1, 70}}, {{9, 0}, {6, 256}}}},
           {"one_dimension", {2, 2, 1, 0}, {{{1, 3}}, {{3, 0}}}},
-          {"wide_group", {16, 1, 40, 10}, {{{1, 130}}, {{7, 64}}}}};
+          {"wide_group", {16, 1, 40, 10}, {{{1, 130}}, {{7, 64}}}},
+          {"wider_than_a_tile", {50, 1, 16, 4}, {{{1, 70}}, {{3, 64}}}},
+          {"long", {4, 1, 64, 16}, {{{1, 630}, {6, 520}}, {{20, 576}}}}};
 }
 
 class AttentionTest : public testing::TestWithParam<std::tuple<std::string, AttentionCase>> {};
@@ -221,6 +223,23 @@ TEST_P(AttentionDeviceTest, SeesNothingPastItsPosition) {
   ExpectSameBits(Compute(*device_, in, {{{1, 70}}, {}}, {0}).out, clean.out, "decode");
 }
 
+TEST_P(AttentionDeviceTest, LaterRowsOfAChunkReachNoEarlierOne) {
+  constexpr int64_t kRows = 20;
+  Rng rng(64);
+  AttentionInputs in({.heads = 2, .kv_heads = 1, .head_dim = 16, .rotary_dim = 8}, kRows,
+                     MakeLayout(1, 5), rng);
+  const BatchSpec batch{{}, {{kRows, 64}}};
+  const AttentionResult clean = Compute(*device_, in, batch, {0});
+  for (size_t i = in.v.size() - 16; i < in.v.size(); ++i) {
+    in.k[i] = std::numeric_limits<float>::quiet_NaN();
+    in.v[i] = std::numeric_limits<float>::infinity();
+  }
+  const AttentionResult result = Compute(*device_, in, batch, {0});
+  ExpectSameBits(RowsOf(result.out, 32, 0, kRows - 1), RowsOf(clean.out, 32, 0, kRows - 1),
+                 "rows before");
+  EXPECT_TRUE(std::isnan(result.out.back()));
+}
+
 TEST_P(AttentionDeviceTest, SurvivesScoresFarApart) {
   Rng rng(65);
   AttentionInputs in({.heads = 2, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64}, 1,
@@ -283,6 +302,22 @@ TEST_P(AttentionInvarianceTest, APromptHasTheSameBitsInAnyCutAndRowByRow) {
     }
     ExpectSameBits(out, whole.out, "steps of " + std::to_string(step));
     ExpectSameBits(state.k_cache, whole.k_cache, "k cache");
+  }
+}
+
+// More threads than KV heads: splits of one sequence on several of them.
+TEST_P(AttentionInvarianceTest, ALongSequenceHasTheSameBitsOnAnyNumberOfThreads) {
+  Rng rng(73);
+  const AttentionInputs in({.heads = 3, .kv_heads = 1, .head_dim = 64, .rotary_dim = 16}, 5,
+                           MakeLayout(2, 40), rng);
+  for (const BatchSpec& batch : {BatchSpec{{{1, 2400}}, {}}, BatchSpec{{{4, 1278}, {1, 700}}, {}},
+                                 BatchSpec{{{1, 2047}}, {{4, 1024}}}}) {
+    const auto slots = ReversedSlots(batch);
+    const AttentionResult one = Compute(*MakeCpu(1), in, batch, slots);
+    for (const int threads : {2, 3, 5, 12}) {
+      ExpectSameBits(Compute(*MakeCpu(threads), in, batch, slots).out, one.out,
+                     std::to_string(threads) + " threads");
+    }
   }
 }
 
