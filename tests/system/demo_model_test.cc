@@ -70,7 +70,7 @@ TEST(DemoModelTest, QuantizedWeightsHaveAFingerprintOfTheirOwn) {
   grpc::ClientContext context;
   v1::WorldDescription description;
   ASSERT_TRUE(served.world_stub().Describe(&context, {}, &description).ok());
-  const std::string& fingerprint = description.model().weights_fingerprint();
+  const std::string& fingerprint = description.models(0).weights_fingerprint();
   EXPECT_EQ(fingerprint.size(), 64U + 5U);
   EXPECT_EQ(fingerprint.substr(64), "+int8");
 }
