@@ -15,6 +15,7 @@
 #include "kernels/base/flags.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
+#include "worker/comm/link_address.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/metrics/metrics_server.h"
 #include "worker/metrics/recorded_metrics.h"
@@ -37,11 +38,12 @@ struct WorkerOptions {
 void AddWorkerFlags(CommandLine& line, WorkerOptions* options) {
   AddRankFlags(line, &options->rank);
   line.Add("--listen", &options->listen,
-           "HOST:PORT where rank 0 serves routers; port 0 takes a free one. There is no "
-           "TLS: an address that others reach is for a closed network")
+           "HOST:PORT where rank 0 serves routers; port 0 takes a free one. HOST may be a network, "
+           "10.0.0.0/24: rank 0's address in it. There is no TLS: an address that others reach is "
+           "for a closed network")
       .HostPort(0);
   line.Add("--address-file", &options->address_file,
-           "File that gets HOST:PORT once the world is ready");
+           "File that gets HOST:PORT once the world is ready; - is standard output");
   line.Add("--metrics-listen", &options->metrics_listen,
            "HOST:PORT where rank 0 serves metrics for Prometheus, as /metrics over plain HTTP; "
            "port 0 takes a free one, which is logged. Default: nowhere")
@@ -105,8 +107,16 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
   return info;
 }
 
+// Standard output, which nothing else is written to: mpirun carries it to whoever started it.
+constexpr char kStandardOutput[] = "-";
+
 // Written beside and renamed, so that who waits for the file never reads half of it.
 absl::Status WriteAddressFile(const std::string& path, const std::string& address) {
+  if (path == kStandardOutput) {
+    std::fprintf(stdout, "%s\n", address.c_str());
+    std::fflush(stdout);
+    return absl::OkStatus();
+  }
   const std::string partial = path + ".partial";
   {
     std::ofstream out(partial, std::ios::trunc);
@@ -180,16 +190,24 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> ServeMetrics(
   return server;
 }
 
+absl::StatusOr<std::unique_ptr<WorldServer>> Serve(const WorkerOptions& options,
+                                                   WorldServerOptions server,
+                                                   WorldInfo info,
+                                                   Engine& engine) {
+  DS_ASSIGN_OR_RETURN(const std::vector<Ipv4> host, HostAddresses());
+  DS_ASSIGN_OR_RETURN(server.listen, ResolveListen(options.listen, host));
+  return WorldServer::Start(server, std::move(info), &engine);
+}
+
 int ServeRankZero(const WorkerOptions& options, WorldInfo info, Rank& rank) {
   const absl::Duration drain = absl::Seconds(options.drain_timeout_s);
   const std::shared_ptr<RecordedMetrics> recorded = RecordMetrics(options, rank);
   auto engine =
       Engine::Create(rank.executor(), rank.channel(), rank.link(), rank.watchdog(), recorded.get());
   WorldServerOptions server_options;
-  server_options.listen = options.listen;
   server_options.observer = recorded.get();
   const std::string model_id = info.model_id;
-  auto server = WorldServer::Start(server_options, std::move(info), engine.get());
+  auto server = Serve(options, std::move(server_options), std::move(info), *engine);
   absl::Status status = server.status();
   const auto metrics = ServeMetrics(options, rank, *engine, recorded);
   if (status.ok()) status = metrics.status();
@@ -239,7 +257,7 @@ int Main(int argc, char** argv) {
     signal(SIGTERM, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   }
-  if (info.rank == 0 && !options.address_file.empty()) {
+  if (info.rank == 0 && !options.address_file.empty() && options.address_file != kStandardOutput) {
     std::error_code none;  // one of an earlier run would send routers to a dead address
     std::filesystem::remove(options.address_file, none);
   }

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -45,6 +46,14 @@ std::optional<Network> ParseNetwork(const std::string& text) {
     network.mask = bits == 0 ? 0 : ~Ipv4{0} << (32 - bits);
   }
   return network;
+}
+
+// The first of `host` in `network`.
+std::optional<Ipv4> FindIn(const Network& network, const std::vector<Ipv4>& host) {
+  for (const Ipv4 address : host) {
+    if ((address & network.mask) == (network.address & network.mask)) return address;
+  }
+  return std::nullopt;
 }
 
 std::string Join(const std::vector<Ipv4>& addresses) {
@@ -101,14 +110,30 @@ absl::StatusOr<LinkAddresses> ChooseLinkAddresses(const std::string& wanted,
         absl::StrCat("control address \"", wanted,
                      "\" is neither an IPv4 address nor a network such as 10.77.0.0/24"));
   }
-  for (const Ipv4 address : host) {
-    if ((address & network->mask) == (network->address & network->mask)) {
-      return LinkAddresses{address, {address}};
-    }
-  }
+  const std::optional<Ipv4> address = FindIn(*network, host);
+  if (address.has_value()) return LinkAddresses{*address, {*address}};
   return absl::InvalidArgumentError(absl::StrCat("control address \"", wanted,
                                                  "\" is not of rank 0's host; it has ",
                                                  host.empty() ? "none" : Join(host)));
+}
+
+absl::StatusOr<std::string> ResolveListen(const std::string& listen,
+                                          const std::vector<Ipv4>& host) {
+  const size_t colon = listen.rfind(':');
+  const std::string place = listen.substr(0, colon);
+  if (colon == std::string::npos || !absl::StrContains(place, '/')) return listen;
+  const std::optional<Network> network = ParseNetwork(place);
+  if (!network.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--listen is ", listen, ": ", place, " is no IPv4 network; write one as 10.77.0.0/24"));
+  }
+  const std::optional<Ipv4> address = FindIn(*network, host);
+  if (!address.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--listen is ", listen, ": rank 0's host has no address in ", place,
+                     "; it has ", host.empty() ? "none" : Join(host)));
+  }
+  return absl::StrCat(FormatIpv4(*address), listen.substr(colon));
 }
 
 }  // namespace deltaserve

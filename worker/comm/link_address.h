@@ -1,6 +1,6 @@
 #pragma once
 
-// Which IPv4 addresses of its host rank 0 offers for the control link.
+// Which IPv4 addresses of its host rank 0 offers for the control link, and where it serves.
 
 #include <cstdint>
 #include <string>
@@ -30,5 +30,10 @@ struct LinkAddresses {
 absl::StatusOr<LinkAddresses> ChooseLinkAddresses(const std::string& wanted,
                                                   bool all_on_one_host,
                                                   const std::vector<Ipv4>& host);
+
+// `listen` is HOST:PORT, or NETWORK:PORT such as "10.77.0.0/24:50052", for which the first of
+// `host` in that network takes the network's place. INVALID_ARGUMENT where it is no network, or
+// none is in it.
+absl::StatusOr<std::string> ResolveListen(const std::string& listen, const std::vector<Ipv4>& host);
 
 }  // namespace deltaserve

@@ -67,6 +67,20 @@ TEST(LinkAddressTest, SaysThatOtherHostsCannotReachLoopback) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("(it has 127.0.0.1)"));
 }
 
+TEST(LinkAddressTest, ListensInANetworkOrWhereItIsTold) {
+  EXPECT_EQ(ResolveListen("10.0.0.0/8:50052", kHost).value(), "10.77.0.2:50052");
+  EXPECT_EQ(ResolveListen("172.17.0.9/16:0", kHost).value(), "172.17.0.1:0");
+  for (const char* as_it_is : {"node-a:1", "0.0.0.0:0", "[::]:50052", "10.77.0.9:1"}) {
+    EXPECT_EQ(ResolveListen(as_it_is, kHost).value(), as_it_is);
+  }
+  EXPECT_EQ(ResolveListen("10.77.1.0/24:0", kHost).status().message(),
+            "--listen is 10.77.1.0/24:0: rank 0's host has no address in 10.77.1.0/24; it has "
+            "127.0.0.1, 172.17.0.1, 10.77.0.2");
+  const absl::Status bad = ResolveListen("10.77.0/24:0", kHost).status();
+  EXPECT_EQ(bad.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(bad.message()), HasSubstr("10.77.0/24 is no IPv4 network"));
+}
+
 TEST(LinkAddressTest, FindsLoopbackOnThisHost) {
   const auto host = HostAddresses();
   ASSERT_TRUE(host.ok()) << host.status();
