@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 import json
 import shlex
+import socket
 
 from world_launcher import channel as channels
 from world_launcher import network as networks
@@ -46,6 +47,9 @@ def look(settings, channel):
         problems += taken_port(facts[names[0]], names[0], network, settings.port)
     if problems:
         raise Refusal(problems)
+    cut_off = not_calling_back(settings, channel, network)
+    if cut_off:
+        raise Refusal(cut_off, EXIT_UNAVAILABLE)
     return Checked(network, networks.addresses_in(network, {name: facts[name].interfaces for name in names}))
 
 
@@ -135,6 +139,21 @@ def _choose_network(facts, settings, channel):
         interfaces[networks.LAUNCHER] = probe.parse(here.output).interfaces
     resolved = channels.resolve(settings.hosts[0].name)
     return networks.choose(interfaces, settings.network, resolved and ipaddress.IPv4Address(resolved))
+
+
+def not_calling_back(settings, channel, network):
+    """Hosts from which no TCP comes back to this machine over `network`: mpirun would wait for them for ever."""
+    others = [host.name for host in settings.hosts if not channel.is_local(host.name)]
+    if not others:
+        return []
+    here = probe.parse(channels.run_shell([], probe.LOCAL_INTERFACES, PROBE_S).output).interfaces
+    mine = networks.addresses_in(network, {networks.LAUNCHER: here})[networks.LAUNCHER]
+    with socket.create_server((str(mine), 0), backlog=len(others)) as listener:
+        address = f"{mine}:{listener.getsockname()[1]}"
+        replies = channel.run(others, probe.call_script(*listener.getsockname()), PROBE_S)
+    return [f"host {name}: network: it cannot connect to {address} of this machine: "
+            f"{(reply.error.strip().splitlines() or ['no answer'])[-1]}; let TCP through between the hosts on "
+            f"{network}, or choose another --network" for name, reply in replies.items() if reply.code != 0]
 
 
 def taken_port(facts, host, network, port):

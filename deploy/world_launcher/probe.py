@@ -9,6 +9,8 @@ import shlex
 
 from world_launcher.network import Interface
 
+CALL_S = 5  # for a connection back
+
 # Folder names hold the world's id, and so does the environment of what runs in it: leftovers of an earlier
 # start are found by it and nothing else is.
 SWEEP = """
@@ -77,6 +79,13 @@ def probe_script(world_id, model, bin_folder, is_random):
     return sweep_script(world_id) + PROBE.format(bin=shlex.quote(bin_folder), model=shlex.quote(model),
                                                  interfaces=INTERFACES.strip(),
                                                  fingerprint=fingerprint_command(model, bin_folder, is_random))
+
+
+def call_script(address, port):
+    """Fails where the host cannot connect to `address`; one without bash is not asked."""
+    return (f"command -v bash >/dev/null || exit 0\n"
+            f"timeout {CALL_S} bash -c 'exec 3<>/dev/tcp/{address}/{port}' && exit 0\n"
+            f"[ $? = 124 ] && echo 'no answer within {CALL_S} s' >&2\nexit 1\n")
 
 
 def parse(text):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import ipaddress
+import math
 import os
 import pathlib
 import re
@@ -56,6 +57,7 @@ class Settings:
     environment: list  # NAME or NAME=VALUE for the ranks
     mca: list          # NAME=VALUE for mpirun
     wait_s: float
+    start_timeout_s: float
     max_losses: int
     drain_timeout_s: float
     only_print: bool
@@ -104,12 +106,15 @@ def make_parser():
     parser.add_argument("--mca", metavar="NAME=VALUE", action="append", default=[],
                         help="parameter of Open MPI, besides those that --print shows")
     parser.add_argument("--wait", metavar="S", type=float, default=0,
-                        help="seconds that hosts may take to answer at the first start (default 0)")
+                        help="seconds that hosts may take to answer at the first start (default %(default)g)")
+    parser.add_argument("--start-timeout", metavar="S", type=float, default=1800,
+                        help="seconds from mpirun's start until the world is ready, after which it counts as lost "
+                             "(default %(default)g)")
     parser.add_argument("--max-losses", metavar="N", type=int, default=5,
                         help="losses within 10 minutes that end it; 1: the first one, where something else "
                              "starts it again (default %(default)s)")
     parser.add_argument("--drain-timeout", metavar="S", type=float, default=30,
-                        help="seconds that running requests get (default %(default)s)")
+                        help="seconds that running requests get (default %(default)g)")
     parser.add_argument("--allow-run-as-root", action="store_true", help="let root start ranks")
     parser.add_argument("--print", action="store_true", dest="only_print",
                         help="look at the hosts, print the mpirun command, start nothing")
@@ -146,9 +151,10 @@ def _check(parsed, worker_flags, is_root):
         raise Refusal(f"--port is {parsed.port}; give a port up to 65535, or 0 for a free one")
     if parsed.max_losses < 1:
         raise Refusal(f"--max-losses is {parsed.max_losses}; give 1 or more")
-    for flag, value in (("--wait", parsed.wait), ("--drain-timeout", parsed.drain_timeout)):
-        if value < 0:
-            raise Refusal(f"{flag} is {value:g}; give 0 or more seconds")
+    for flag, value, least in (("--wait", parsed.wait, 0), ("--drain-timeout", parsed.drain_timeout, 0),
+                               ("--start-timeout", parsed.start_timeout, 1)):
+        if not least <= value < math.inf:
+            raise Refusal(f"{flag} is {value:g}; give {least} or more seconds")
     for item in parsed.mca:
         if not re.fullmatch(r"\w+=.*", item):
             raise Refusal(f"--mca is \"{item}\"; write NAME=VALUE")
@@ -187,6 +193,7 @@ def read(words, is_root=None):
         environment=parsed.env + sorted(name for name in os.environ if FORWARDED.fullmatch(name)),
         mca=parsed.mca,
         wait_s=parsed.wait,
+        start_timeout_s=parsed.start_timeout,
         max_losses=parsed.max_losses,
         drain_timeout_s=parsed.drain_timeout,
         only_print=parsed.only_print,

@@ -74,6 +74,7 @@ class Run:
 
     def __init__(self, command, environment, on_ready):
         self.words = LastWords()
+        self.started_at = time.monotonic()
         self.ready_at = None
         self._on_ready = on_ready
         self.process = subprocess.Popen(
@@ -110,6 +111,9 @@ class Run:
     def finish_reading(self):
         for reader in self._readers:
             reader.join(READERS_S)
+
+    def starting_s(self):
+        return time.monotonic() - self.started_at
 
     def ready_s(self):
         return 0.0 if self.ready_at is None else time.monotonic() - self.ready_at
@@ -191,6 +195,10 @@ class Supervisor:
             if self._failed is not None:
                 self._end(run)
                 raise self._failed
+            if code is None and run.ready_at is None and run.starting_s() > settings.start_timeout_s:
+                say(f"not ready after --start-timeout={settings.start_timeout_s:g} s: ending it")
+                self._end(run)
+                return EXIT_LOST, False, run
         run.finish_reading()
         self._address_file.remove()
         return code, code == 0, run
