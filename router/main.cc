@@ -29,6 +29,7 @@ constexpr absl::Duration kRemind = absl::Seconds(10);
 
 struct RouterFlags {
   std::string world;
+  std::string world_file;
   std::string address_file;
   std::string log_level = "info";
   double drain_timeout_s = 30;
@@ -37,7 +38,10 @@ struct RouterFlags {
 
 void AddFlags(CommandLine& line, RouterFlags* flags) {
   flags->server.listen = "127.0.0.1:50051";
-  line.Add("--world", &flags->world, "HOST:PORT of rank 0 of the world").Required().HostPort(1);
+  line.Add("--world", &flags->world, "HOST:PORT of rank 0 of the world").HostPort(1);
+  line.Add("--world-file", &flags->world_file,
+           "file that holds HOST:PORT of the world (deploy/world --address-file) and is followed: "
+           "the world may return elsewhere");
   line.Add("--listen", &flags->server.listen, "HOST:PORT for clients; port 0 takes a free one")
       .HostPort(0);
   line.Add("--address-file", &flags->address_file,
@@ -52,11 +56,20 @@ void AddFlags(CommandLine& line, RouterFlags* flags) {
 }
 
 absl::Status CheckFlags(const RouterFlags& flags) {
+  if (flags.world.empty() == flags.world_file.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--world is \"", flags.world, "\" and --world-file \"", flags.world_file,
+                     "\": give one of them: an address, or a file that holds it"));
+  }
   if (!IsLogLevel(flags.log_level)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--log-level is ", flags.log_level, ": take debug, info, warn, error or off"));
   }
   return absl::OkStatus();
+}
+
+const std::string& WorldName(const RouterFlags& flags) {
+  return flags.world.empty() ? flags.world_file : flags.world;
 }
 
 // The whole file or none: who waits for it never reads half an address.
@@ -100,7 +113,7 @@ absl::Status Serve(const RouterFlags& flags, const RouterServer& server, const s
       }
     }
     if (!announced && absl::Now() > remind) {
-      LogInfo("still waiting for world {}", flags.world);
+      LogInfo("still waiting for world {}", WorldName(flags));
       remind = absl::Now() + kRemind;
     }
   }
@@ -131,9 +144,12 @@ int Main(int argc, char** argv) {
   const sigset_t signals = EndSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
-  LogInfo("waiting for world {}", flags.world);
-  auto worlds = std::make_unique<WorldRegistry>(
-      std::vector<WorldClientOptions>{{.address = flags.world}}, std::make_unique<FewestStreams>());
+  LogInfo("waiting for world {}", WorldName(flags));
+  auto worlds = std::make_unique<WorldRegistry>(std::vector<WorldClientOptions>{{
+                                                    .address = flags.world,
+                                                    .address_file = flags.world_file,
+                                                }},
+                                                std::make_unique<FewestStreams>());
   auto server = RouterServer::Start(flags.server, std::move(worlds));
   if (!server.ok()) return line.Refuse(server.status());
   const absl::Status served = Serve(flags, **server, signals);

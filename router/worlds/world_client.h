@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -15,13 +16,17 @@
 #include "absl/time/time.h"
 #include "deltaserve/v1/world.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "router/worlds/address_file.h"
 #include "router/worlds/token_call.h"
 #include "router/worlds/world_view.h"
 
 namespace deltaserve {
 
 struct WorldClientOptions {
-  std::string address;                                       // HOST:PORT
+  std::string address = {};  // HOST:PORT, or empty where a file says it
+  // A file that holds HOST:PORT, followed as it changes: the world may return elsewhere.
+  std::string address_file = {};
+  absl::Duration file_interval = absl::Milliseconds(250);    // between looks at it
   absl::Duration call_timeout = absl::Seconds(10);           // of Describe
   absl::Duration assets_timeout = absl::Seconds(60);         // of GetTextAssets
   absl::Duration report_interval = absl::Milliseconds(200);  // asked of Watch
@@ -31,7 +36,8 @@ struct WorldClientOptions {
 };
 
 // One thread describes the world, fetches its text files once a digest and follows its reports; it
-// starts over, backing off, whenever the connection breaks.
+// starts over, backing off, whenever the connection breaks, and at once where the address file was
+// written anew. Streams to the place before run on there.
 // Threads: any. Owner: WorldRegistry.
 class WorldClient {
  public:
@@ -45,7 +51,8 @@ class WorldClient {
 
   WorldView View() const;
 
-  // A stream of `request`, counted as in flight from now on; the caller calls Start().
+  // A stream of `request`, counted as in flight from now on; the caller calls Start(). Only after
+  // View().facts was there.
   std::shared_ptr<TokenCall> NewCall(v1::TokenRequest request,
                                      absl::Time deadline,
                                      std::shared_ptr<TokenObserver> observer);
@@ -54,30 +61,45 @@ class WorldClient {
   bool Await(WorldState state, absl::Time deadline) const;
 
  private:
-  void Run();
-  // From connecting to the break of the connection. Never OK.
-  absl::Status Session();
-  absl::StatusOr<std::shared_ptr<const WorldFacts>> Describe();
-  absl::StatusOr<std::shared_ptr<const ModelText>> FetchText(const v1::ServedModel& model);
-  absl::Status Follow();
+  // Where the world is. Immutable; kept until it has no calls.
+  struct Place {
+    std::string address;
+    std::shared_ptr<v1::World::Stub> stub;
+    std::shared_ptr<CallCount> calls;
+  };
+  using PlacePtr = std::shared_ptr<const Place>;
 
-  void Note(const v1::WorldReport& report);
+  void Run();
+  // From connecting to the break of the connection or a move. Never OK.
+  absl::Status Session(const Place& place);
+  absl::StatusOr<std::shared_ptr<const WorldFacts>> Describe(const Place& place);
+  absl::StatusOr<std::shared_ptr<const ModelText>> FetchText(const Place& place,
+                                                             const v1::ServedModel& model);
+  absl::Status Follow(const Place& place);
+
+  static PlacePtr MakePlace(const std::string& address);
+  // What the address file says now.
+  void OnAddress(const absl::StatusOr<std::string>& address);
+  void Move(PlacePtr place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  void Note(const Place& place, const v1::WorldReport& report);
   void NoteBroken(const absl::Status& status, absl::Duration backoff)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  // Makes `context` the one that the destructor cancels; false where that has begun.
-  bool Enter(grpc::ClientContext* context);
+  // Makes `context` the one that the destructor and a move cancel; false where that has begun.
+  bool Enter(const Place& place, grpc::ClientContext* context);
   void Leave();
 
   const WorldClientOptions options_;
-  const std::shared_ptr<v1::World::Stub> stub_;
-  const std::shared_ptr<CallCount> calls_;
   mutable absl::Mutex mutex_;
+  PlacePtr place_ ABSL_GUARDED_BY(mutex_);              // null until there is an address
+  std::vector<PlacePtr> left_ ABSL_GUARDED_BY(mutex_);  // places with calls that may still run
   WorldView view_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_report_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
+  std::unique_ptr<AddressFile> file_;  // or null
 };
 
 }  // namespace deltaserve

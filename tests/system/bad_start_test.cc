@@ -157,6 +157,9 @@ TEST(BadFlagTest, EveryBinaryRefusesByNameAndSaysWhatWouldDo) {
   };
   const Row rows[] = {
       {"router", {}, "--world is required"},
+      {"router",
+       {"--listen", "127.0.0.1:0"},
+       "--world is \"\" and --world-file \"\": give one of them"},
       {"router", {"--world", "nowhere"}, "--world: Value nowhere is no address; write HOST:PORT"},
       {"router", {"--world", "h:0"}, "h:0 is no address; write HOST:PORT with a port from 1"},
       {"router", {"--world", "h:1", "--listen", "127.0.0.1"}, "--listen: Value 127.0.0.1 is no"},
