@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import shlex
 import socket
 import subprocess
@@ -31,10 +32,7 @@ class Channel:
 
     def __init__(self, agent, is_local=None):
         self.agent = shlex.split(agent)
-        self._is_local = is_local or host_is_local
-
-    def is_local(self, host):
-        return self._is_local(host)
+        self.is_local = functools.lru_cache(maxsize=None)(is_local or host_is_local)
 
     def run(self, hosts, script, timeout_s):
         """{host: Reply} of `script`, which each host's sh reads; code -1 where it took too long."""
@@ -43,7 +41,7 @@ class Channel:
             return dict(zip(hosts, replies))
 
     def _run_one(self, host, script, timeout_s):
-        return run_shell([] if self._is_local(host) else [*self.agent, host], script, timeout_s)
+        return run_shell([] if self.is_local(host) else [*self.agent, host], script, timeout_s)
 
 
 def run_shell(way, script, timeout_s):

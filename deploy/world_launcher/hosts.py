@@ -77,6 +77,11 @@ def choose(entries, ranks_per_host):
     return hosts
 
 
+def as_mpirun_orders(hosts, is_local):
+    """mpirun fills the host that it runs on first, then the others as they are given."""
+    return sorted(hosts, key=lambda host: not is_local(host.name))
+
+
 def num_ranks(hosts):
     return sum(host.ranks for host in hosts)
 

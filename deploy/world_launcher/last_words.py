@@ -56,8 +56,9 @@ class LastWords:
         """Every rank's, the roots last."""
         return [words for words in self._words if words not in self._roots] + self._roots
 
-    def root_cause(self, code, hosts_ranks):
-        """One line. `code`: mpirun's exit code, negative for a signal; `hosts_ranks`: host -> its rank numbers."""
+    def root_cause(self, code, here, ranks_on):
+        """One line. `code`: mpirun's exit code, negative for a signal; `here`: the host that it ran on; `ranks_on`:
+        host -> its rank numbers."""
         if self._roots:
             return self._roots[0]
         if code == 64 and self._refusals:
@@ -65,10 +66,10 @@ class LastWords:
         if self._checks:
             return self._with_rank(self._checks[0])
         if code < 0:
-            return f"mpirun was ended by {signal.Signals(-code).name}"
+            return f"mpirun on {here}: ended by {signal.Signals(-code).name}"
         if self._daemons:
             host = self._daemons[0]
-            ranks = ", ".join(map(str, hosts_ranks(host)))
+            ranks = ", ".join(map(str, ranks_on(host)))
             return f"ranks {ranks} on {host}: mpirun lost its daemon there: host dead, network cut or orted killed"
         if self._followed:
             who = self._followed[0].partition(":")[0]

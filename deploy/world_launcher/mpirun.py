@@ -37,7 +37,7 @@ def parameters(settings, network, is_local):
 
 
 def command(settings, network, is_local):
-    """The words to run. Ranks fill the hosts in their order, so rank 0 is on the first."""
+    """The words to run. Ranks fill the hosts in their order (hosts.as_mpirun_orders)."""
     words = ["mpirun", "-np", str(settings.ranks),
              "--host", ",".join(f"{host.name}:{host.ranks}" for host in settings.hosts),
              "--map-by", "slot", "--bind-to", "none"]

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -246,7 +247,7 @@ class Supervisor:
         how = "started" if run.ready_at is None else f"served for {run.ready_s():.0f} s"
         say(f"the world was lost after it {how} (mpirun: {code}); last words of its ranks, root cause last:")
         words = run.words.words()
-        root = run.words.root_cause(code, lambda host: hostlists.ranks_on(hosts, host))
+        root = run.words.root_cause(code, socket.gethostname(), lambda host: hostlists.ranks_on(hosts, host))
         for line in [line for line in words if line != root]:
             say(f"  {line}")
         say(f"root cause: {root}")

@@ -156,10 +156,10 @@ TEST(BadFlagTest, EveryBinaryRefusesByNameAndSaysWhatWouldDo) {
     std::string said;
   };
   const Row rows[] = {
-      {"router", {}, "--world is required"},
+      {"router", {}, "--world is \"\" and --world-file \"\": give one of them"},
       {"router",
-       {"--listen", "127.0.0.1:0"},
-       "--world is \"\" and --world-file \"\": give one of them"},
+       {"--world", "h:1", "--world-file", "f"},
+       "--world is \"h:1\" and --world-file \"f\""},
       {"router", {"--world", "nowhere"}, "--world: Value nowhere is no address; write HOST:PORT"},
       {"router", {"--world", "h:0"}, "h:0 is no address; write HOST:PORT with a port from 1"},
       {"router", {"--world", "h:1", "--listen", "127.0.0.1"}, "--listen: Value 127.0.0.1 is no"},

@@ -32,9 +32,9 @@ class WorldFile {
   const std::string& path() const { return path_; }
 
  private:
-  const std::string path_ =
-      ::testing::TempDir() + "world-" +
-      ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".address";
+  const std::string path_ = ::testing::TempDir() + "world-" +
+                            ::testing::UnitTest::GetInstance()->current_test_info()->name() +
+                            ".address";
 };
 
 WorldClientOptions OptionsFor(const WorldFile& file) {
@@ -97,8 +97,8 @@ TEST(AddressFileTest, AClientWaitsForTheFileAndFindsTheWorldWhereItReturns) {
   const WorldFile file;
   WorldRegistry worlds({OptionsFor(file)}, std::make_unique<FewestStreams>());
   EXPECT_TRUE(Eventually([&] {
-    return worlds.Views()[0].cause == "no address in " + file.path() +
-                                          ": its world is not ready, or is gone";
+    return worlds.Views()[0].cause ==
+           "no address in " + file.path() + ": its world is not ready, or is gone";
   })) << worlds.Views()[0].cause;
   EXPECT_EQ(DetailOf(worlds.Choose("").status()).code(), v1::ERROR_CODE_WORLD_LOST);
 
