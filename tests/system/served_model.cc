@@ -87,7 +87,8 @@ std::vector<int> ServedModel::RankPids() {
 
 Answer Generate(v1::Inference::Stub& stub,
                 const v1::GenerateRequest& request,
-                grpc::ClientContext& context) {
+                grpc::ClientContext& context,
+                const std::function<void(const Answer&)>& on_delta) {
   Answer answer;
   const auto stream = stub.Generate(&context, request);
   v1::GenerateEvent event;
@@ -106,6 +107,7 @@ Answer Generate(v1::Inference::Stub& stub,
     answer.text += delta.text();
     for (const uint32_t id : delta.tokens().ids()) answer.tokens.push_back(id);
     answer.logprobs.insert(answer.logprobs.end(), delta.logprobs().begin(), delta.logprobs().end());
+    if (on_delta) on_delta(answer);
   }
   answer.status = stream->Finish();
   return answer;

@@ -2,6 +2,7 @@
 
 // A whole deployment of a test: a model, a world under mpirun and a router, as a user starts them.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,9 +57,11 @@ struct Answer {
   // one before, and they come before all tokens.
   bool in_order = true;
 };
+// `on_delta`: hears the answer so far after each part of it.
 Answer Generate(v1::Inference::Stub& stub,
                 const v1::GenerateRequest& request,
-                grpc::ClientContext& context);
+                grpc::ClientContext& context,
+                const std::function<void(const Answer&)>& on_delta = {});
 
 // A greedy request for `max_tokens` tokens, EOS ignored, ids returned.
 v1::GenerateRequest GreedyRequest(const std::string& text, uint32_t max_tokens);
