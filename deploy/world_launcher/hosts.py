@@ -6,7 +6,7 @@ import re
 from world_launcher.refusal import Refusal
 
 # Open MPI packs host names by a pattern that knows only these; others end its daemons.
-NAME = re.compile(r"[A-Za-z0-9.-]+")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 
 @dataclasses.dataclass(frozen=True)

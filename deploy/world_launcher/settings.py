@@ -7,7 +7,6 @@ import math
 import os
 import pathlib
 import re
-import secrets
 
 from world_launcher import channel
 from world_launcher import hosts as hostlists
@@ -62,7 +61,7 @@ class Settings:
     drain_timeout_s: float
     only_print: bool
     worker_flags: list
-    world_id: str
+    world_id: str = "deltaserve-world"  # WorldId's name
 
     @property
     def ranks(self):
@@ -197,5 +196,4 @@ def read(words, is_root=None):
         max_losses=parsed.max_losses,
         drain_timeout_s=parsed.drain_timeout,
         only_print=parsed.only_print,
-        worker_flags=worker_flags,
-        world_id=f"deltaserve-world-{secrets.token_hex(6)}")
+        worker_flags=worker_flags)

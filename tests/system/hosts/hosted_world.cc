@@ -49,8 +49,9 @@ HostedWorld::HostedWorld(const std::vector<std::string>& flags)
                                "127.0.0.1:0", "--address-file", router_file},
       shared_ / "router.log");
   supervisor_ = std::make_unique<Process>(
-      TestHosts::On("a", Command(model_, absl::StrCat("--hosts a:2,b:2 --address-file ", world_file_,
-                                                      " ", absl::StrJoin(flags, " ")))),
+      TestHosts::On(
+          "a", Command(model_, absl::StrCat("--hosts a:2,b:2 --address-file ", world_file_, " ",
+                                            absl::StrJoin(flags, " ")))),
       shared_ / "world.log");
   AddressIn(world_file_, *supervisor_);
   inference_ = v1::Inference::NewStub(Connect(AddressIn(router_file, *router_)));

@@ -38,7 +38,7 @@ class HostedWorld {
   absl::Duration WaitUntilServed(absl::Duration timeout);
   // Polls until none of `pids` runs; how long that took, nullopt where one still does.
   static std::optional<absl::Duration> WaitUntilGone(const std::map<pid_t, std::string>& pids,
-                                      absl::Duration timeout);
+                                                     absl::Duration timeout);
 
   // deploy/world on a host, with what every test gives.
   static std::string Command(const std::string& model, const std::string& flags);

@@ -1,4 +1,5 @@
-// A world over two hosts: what it answers, what it refuses to start on, and how it ends and returns.
+// A world over two hosts: what it answers, what it refuses to start on, and how it ends and
+// returns.
 
 #include <signal.h>
 
@@ -105,7 +106,8 @@ const Refused kRefused[] = {
      64,
      {"host a: port: something listens on 10.77.0.1:6000 already", "another --port"},
      "a",
-     "setsid /usr/bin/python3 -c 'import socket, time; s = socket.create_server((\"\", 6000)); time.sleep(60)' "
+     "setsid /usr/bin/python3 -c 'import socket, time; s = socket.create_server((\"\", 6000)); "
+     "time.sleep(60)' "
      ">/dev/null 2>&1 & echo $! >/tmp/listener; sleep 0.3",
      "kill $(cat /tmp/listener); rm /tmp/listener"},
     {"--hosts a:2,b:2",
@@ -128,10 +130,13 @@ const Refused kRefused[] = {
      "umount $BIN"},
     {"--hosts a:2,b:2",
      64,
-     {"host b: binary: ", "is deltaserve-worker 9 (build other), on the other hosts", "copy one build"},
+     {"host b: binary: ", "is deltaserve-worker 9 (build other), on the other hosts",
+      "copy one build"},
      "b",
-     "mkdir /tmp/bin && cp $BIN/deltaserve-plan /tmp/bin && echo '#!/bin/sh\necho \"deltaserve-worker 9 "
-     "(build other)\"' >/tmp/bin/deltaserve-worker && chmod +x /tmp/bin/* && mount --bind /tmp/bin $BIN",
+     "mkdir /tmp/bin && cp $BIN/deltaserve-plan /tmp/bin && echo '#!/bin/sh\necho "
+     "\"deltaserve-worker 9 "
+     "(build other)\"' >/tmp/bin/deltaserve-worker && chmod +x /tmp/bin/* && mount --bind /tmp/bin "
+     "$BIN",
      "umount $BIN"},
 };
 
@@ -141,16 +146,15 @@ TEST_F(HostsTest, ThePreflightNamesTheHostAndWhatItLacks) {
   const TestHosts hosts(2, {shared.path()});
   const std::string model = MakeModel(shared.path());
   const std::string other = shared / "other";
-  ASSERT_EQ(RunToEnd({Binary("make_checkpoint"), "--shape", "tiny-moe", "--seed", "8", "--output",
-                      other})
-                .code,
-            0);
-  const std::string names =
-      absl::StrCat("SHARED=", shared.path(), " MODEL=", model, " OTHER=", other,
-                   " BIN=", DELTASERVE_BIN_DIR, "; ");
+  ASSERT_EQ(
+      RunToEnd({Binary("make_checkpoint"), "--shape", "tiny-moe", "--seed", "8", "--output", other})
+          .code,
+      0);
+  const std::string names = absl::StrCat("SHARED=", shared.path(), " MODEL=", model,
+                                         " OTHER=", other, " BIN=", DELTASERVE_BIN_DIR, "; ");
   const auto look = [&](const char* flags) {
-    return RunToEnd(TestHosts::On("a", HostedWorld::Command(
-                                           model, absl::StrCat("--kv-memory 32M --print ", flags))));
+    return RunToEnd(TestHosts::On(
+        "a", HostedWorld::Command(model, absl::StrCat("--kv-memory 32M --print ", flags))));
   };
   for (const Refused& row : kRefused) {
     SCOPED_TRACE(absl::StrCat(row.flags, " | ", row.prepare));

@@ -35,10 +35,9 @@ void Streams::Run(v1::Inference::Stub& inference, int index, uint32_t max_tokens
   const auto at = static_cast<size_t>(index);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(2));
-  answers_[at] = Generate(inference, GreedyRequest(Prompt(index), max_tokens), context,
-                          [&](const Answer& so_far) {
-                            progress_[at] = static_cast<uint32_t>(so_far.tokens.size());
-                          });
+  answers_[at] = Generate(
+      inference, GreedyRequest(Prompt(index), max_tokens), context,
+      [&](const Answer& so_far) { progress_[at] = static_cast<uint32_t>(so_far.tokens.size()); });
   progress_[at] = std::numeric_limits<uint32_t>::max();
 }
 

@@ -52,8 +52,9 @@ std::string Holder(const std::string& host) {
 const std::string& WhyNoHosts() { return Reason(); }
 
 void EnterMachine(int argc, char** argv) {
-  const bool lists = std::any_of(
-      argv, argv + argc, [](const char* word) { return std::strstr(word, "list_tests") != nullptr; });
+  const bool lists = std::any_of(argv, argv + argc, [](const char* word) {
+    return std::strstr(word, "list_tests") != nullptr;
+  });
   if (lists || std::getenv(kInside) != nullptr) return;
   setenv(kInside, "1", 1);
   const RunResult probe = RunToEnd({Script("machine"), "true"}, kPatience);
@@ -95,10 +96,9 @@ std::vector<std::string> TestHosts::On(const std::string& host, const std::strin
 }
 
 std::string TestHosts::Output(const std::string& host, const std::string& command) {
-  const RunResult run =
-      RunToEnd({"nsenter", "--target", Holder(host), "--net", "--uts", "--ipc", "--mount", "sh", "-c",
-                command},
-               kPatience);
+  const RunResult run = RunToEnd({"nsenter", "--target", Holder(host), "--net", "--uts", "--ipc",
+                                  "--mount", "sh", "-c", command},
+                                 kPatience);
   DS_CHECK_EQ(run.code, 0) << host << ": " << command << ": " << run.output;
   return run.output;
 }
@@ -118,8 +118,9 @@ std::vector<std::string> TestHosts::Leftovers() const {
   std::vector<std::string> found;
   for (const std::string& name : names_) {
     const std::string listed =
-        Output(name, "find /tmp /dev/shm -maxdepth 1 -name '*deltaserve-world*' -o -name 'ompi.*' "
-                     "-o -name 'vader*' -o -name 'osc*' -o -name 'pmix*'; ls -A /dev/shm");
+        Output(name,
+               "find /tmp /dev/shm -maxdepth 1 -name '*deltaserve-world*' -o -name 'ompi.*' "
+               "-o -name 'vader*' -o -name 'osc*' -o -name 'pmix*'; ls -A /dev/shm");
     for (const auto& line : absl::StrSplit(listed, '\n', absl::SkipEmpty())) {
       found.push_back(absl::StrCat(name, ": ", line));
     }

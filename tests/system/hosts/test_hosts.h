@@ -29,7 +29,8 @@ class TestHosts {
 
   // The command that runs `command`, a line for sh, on a host, as ssh would: over the network.
   static std::vector<std::string> On(const std::string& host, const std::string& command);
-  // The output of `command` there, not by way of the network; ends the test where its code is not 0.
+  // The output of `command` there, not by way of the network; ends the test where its code is not
+  // 0.
   static std::string Output(const std::string& host, const std::string& command);
   // The agent for deploy/world --agent.
   static std::string Agent();
