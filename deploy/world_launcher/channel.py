@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import functools
 import shlex
 import socket
 import subprocess
@@ -32,7 +31,13 @@ class Channel:
 
     def __init__(self, agent, is_local=None):
         self.agent = shlex.split(agent)
-        self.is_local = functools.lru_cache(maxsize=None)(is_local or host_is_local)
+        self._is_local = is_local or host_is_local
+        self._local = set()  # hosts found to be this one; a name that means nothing yet may later
+
+    def is_local(self, host):
+        if host not in self._local and self._is_local(host):
+            self._local.add(host)
+        return host in self._local
 
     def run(self, hosts, script, timeout_s):
         """{host: Reply} of `script`, which each host's sh reads; code -1 where it took too long."""

@@ -29,6 +29,12 @@ def say(text):
     print(f"deploy/world: {text}", file=sys.stderr, flush=True)
 
 
+def look(settings, channel):
+    """The preflight, with the hosts in mpirun's order: which of them is this machine may show only now."""
+    settings.hosts = hostlists.as_mpirun_orders(settings.hosts, channel.is_local)
+    return preflight.look(settings, channel)
+
+
 class Signals:
     """How often the end was asked for. The handler only counts."""
 
@@ -171,7 +177,7 @@ class Supervisor:
         told = None
         while True:
             try:
-                return preflight.look(self._settings, self._channel)
+                return look(self._settings, self._channel)
             except Refusal as refusal:
                 if refusal.code != EXIT_UNAVAILABLE or (is_first and time.monotonic() >= patience):
                     raise
@@ -261,7 +267,7 @@ class Supervisor:
 def print_command(settings, channel):
     """After the same look at the hosts that a start takes; sweeps what that made."""
     try:
-        checked = preflight.look(settings, channel)
+        checked = look(settings, channel)
         print(shlex.join(mpirun.command(settings, checked.network, channel.is_local)))
     finally:
         channel.run([host.name for host in settings.hosts], probe.sweep_script(settings.world_id), SWEEP_S)

@@ -26,12 +26,6 @@ constexpr uint32_t kTokens = 6000;  // more than a world makes before a test str
 constexpr uint32_t kCompared = 50;  // of each answer
 constexpr absl::Duration kServedTimeout = absl::Seconds(90);
 
-void Note(const std::string& name, absl::Duration value) {
-  const std::string text = absl::FormatDuration(absl::Trunc(value, absl::Milliseconds(10)));
-  ::testing::Test::RecordProperty(name, text);
-  std::printf("[ MEASURED ] %s: %s\n", name.c_str(), text.c_str());
-}
-
 void ExpectLost(const Answer& answer) {
   EXPECT_EQ(answer.status.error_code(), grpc::UNAVAILABLE) << answer.status.error_message();
   const v1::ErrorDetail detail = DetailOf(answer.status);
@@ -58,6 +52,12 @@ void ExpectBeginnings(HostedWorld& world, const std::vector<Answer>& lost) {
 }
 
 }  // namespace
+
+void Note(const std::string& name, absl::Duration value) {
+  const std::string text = absl::FormatDuration(absl::Trunc(value, absl::Milliseconds(10)));
+  ::testing::Test::RecordProperty(name, text);
+  std::printf("[ MEASURED ] %s: %s\n", name.c_str(), text.c_str());
+}
 
 void ExpectRecovery(const Failure& failure) {
   HostedWorld world({"--kv-memory", "256M", "--slots", "16"});

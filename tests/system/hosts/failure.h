@@ -23,4 +23,7 @@ struct Failure {
 // whole answer; the cause told; served again by the same router; nothing left behind after a drain.
 void ExpectRecovery(const Failure& failure);
 
+// Prints what was measured, and keeps it as a property of the test.
+void Note(const std::string& name, absl::Duration value);
+
 }  // namespace deltaserve::test
