@@ -11,7 +11,7 @@ import socket
 from world_launcher import channel as channels
 from world_launcher import network as networks
 from world_launcher import probe
-from world_launcher.refusal import EXIT_UNAVAILABLE, Refusal
+from world_launcher.refusal import EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
 
 PROBE_S = 60.0
 PLAN_FLAGS = ("--moe", "--linear-attention", "--kv-memory", "--slots")  # of the worker, which plan has too
@@ -36,9 +36,9 @@ def look(settings, channel):
         facts[name] = probe.parse(reply.output) if reply.code == 0 else None
         if facts[name] is None:
             silent.append(channels.why_silent(name, reply, channel.agent))
+    problems = differing({name: fact for name, fact in facts.items() if fact is not None}, settings)
     if silent:
-        raise Refusal(silent, EXIT_UNAVAILABLE)
-    problems = differing(facts, settings)
+        raise Refusal(silent + problems, EXIT_USAGE if problems else EXIT_UNAVAILABLE)
     if not problems:
         problems = lacking_memory(facts, settings, _plan(settings, channel)) + lacking_gpus(facts, settings)
     network, more = _choose_network(facts, settings, channel)

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 DESCRIPTION = """\
 Starts one world over the hosts of a hostfile and keeps it: looks at every host first, then runs mpirun,
-starts a lost world again, and drains it on SIGTERM, SIGINT or SIGUSR1 (a second signal ends it now). Rank 0
+starts a lost world again, and drains it on SIGTERM, SIGINT, SIGHUP or SIGUSR1 (a second signal ends it now). Rank 0
 serves on this machine where it is among the hosts, else on the first of them.
 
 Flags that are not listed here go to every rank as they are: deltaserve-worker --help lists them.

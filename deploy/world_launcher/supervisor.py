@@ -25,8 +25,17 @@ DRAIN_SLACK_S = 15.0  # for a world that has drained to end
 ADDRESS = re.compile(r"^\d+\.\d+\.\d+\.\d+:\d+$")
 
 
+def pass_on(stream, text):
+    """Whoever read this may be gone: no reason to end a world."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        pass
+
+
 def say(text):
-    print(f"deploy/world: {text}", file=sys.stderr, flush=True)
+    pass_on(sys.stderr, f"deploy/world: {text}\n")
 
 
 def look(settings, channel):
@@ -40,7 +49,7 @@ class Signals:
 
     def __init__(self):
         self.count = 0
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, self._note)
 
     def _note(self, number, frame):
@@ -99,13 +108,11 @@ class Run:
                 self.ready_at = time.monotonic()
                 self._on_ready(line.strip())
             else:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                pass_on(sys.stdout, line)
 
     def _read_words(self):
         for line in self.process.stderr:
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            pass_on(sys.stderr, line)
             self.words.hear(line)
 
     def wait(self, seconds):

@@ -1,15 +1,21 @@
 #!/usr/bin/python3
-"""The pure parts of deploy/world: hosts, network, what hosts tell, mpirun's command, restarts, last words."""
+"""The pure parts of deploy/world: hosts, network, what hosts tell, mpirun's command, restarts, last words.
+
+    world_launcher_test.py BIN_DIR
+"""
 
 import ipaddress
 import os
 import pathlib
+import re
+import subprocess
 import sys
 import tempfile
 import unittest
 from unittest import mock
 
 ROOT = pathlib.Path(__file__).parents[2]
+BIN = pathlib.Path()  # from the command line
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "deploy"))
 
@@ -196,6 +202,16 @@ class PreflightTest(unittest.TestCase):
         problems = preflight.differing({"a": self.facts(), "b": lacking}, read())
         self.assertEqual([problem.split(":")[1] for problem in problems], [" Open MPI", " binary"])
 
+    def test_silent_hosts_and_different_ones_are_told_together(self):
+        for build, code in (("deltaserve-worker 1.0 (build abc)", 69), ("", 64)):
+            answers = {"a": channel.Reply(0, ANSWER, ""), "b": channel.Reply(255, "", "no route"),
+                       "c": channel.Reply(0, ANSWER.replace("deltaserve-worker 1.0 (build abc)", build), "")}
+            way = mock.Mock(agent=["ssh"], run=lambda *arguments: answers)
+            with self.assertRaises(Refusal) as raised:
+                preflight.look(settings.read(["/model", "--hosts", "a:1,b:1,c:1"], is_root=False), way)
+            self.assertEqual(raised.exception.code, code)
+            self.assertEqual(len(raised.exception.problems), 1 if build else 2)
+
     def test_memory_is_that_of_all_ranks_of_a_host(self):
         plan = {"weights_total": {"bytes_a_rank": 1000}, "kv_memory": 500, "slots": 2, "kv_bytes_per_token": 1,
                 "state_bytes_per_sequence": 10, "kv_concurrency": [{"context": 64}, {"context": 100}]}
@@ -225,6 +241,18 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual((found.port, found.worker_flag("--slots"), found.worker_flag("--kv-memory"),
                           found.worker_flag("--moe")), (0, "8", "2G", None))
         self.assertEqual(found.ranks, 4)
+
+    def test_what_it_knows_of_the_binaries_flags_is_so(self):
+        flags = {}
+        for name in ("worker", "plan"):
+            shown = subprocess.run([BIN / f"deltaserve-{name}", "--help"], capture_output=True, text=True, check=True)
+            flags[name] = dict(re.findall(r"^  (--[\w-]+)( \S+)?", shown.stdout, re.MULTILINE))
+        bare = {flag for flag, value in flags["worker"].items() if not value} - {"--help", "--version"}
+        self.assertEqual(bare, settings.WITHOUT_VALUE)
+        self.assertLessEqual(set(settings.OURS) | {"--load", "--device", "--max-context"}, set(flags["worker"]))
+        for flag in preflight.PLAN_FLAGS:
+            self.assertIn(flag, flags["worker"])
+            self.assertIn(flag, flags["plan"])
 
     def test_refusals_name_flag_and_remedy(self):
         for words, part in (
@@ -277,7 +305,7 @@ class MpirunTest(unittest.TestCase):
 class RestartsTest(unittest.TestCase):
     def test_waits_longer_each_time_and_gives_up_at_the_fifth_loss_within_ten_minutes(self):
         restarts = Restarts(5)
-        self.assertEqual([restarts.after_loss(now, 0) for now in (0, 10, 20, 30)], [1, 2, 4, 8])
+        self.assertEqual([restarts.after_loss(time, 0) for time in (0, 10, 20, 30)], [1, 2, 4, 8])
         self.assertIsNone(restarts.after_loss(40, 0))
 
     def test_losses_far_apart_do_not_add_up_and_the_wait_has_an_end(self):
@@ -288,8 +316,8 @@ class RestartsTest(unittest.TestCase):
 
     def test_ten_healthy_minutes_begin_anew(self):
         restarts = Restarts(5)
-        for now in (0, 10, 20, 30):
-            restarts.after_loss(now, 0)
+        for time in (0, 10, 20, 30):
+            restarts.after_loss(time, 0)
         self.assertEqual(restarts.after_loss(640, 600), 1)
         self.assertEqual(restarts.after_loss(650, 1), 2)
 
@@ -341,4 +369,5 @@ class LastWordsTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    BIN = pathlib.Path(sys.argv.pop(1)).resolve()
     unittest.main()

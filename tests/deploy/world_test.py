@@ -112,7 +112,7 @@ class WorldTest(unittest.TestCase):
         self.assertIn("root cause: --moe is all; use tp or ep", output)
 
     def test_signals_drain_it(self):
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             self.write("run", STAY)
             process = self.start()
             self.await_address(process)
@@ -120,7 +120,7 @@ class WorldTest(unittest.TestCase):
             code, output = self.end(process)
             self.assertEqual(code, 0, output)
             self.assertIn("draining", output)
-        self.assertEqual((self.folder / "signals").read_text(), 3 * "drained\n")
+        self.assertEqual((self.folder / "signals").read_text(), 4 * "drained\n")
 
     def test_a_second_signal_ends_it_now(self):
         self.write("run", "trap '' USR1\n" + STAY)

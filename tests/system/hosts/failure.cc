@@ -23,7 +23,7 @@ using ::testing::IsEmpty;
 
 constexpr int kStreams = 16;
 constexpr uint32_t kTokens = 6000;  // more than a world makes before a test strikes and it ends
-constexpr uint32_t kCompared = 50;  // of each answer
+constexpr uint32_t kCompared = 20;  // of each answer
 constexpr absl::Duration kServedTimeout = absl::Seconds(90);
 
 void ExpectLost(const Answer& answer) {

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "tests/system/hosts/failure.h"
 #include "tests/system/hosts/hosted_world.h"
+#include "tests/system/hosts/streams.h"
 
 namespace deltaserve::test {
 namespace {
@@ -54,7 +55,14 @@ TEST_F(HostsTest, TwoHostsOfTwoRanksGiveTheTokensOfOneHostOfFour) {
   }();
   EXPECT_THAT(over_two, ElementsAreArray(over_one));
   EXPECT_EQ(over_two.front().size(), kTokens);
+  // A drain finishes what runs.
+  Streams streams(world.inference(), 2, 2 * kTokens);
+  streams.WaitForTokens(3);
   world.supervisor().Signal(SIGTERM);
+  for (const Answer& answer : streams.Finish()) {
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.tokens.size(), 2 * kTokens);
+  }
   EXPECT_EQ(world.supervisor().Wait(absl::Seconds(30)), 0) << world.supervisor().Log();
   EXPECT_TRUE(HostedWorld::WaitUntilGone(processes, absl::ZeroDuration()).has_value());
   EXPECT_THAT(world.hosts().Leftovers(), IsEmpty());
@@ -82,10 +90,6 @@ const Refused kRefused[] = {
     {"--hosts a:2,c:2",
      69,
      {"host c: not reached: agent: Could not resolve hostname c", "add its name to DNS"}},
-    {"--hosts a:2,b:2 --kv-memory 400G --max-context 0 --slots 4096",
-     64,
-     {"host a: memory: its 2 ranks need", "host b: memory: its 2 ranks need",
-      "smaller --kv-memory (is 429496729600)"}},
     {"--hosts a:2,b:1", 64, {"host a: ", "3 ranks", "1, 2 or 4"}},
     {"--hosts a:2,b:2 --network 10.88.0.0/24",
      64,
@@ -100,12 +104,13 @@ const Refused kRefused[] = {
      "b",
      "ip address add 10.77.0.2/25 dev eth0; ip address del 10.77.0.2/24 dev eth0",
      "ip address add 10.77.0.2/24 dev eth0; ip address del 10.77.0.2/25 dev eth0"},
-    {"--hosts a:2,b:2 --device cuda",
+    // Several at once, each told.
+    {"--hosts a:2,b:2 --port 6000 --device cuda --kv-memory 400G --slots 4096",
      64,
-     {"host b: GPUs: --device is cuda, its ranks are 2 and its GPUs 0", "--device cpu"}},
-    {"--hosts a:2,b:2 --port 6000",
-     64,
-     {"host a: port: something listens on 10.77.0.1:6000 already", "another --port"},
+     {"host a: port: something listens on 10.77.0.1:6000 already", "another --port",
+      "host b: GPUs: --device is cuda, its ranks are 2 and its GPUs 0", "--device cpu",
+      "host a: memory: its 2 ranks need", "host b: memory: its 2 ranks need",
+      "smaller --kv-memory (is 429496729600)"},
      "a",
      "setsid /usr/bin/python3 -c 'import socket, time; s = socket.create_server((\"\", 6000)); "
      "time.sleep(60)' "
