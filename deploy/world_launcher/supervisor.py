@@ -92,6 +92,7 @@ class Run:
         self.words = LastWords()
         self.started_at = time.monotonic()
         self.ready_at = None
+        self.cause = None  # why this program ended it
         self._on_ready = on_ready
         self.process = subprocess.Popen(
             # A session of its own: Ctrl-C reaches this program alone; and it ends with this program.
@@ -210,9 +211,8 @@ class Supervisor:
                 self._end(run)
                 raise self._failed
             if code is None and run.ready_at is None and run.starting_s() > settings.start_timeout_s:
-                say(f"not ready after --start-timeout={settings.start_timeout_s:g} s: ending it")
-                self._end(run)
-                return EXIT_LOST, False, run
+                run.cause = f"not ready after --start-timeout={settings.start_timeout_s:g} s"
+                return self._end(run), False, run
         run.finish_reading()
         self._address_file.remove()
         return code, code == 0, run
@@ -247,20 +247,22 @@ class Supervisor:
         return code, code == 0, run
 
     def _end(self, run):
-        """Not by way of a drain."""
+        """Not by way of a drain; mpirun's exit code."""
         run.process.terminate()
-        if run.wait(HURRY_S) is None:
+        code = run.wait(HURRY_S)
+        if code is None:
             run.process.kill()
-            run.wait(HURRY_S)
+            code = run.process.wait()
         run.finish_reading()
         self._address_file.remove()
+        return code
 
     def _tell(self, run, code):
         hosts = self._settings.hosts
         how = "started" if run.ready_at is None else f"served for {run.ready_s():.0f} s"
         say(f"the world was lost after it {how} (mpirun: {code}); last words of its ranks, root cause last:")
         words = run.words.words()
-        root = run.words.root_cause(code, socket.gethostname(), lambda host: hostlists.ranks_on(hosts, host))
+        root = run.cause or run.words.root_cause(code, socket.gethostname(), lambda host: hostlists.ranks_on(hosts, host))
         for line in [line for line in words if line != root]:
             say(f"  {line}")
         say(f"root cause: {root}")

@@ -148,7 +148,7 @@ class WorldTest(unittest.TestCase):
         self.write("run", "while :; do sleep 0.05; done\n")
         code, output = self.end(self.start("--start-timeout", "1", "--max-losses", "1"))
         self.assertEqual(code, 70, output)
-        self.assertIn("not ready after --start-timeout=1 s", output)
+        self.assertIn("root cause: not ready after --start-timeout=1 s", output)
 
     def test_an_address_file_that_cannot_be_written_ends_it(self):
         self.write("run", STAY)
