@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <utility>
 
 namespace deltaserve::cpu {
@@ -10,7 +11,8 @@ namespace {
 // First row of tile t when num_rows rows are cut into num_tiles tiles.
 int64_t TileRow(int64_t t, int64_t num_rows, int64_t num_tiles) { return t * num_rows / num_tiles; }
 
-constexpr int64_t kAhead = 2048;  // bytes past what is read that are asked of memory
+constexpr int64_t kFewTiles = 3;  // that widen weights as they read them
+constexpr int64_t kNearAhead = 2048;  // bytes
 
 // Weights that a tile asks of memory while it works: `step` bytes further for each k.
 struct Ahead {
@@ -86,34 +88,39 @@ void AllTiles(const float* rows,
   const W* weights = static_cast<const W*>(w.data) + panel * depth * kPanel;
   const int64_t num_tiles = NumRowTiles(num_rows);
   constexpr int64_t kRowBytes = kPanel * sizeof(W);
-  if (num_tiles == 1) {
+  // Tiles of a block of weights, of `from`, laid out as W or widened; each asks memory for its share
+  // of `next`, the block after it.
+  const auto block = [&](const auto* from, int64_t p, int64_t k, const W* next) {
+    using Element = std::remove_cvref_t<decltype(*from)>;
+    const int64_t count = std::min(kDepthBlock, depth - k);
+    for (int64_t t = 0; t < num_tiles; ++t) {
+      const int64_t begin = TileRow(t, num_rows, num_tiles);
+      const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+      kFunctions<Element>[static_cast<size_t>(height - 1)](
+          rows + begin * depth + k * height, from, count, k == 0,
+          {reinterpret_cast<const char*>(next) + count * kRowBytes * t / num_tiles,
+           kRowBytes / num_tiles},
+          total + (p * num_rows + begin) * kPanel);
+    }
+  };
+  if (num_tiles <= kFewTiles) {
+    // Memory in one stream: near ahead where it is all that takes time, else a block.
+    const int64_t ahead = num_tiles == 1 ? kNearAhead / kRowBytes : kDepthBlock;
     for (int64_t p = 0; p < num_panels; ++p) {
       for (int64_t k = 0; k < depth; k += kDepthBlock) {
         const W* from = weights + (p * depth + k) * kPanel;
-        kFunctions<W>[static_cast<size_t>(num_rows - 1)](
-            rows + k * num_rows, from, std::min(kDepthBlock, depth - k), k == 0,
-            {reinterpret_cast<const char*>(from) + kAhead, kRowBytes},
-            total + p * num_rows * kPanel);
+        block(from, p, k, from + ahead * kPanel);
       }
     }
   } else {
-    // All panels of a block of k one after another: rows come from a near cache. Each tile asks for
-    // its share of the next block of weights.
+    // All panels of a block of k one after another: rows come from a near cache.
     alignas(64) float wide[kDepthBlock * kPanel];
     for (int64_t k = 0; k < depth; k += kDepthBlock) {
       const int64_t count = std::min(kDepthBlock, depth - k);
       for (int64_t p = 0; p < num_panels; ++p) {
         Widen(weights + (p * depth + k) * kPanel, count, wide);
-        const W* next = weights + (p + 1 < num_panels ? (p + 1) * depth + k : k + count) * kPanel;
-        for (int64_t t = 0; t < num_tiles; ++t) {
-          const int64_t begin = TileRow(t, num_rows, num_tiles);
-          const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
-          kFunctions<float>[static_cast<size_t>(height - 1)](
-              rows + begin * depth + k * height, wide, count, k == 0,
-              {reinterpret_cast<const char*>(next) + count * kRowBytes * t / num_tiles,
-               kRowBytes / num_tiles},
-              total + (p * num_rows + begin) * kPanel);
-        }
+        block(wide, p, k,
+              weights + (p + 1 < num_panels ? (p + 1) * depth + k : k + count) * kPanel);
       }
     }
   }
