@@ -39,7 +39,8 @@ class EntryTest(unittest.TestCase):
 
     def test_a_leader_finds_the_hosts_of_its_group(self):
         hostfile = self.folder / "hostfile"
-        hostfile.write_text("# launcher first\nworld-launcher.world.ns.svc slots=1\nworld-worker-0.world.ns.svc slots=1\n")
+        hostfile.write_text("# launcher first\nworld-launcher.world.ns.svc slots=1\n"
+                            "world-worker-0.world.ns.svc slots=1\n")
         for variables, hosts in (
                 ({"LWS_LEADER_ADDRESS": "world-3.world.ns", "LWS_GROUP_SIZE": "3"},
                  "world-3.world.ns,world-3-1.world.ns,world-3-2.world.ns"),

@@ -40,7 +40,8 @@ class Pod:
 
     def __init__(self, host, root, template, hosts_file, sources, environment, arguments, log, added=()):
         """`template`: PodTemplate of the manifest; `sources`: volume name -> folder here, for those that are no
-        emptyDir; `environment`: what the image, the manifest and the controller set; `arguments`: of the entry; `added`: (folder here, path) that a controller mounts besides."""
+        emptyDir; `environment`: what the image, the manifest and the controller set; `arguments`: of the entry;
+        `added`: (folder here, path) that a controller mounts besides."""
         self.host = host
         container = template.spec["containers"][0]
         volumes = {volume["name"]: volume for volume in template.spec["volumes"]}

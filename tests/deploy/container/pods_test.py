@@ -109,7 +109,8 @@ class PodsTest(unittest.TestCase):
             file.chmod(0o440)
 
     def start(self, name, template, lws=None):
-        pod = Pod(name, self.root, template, self.hosts_file, {"model": rehearsal.DEMO_MODEL, "ssh": self.folder / "ssh"},
+        sources = {"model": rehearsal.DEMO_MODEL, "ssh": self.folder / "ssh"}
+        pod = Pod(name, self.root, template, self.hosts_file, sources,
                   {**self.environment, **(lws or {})}, [ENTRY, *arguments_of(template)], self.folder / f"{name}.log")
         self.addCleanup(pod.kill)
         return pod
@@ -208,9 +209,9 @@ class PodsTest(unittest.TestCase):
             os.chown(file, 0, 1000)
             file.chmod(0o440)
         template = self.templates["leader"]
+        arguments = ["--wait=3" if word == "--wait=600" else word for word in arguments_of(template)]
         pod = Pod(LEADER, self.root, template, self.hosts_file, {"model": rehearsal.DEMO_MODEL, "ssh": strangers},
-                  {**self.environment, **lws}, [ENTRY, *("--wait=3" if word == "--wait=600" else word
-                                                         for word in arguments_of(template))], self.folder / "other.log")
+                  {**self.environment, **lws}, [ENTRY, *arguments], self.folder / "other.log")
         self.addCleanup(pod.kill)
         self.assertEqual(pod.process.wait(60), 69)
         self.assertIn(f"host {WORKER}.{DOMAIN}: not reached", (self.folder / "other.log").read_text())
