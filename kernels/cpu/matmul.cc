@@ -11,7 +11,7 @@ namespace {
 // First row of tile t when num_rows rows are cut into num_tiles tiles.
 int64_t TileRow(int64_t t, int64_t num_rows, int64_t num_tiles) { return t * num_rows / num_tiles; }
 
-constexpr int64_t kFewTiles = 3;  // that widen weights as they read them
+constexpr int64_t kFewTiles = 3;      // that widen weights as they read them
 constexpr int64_t kNearAhead = 2048;  // bytes
 
 // Weights that a tile asks of memory while it works: `step` bytes further for each k.
@@ -88,8 +88,8 @@ void AllTiles(const float* rows,
   const W* weights = static_cast<const W*>(w.data) + panel * depth * kPanel;
   const int64_t num_tiles = NumRowTiles(num_rows);
   constexpr int64_t kRowBytes = kPanel * sizeof(W);
-  // Tiles of a block of weights, of `from`, laid out as W or widened; each asks memory for its share
-  // of `next`, the block after it.
+  // Tiles of a block of weights, of `from`, laid out as W or widened; each asks memory for its
+  // share of `next`, the block after it.
   const auto block = [&](const auto* from, int64_t p, int64_t k, const W* next) {
     using Element = std::remove_cvref_t<decltype(*from)>;
     const int64_t count = std::min(kDepthBlock, depth - k);
