@@ -91,7 +91,7 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
   info.numerics.set_device(rank.device().Name());
   info.numerics.set_activation("f32");
   info.numerics.set_kv("f32");
-  info.numerics.set_weights("bf16");
+  info.numerics.set_weights(options.rank.quantize == "int8" ? "int8" : "bf16");
   info.numerics.set_row_invariant(rank.device().HostAddressable());
   info.numerics.set_fingerprint(rank.numerics_fingerprint());
   for (const std::string& bytes : world.AllGather([&] {

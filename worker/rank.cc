@@ -206,7 +206,7 @@ absl::Status Rank::OpenDevice() {
     return absl::OkStatus();
   }
   const cpu::ThreadPlan threads =
-      cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank);
+      cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank, cpu::CoreQuota());
   DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads.num_threads,
                                                      .cores = threads.cores,
                                                      .isa = options_.cpu_isa,

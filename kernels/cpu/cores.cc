@@ -3,11 +3,43 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 
 namespace deltaserve::cpu {
+
+namespace {
+
+// The two numbers of a file "QUOTA PERIOD" in microseconds, as cores; 0 where it says "max" or is
+// not there.
+double CoresOf(const std::string& path) {
+  std::ifstream file(path);
+  double quota = 0;
+  double period = 0;
+  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : 0;
+}
+
+}  // namespace
+
+int CoreQuota(const std::string& root) {
+  const std::string tree = root + "/sys/fs/cgroup";
+  double least = CoresOf(tree + "/cpu.max");
+  const auto consider = [&least](double cores) {
+    if (cores > 0 && (least == 0 || cores < least)) least = cores;
+  };
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // "0::/path": the unified tree
+    if (line.rfind("0::/", 0) != 0) continue;
+    for (std::string group = line.substr(3); group.size() > 1; group.resize(group.rfind('/'))) {
+      consider(CoresOf(tree + group + "/cpu.max"));
+    }
+  }
+  return static_cast<int>(std::ceil(least));
+}
 
 std::vector<int> UsableCores() {
   std::vector<int> cores;
@@ -25,7 +57,10 @@ std::vector<int> UsableCores() {
   return cores;
 }
 
-ThreadPlan PlanThreads(int wanted, const std::vector<std::vector<int>>& usable, int index) {
+ThreadPlan PlanThreads(int wanted,
+                       const std::vector<std::vector<int>>& usable,
+                       int index,
+                       int quota) {
   const std::vector<int>& mine = usable[static_cast<size_t>(index)];
   int sharers = 0;
   int before = 0;
@@ -42,8 +77,9 @@ ThreadPlan PlanThreads(int wanted, const std::vector<std::vector<int>>& usable, 
   }
   const int cores = static_cast<int>(mine.size());
   ThreadPlan plan;
-  plan.num_threads = wanted > 0 ? wanted : std::max(1, cores / sharers);
-  if (!overlap && plan.num_threads * sharers == cores) {
+  const int granted = quota > 0 ? std::min(quota, cores) : cores;
+  plan.num_threads = wanted > 0 ? wanted : std::max(1, granted / sharers);
+  if (!overlap && granted == cores && plan.num_threads * sharers == cores) {
     const auto first = mine.begin() + before * plan.num_threads;
     plan.cores.assign(first, first + plan.num_threads);
   }

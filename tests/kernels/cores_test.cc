@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -39,6 +41,37 @@ TEST(CoresTest, ThreadsThatDoNotFillTheCoresAreNotPinned) {
   EXPECT_EQ(PlanThreads(0, {{0}, {0}, {0}}, 2).num_threads, 1);
   // Cores that another process may use too.
   EXPECT_THAT(PlanThreads(0, {{0, 1}, {1, 2}}, 0).cores, IsEmpty());
+}
+
+TEST(CoresTest, AQuotaLeavesFewerThreadsThatAreNotPinned) {
+  const std::vector<int> host = {0, 1, 2, 3, 4, 5, 6, 7};
+  EXPECT_EQ(PlanThreads(0, {host}, 0, 3).num_threads, 3);
+  EXPECT_EQ(PlanThreads(0, {host, host}, 1, 4).num_threads, 2);
+  EXPECT_THAT(PlanThreads(8, {host}, 0, 3).cores, IsEmpty());
+  EXPECT_EQ(PlanThreads(0, {host}, 0, 64).num_threads, 8);
+  EXPECT_EQ(PlanThreads(0, {host}, 0, 64).cores.size(), 8U);
+}
+
+TEST(CoresTest, ReadsTheLeastQuotaOfItsControlGroups) {
+  const std::string root = testing::TempDir() + "/deltaserve_cores_test";
+  std::filesystem::remove_all(root);
+  const auto write = [&](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root + path).parent_path());
+    std::ofstream(root + path) << text;
+  };
+  EXPECT_EQ(CoreQuota(root), 0);
+  write("/proc/self/cgroup", "0::/pod/container\n");
+  write("/sys/fs/cgroup/pod/container/cpu.max", "max 100000\n");
+  EXPECT_EQ(CoreQuota(root), 0);
+  write("/sys/fs/cgroup/pod/cpu.max", "250000 100000\n");
+  EXPECT_EQ(CoreQuota(root), 3);
+  write("/sys/fs/cgroup/pod/container/cpu.max", "200000 100000\n");
+  EXPECT_EQ(CoreQuota(root), 2);
+  // In a container its own group may be the top that is to be seen.
+  write("/proc/self/cgroup", "0::/\n");
+  write("/sys/fs/cgroup/cpu.max", "50000 100000\n");
+  EXPECT_EQ(CoreQuota(root), 1);
+  std::filesystem::remove_all(root);
 }
 
 TEST(CoresTest, ListsCoresAsLinuxDoes) {
