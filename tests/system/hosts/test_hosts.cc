@@ -97,7 +97,7 @@ std::vector<std::string> TestHosts::On(const std::string& host, const std::strin
 
 std::string TestHosts::Output(const std::string& host, const std::string& command) {
   const RunResult run = RunToEnd({"nsenter", "--target", Holder(host), "--net", "--uts", "--ipc",
-                                  "--root", "--mount", "sh", "-c", command},
+                                  "--mount", "sh", "-c", command},
                                  kPatience);
   DS_CHECK_EQ(run.code, 0) << host << ": " << command << ": " << run.output;
   return run.output;
