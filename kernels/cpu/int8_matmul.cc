@@ -21,7 +21,6 @@ int64_t NumSteps(int64_t depth) { return (depth + kStepDepth - 1) / kStepDepth; 
 int64_t PanelBytes(int64_t depth) {
   return NumSteps(depth) * kStepBytes + kPanel * static_cast<int64_t>(sizeof(float));
 }
-int64_t TileRow(int64_t t, int64_t num_rows, int64_t num_tiles) { return t * num_rows / num_tiles; }
 
 // A block of quantised rows in its memory.
 struct Block {
@@ -114,8 +113,7 @@ void AllTiles(const TileFunctions& tiles,
       const uint8_t* next =
           p + 1 < num_panels ? from + panel_bytes : panels + (k + count) * kStepBytes;
       for (int64_t t = 0; t < num_tiles; ++t) {
-        const int64_t begin = TileRow(t, num_rows, num_tiles);
-        const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+        const auto [begin, height] = TileOf(t, num_rows, num_tiles);
         tiles[static_cast<size_t>(height - 1)](
             rows + (begin * steps + k * height) * kStepDepth, from, count, k == 0,
             {next + count * kStepBytes * t / num_tiles, kStepBytes / num_tiles},
@@ -223,8 +221,7 @@ void QuantizeRows(const float* x,
   const int64_t num_tiles = NumInt8Tiles(num_rows);
   const int64_t steps = NumSteps(depth);
   for (int64_t t = tile_begin; t < tile_end; ++t) {
-    const int64_t begin = TileRow(t, num_rows, num_tiles);
-    const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+    const auto [begin, height] = TileOf(t, num_rows, num_tiles);
     const float* row[kTile];
     F32 factor[kTile];
     F32 sum[kTile];

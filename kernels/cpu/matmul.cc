@@ -8,9 +8,6 @@
 namespace deltaserve::cpu {
 namespace {
 
-// First row of tile t when num_rows rows are cut into num_tiles tiles.
-int64_t TileRow(int64_t t, int64_t num_rows, int64_t num_tiles) { return t * num_rows / num_tiles; }
-
 constexpr int64_t kFewTiles = 3;      // that widen weights as they read them
 constexpr int64_t kNearAhead = 2048;  // bytes
 
@@ -94,8 +91,7 @@ void AllTiles(const float* rows,
     using Element = std::remove_cvref_t<decltype(*from)>;
     const int64_t count = std::min(kDepthBlock, depth - k);
     for (int64_t t = 0; t < num_tiles; ++t) {
-      const int64_t begin = TileRow(t, num_rows, num_tiles);
-      const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+      const auto [begin, height] = TileOf(t, num_rows, num_tiles);
       kFunctions<Element>[static_cast<size_t>(height - 1)](
           rows + begin * depth + k * height, from, count, k == 0,
           {reinterpret_cast<const char*>(next) + count * kRowBytes * t / num_tiles,
@@ -192,8 +188,7 @@ void PackRows(const float* x,
               float* packed) {
   const int64_t num_tiles = NumRowTiles(num_rows);
   for (int64_t t = tile_begin; t < tile_end; ++t) {
-    const int64_t begin = TileRow(t, num_rows, num_tiles);
-    const int64_t height = TileRow(t + 1, num_rows, num_tiles) - begin;
+    const auto [begin, height] = TileOf(t, num_rows, num_tiles);
     float* to = packed + begin * depth;
     for (int64_t r = 0; r < height; ++r) {
       const float* from = x + stride * (index == nullptr ? begin + r : index[begin + r]);

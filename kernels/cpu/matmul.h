@@ -42,6 +42,18 @@ size_t PackedBytes(DType dtype, int64_t out_features, int64_t in_features);
 void PackMatrix(
     const void* source, DType dtype, int64_t out_features, int64_t in_features, void* packed);
 
+// Rows [begin, begin + height) of a block.
+struct RowTile {
+  int64_t begin;
+  int64_t height;
+};
+
+// Tile t when num_rows rows are cut into num_tiles tiles of nearly equal height.
+inline RowTile TileOf(int64_t t, int64_t num_rows, int64_t num_tiles) {
+  const int64_t begin = t * num_rows / num_tiles;
+  return {begin, (t + 1) * num_rows / num_tiles - begin};
+}
+
 // Lays rows out as MultiplyPanels wants them: rows in tiles of nearly equal height, each tile
 // [depth][height]. Row i of the block is x + stride * (index == nullptr ? i : index[i]).
 // packed: f32 [num_rows * depth]; num_rows <= kMatmulRows. Writes tiles [tile_begin, tile_end).
