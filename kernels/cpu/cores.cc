@@ -9,9 +9,9 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/control_groups.h"
 
 namespace deltaserve::cpu {
-
 namespace {
 
 // The two numbers of a file "QUOTA PERIOD" in microseconds, as cores; 0 where it says "max" or is
@@ -26,17 +26,11 @@ double CoresOf(const std::string& path) {
 }  // namespace
 
 int CoreQuota(const std::string& root) {
-  const std::string tree = root + "/sys/fs/cgroup";
-  double least = CoresOf(tree + "/cpu.max");
-  const auto consider = [&least](double cores) {
+  double least = 0;
+  for (const ControlGroup& group : ControlGroups("cpu", root)) {
+    if (!group.unified) continue;
+    const double cores = CoresOf(group.folder + "/cpu.max");
     if (cores > 0 && (least == 0 || cores < least)) least = cores;
-  };
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // "0::/path": the unified tree
-    if (line.rfind("0::/", 0) != 0) continue;
-    for (std::string group = line.substr(3); group.size() > 1; group.resize(group.rfind('/'))) {
-      consider(CoresOf(tree + group + "/cpu.max"));
-    }
   }
   return static_cast<int>(std::ceil(least));
 }

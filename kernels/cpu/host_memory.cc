@@ -7,10 +7,10 @@
 #include <limits>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "kernels/cpu/control_groups.h"
 
 namespace deltaserve::cpu {
 namespace {
@@ -37,29 +37,12 @@ int64_t Limit(const std::string& path) {
   return file >> word && absl::SimpleAtoi(word, &bytes) ? bytes : kUnknown;
 }
 
-// The least limit in `group`, a path such as "/a/b", and in all above it. In a container the path
-// may be that of the host, of which only the top is to be seen.
-int64_t GroupLimit(const std::string& tree, std::string group, const std::string& file) {
-  int64_t least = Limit(absl::StrCat(tree, "/", file));
-  while (group.size() > 1) {
-    least = std::min(least, Limit(absl::StrCat(tree, group, "/", file)));
-    group.resize(group.rfind('/'));
-  }
-  return least;
-}
-
 int64_t GroupLimits(const std::string& root) {
-  const std::string tree = absl::StrCat(root, "/sys/fs/cgroup");
-  std::ifstream file(absl::StrCat(root, "/proc/self/cgroup"));
   int64_t least = kUnknown;
-  for (std::string line; std::getline(file, line);) {  // "0::/path" or "N:memory:/path"
-    const std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
-    if (parts.size() != 3 || !absl::StartsWith(parts[2], "/")) continue;
-    if (parts[1].empty()) {
-      least = std::min(least, GroupLimit(tree, parts[2], "memory.max"));
-    } else if (parts[1] == "memory") {
-      least = std::min(least, GroupLimit(tree + "/memory", parts[2], "memory.limit_in_bytes"));
-    }
+  for (const ControlGroup& group : ControlGroups("memory", root)) {
+    least = std::min(least,
+                     Limit(absl::StrCat(group.folder,
+                                        group.unified ? "/memory.max" : "/memory.limit_in_bytes")));
   }
   return least;
 }
