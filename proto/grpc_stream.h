@@ -3,6 +3,7 @@
 // EventStream: the answering side of one server-streaming call. The one place where writes, the
 // end, cancellation and the call's lifetime meet, so that each is idempotent in every state.
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -137,6 +138,8 @@ class EventStream : public grpc::ServerWriteReactor<Wire> {
         writing_ = true;
         next = std::move(waiting_.front());
         waiting_.pop_front();
+        // What was joined is smaller than the sum of its parts: the rest goes with the last.
+        waiting_bytes_ -= std::min(waiting_bytes_, next.ByteSizeLong());
         if (waiting_.empty()) waiting_bytes_ = 0;
         write_start_ = absl::Now();
       } else if (end_.has_value()) {
@@ -163,7 +166,7 @@ class EventStream : public grpc::ServerWriteReactor<Wire> {
   std::shared_ptr<EventStream> self_;
   mutable absl::Mutex mutex_;
   std::deque<Event> waiting_ ABSL_GUARDED_BY(mutex_);
-  size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // at most so many
+  size_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of all in waiting_, before joins
   Wire in_flight_;                                    // belongs to gRPC while writing_
   absl::Time write_start_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -229,7 +229,7 @@ TEST_F(RouterChoicesTest, AClientThatReadsLateGetsAllOfIt) {
   constexpr uint32_t kSteps = 150;
   constexpr uint32_t kTokens = 4096;  // of a step; some 8 KiB with their text
   Restart({.stall_timeout = kPatience,
-           .max_pending_bytes = size_t{3} * kTokens,
+           .max_pending_bytes = size_t{16} * kTokens,  // a few steps; all are 150 a choice
            .tick = absl::Milliseconds(1)});
   v1::GenerateRequest request = Several(kChoices);
   request.mutable_options()->set_return_token_ids(true);
