@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,10 +59,11 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-// The cases in turn, again and again, until they have had `seconds` each.
+// The cases in turn, again and again, until they have had `seconds` each. `measure` gives limits.
 absl::StatusOr<std::vector<Measurement>> MeasureCases(const std::vector<OpCase>& cases,
                                                       OpData& data,
-                                                      double seconds) {
+                                                      double seconds,
+                                                      const std::function<Limits()>& measure) {
   std::vector<Measurement> all;
   for (const OpCase& one : cases) {
     all.push_back({.what = one.name, .tokens = static_cast<double>(one.rows), .cost = one.cost});
@@ -68,6 +71,7 @@ absl::StatusOr<std::vector<Measurement>> MeasureCases(const std::vector<OpCase>&
   }
   DS_RETURN_IF_ERROR(data.device().Synchronize());
   data.arena().Freeze();
+  Limits before = measure();
   const auto begin = std::chrono::steady_clock::now();
   const double most = seconds * static_cast<double>(cases.size());
   for (size_t round = 0; round < kLeastRounds || SecondsSince(begin) < most; ++round) {
@@ -76,6 +80,9 @@ absl::StatusOr<std::vector<Measurement>> MeasureCases(const std::vector<OpCase>&
       cases[i].run();
       DS_RETURN_IF_ERROR(data.device().Synchronize());
       all[i].seconds.push_back(SecondsSince(start));
+      const Limits after = measure();
+      all[i].limits.push_back(MeanOf(before, after));
+      before = after;
     }
   }
   return all;
@@ -108,23 +115,18 @@ absl::Status Bench(const BenchFlags& flags) {
   }
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(flags));
   ThreadPool pool(flags.threads);
+  std::optional<LimitMeter> meter;
+  if (device->HostAddressable()) meter.emplace(pool, flags.read_bytes);
   std::vector<Limits> limits;
-  const auto measure_limits = [&] {
-    limits.push_back(device->HostAddressable() ? MeasureLimits(pool, flags.read_bytes) : Limits());
-  };
-  measure_limits();
+  const auto measure = [&] { return limits.emplace_back(meter ? meter->Measure() : Limits()); };
   std::vector<Measurement> all;
   for (const OpGroup& group : groups) {
     OpData data(*device);
     std::vector<OpCase> cases = group.make(data);
     std::erase_if(cases, [&](const OpCase& one) { return !Wanted(flags, one.name); });
     DS_ASSIGN_OR_RETURN(std::vector<Measurement> measured,
-                        MeasureCases(cases, data, flags.seconds));
-    measure_limits();
-    for (Measurement& m : measured) {
-      m.limits = MedianOf({limits[limits.size() - 2], limits.back()});
-      all.push_back(std::move(m));
-    }
+                        MeasureCases(cases, data, flags.seconds, measure));
+    std::move(measured.begin(), measured.end(), std::back_inserter(all));
   }
   std::printf("%s, %d threads: %s\n%s", device->Name().c_str(), flags.threads,
               LimitsText(MedianOf(limits)).c_str(), MeasurementTable(all).c_str());
@@ -142,7 +144,7 @@ int Main(int argc, char** argv) {
       "bench_ops",
       "Times the ops of a rank on made-up values of the 0.8b model's sizes (experts: 64 "
       "of hidden_size 2048) and prints the share of what the machine can do that each "
-      "reaches; the machine's limits are measured between them.");
+      "reaches; the machine's limits are measured between runs.");
   BenchFlags flags;
   line.Add("--device", &flags.device, "cpu or cuda, which has no limits to compare with")
       .OneOf({"cpu", "cuda"});

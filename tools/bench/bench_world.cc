@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -101,21 +102,27 @@ std::vector<double> Gather(MpiWorld& world, double mine) {
   return all;
 }
 
+constexpr double kNoMore = -1;
+
 // Everything of one process of the bench. Main thread.
 class WorldBench {
  public:
   WorldBench(const BenchFlags& flags, MpiWorld& world, Rank& rank, int threads)
-      : flags_(flags), world_(world), rank_(rank), pool_(threads) {
-    // Ranks read at the same time, so each needs only its part of what caches cannot hold.
-    read_bytes_ = flags.read_bytes / world.info().local_size;
-  }
+      : flags_(flags), world_(world), rank_(rank), pool_(threads) {}
 
-  // Collective: limits, then prompts, limits, decodes of each depth and limits again.
+  // Collective: prompts, then decodes of each depth.
   absl::Status Run() {
     DS_ASSIGN_OR_RETURN(const WorldShape shape, Shape());
     StepRunner runner(rank_.executor(), rank_.channel(), rank_.link(), rank_.watchdog());
-    WorldTimer timer(runner, rank_.executor(), shape);
-    MeasureAllLimits();
+    WorldTimer timer(runner, rank_.executor(), shape,
+                     [&](double seconds) -> absl::StatusOr<Limits> {
+                       DS_RETURN_IF_ERROR(runner.Run({.kind = PlanKind::kStop}).status());
+                       return MeasureAllLimits(seconds);
+                     });
+    // Ranks read at the same time, so each needs only its part of what caches cannot hold.
+    if (rank_.device().HostAddressable()) {
+      meter_.emplace(pool_, flags_.read_bytes / world_.info().local_size);
+    }
     DS_RETURN_IF_ERROR(
         RunPhase(runner, [&] { return timer.TimePrompts(flags_.cases, &left_out_); }));
     for (const int64_t depth : flags_.cases.depths) {
@@ -169,38 +176,40 @@ class WorldBench {
     return shape;
   }
 
-  // Collective: what the ranks reach when all of them try at once.
-  void MeasureAllLimits() {
-    memory_.Note();
-    Limits mine;
-    world_.AllGather("");  // none begins before all are here
-    if (rank_.device().HostAddressable()) mine = MeasureLimits(pool_, read_bytes_);
+  // Collective: what the ranks reach when all of them try at once. `seconds` is rank 0's, which
+  // says to the others by kNoMore that they need not come again.
+  Limits MeasureAllLimits(double seconds) {
+    seconds = Gather(world_, seconds)[0];  // none begins before all are here
+    if (seconds == kNoMore) return {};
+    const Limits mine = meter_ ? meter_->Measure(seconds) : Limits();
     const auto sum = [&](double value) {
       double all = 0;
       for (const double one : Gather(world_, value)) all += one;
       return all;
     };
-    limits_.push_back({.read_bytes = sum(mine.read_bytes),
-                       .fma_flops = sum(mine.fma_flops),
-                       .int8_operations = sum(mine.int8_operations)});
+    return limits_.emplace_back(Limits{.read_bytes = sum(mine.read_bytes),
+                                       .fma_flops = sum(mine.fma_flops),
+                                       .int8_operations = sum(mine.int8_operations)});
   }
 
-  // Collective: rank 0 times, the others follow until it has; then the limits after it.
+  // Collective: rank 0 times, the others follow and measure limits with it until it has.
   absl::Status RunPhase(StepRunner& runner,
                         const std::function<absl::StatusOr<std::vector<Measurement>>()>& time) {
-    std::vector<Measurement> measured;
     if (world_.info().rank == 0) {
-      DS_ASSIGN_OR_RETURN(measured, time());
+      DS_ASSIGN_OR_RETURN(std::vector<Measurement> measured, time());
       DS_RETURN_IF_ERROR(runner.Run({.kind = PlanKind::kStop}).status());
+      MeasureAllLimits(kNoMore);
+      std::move(measured.begin(), measured.end(), std::back_inserter(all_));
     } else {
-      DS_RETURN_IF_ERROR(
-          RunFollower(rank_.executor(), rank_.channel(), rank_.link(), rank_.watchdog()));
+      size_t before = 0;
+      do {
+        before = limits_.size();
+        DS_RETURN_IF_ERROR(
+            RunFollower(rank_.executor(), rank_.channel(), rank_.link(), rank_.watchdog()));
+        MeasureAllLimits(0);
+      } while (limits_.size() > before);
     }
-    MeasureAllLimits();
-    for (Measurement& m : measured) {
-      m.limits = MedianOf({limits_[limits_.size() - 2], limits_.back()});
-      all_.push_back(std::move(m));
-    }
+    memory_.Note(meter_ ? meter_->bytes() : 0);
     return absl::OkStatus();
   }
 
@@ -208,7 +217,7 @@ class WorldBench {
   MpiWorld& world_;
   Rank& rank_;
   ThreadPool pool_;
-  int64_t read_bytes_ = 0;
+  std::optional<LimitMeter> meter_;  // where the limits of the device are the host's
   ResidentMemory memory_;
   std::vector<Limits> limits_;
   std::vector<Measurement> all_;
@@ -227,7 +236,7 @@ int Main(int argc, char** argv) {
   CommandLine line("bench_world",
                    "Times prompts and decodes of a model on one or more ranks, without a router, "
                    "and prints the share of what the machine can do that each reaches; the "
-                   "machine's limits are measured by all ranks at once, between them.\n"
+                   "machine's limits are measured by all ranks at once, between runs.\n"
                    "Example: deltaserve-bench_world --model M --load=random:1 --threads 2\n"
                    "Example: mpirun -n 2 deltaserve-bench_world --model M --threads 1");
   AddFlags(line, &flags);

@@ -7,51 +7,18 @@
 
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
-#include "kernels/tensor/tensor_view.h"
-#include "tools/bench/limit_loops.h"
 
 namespace deltaserve::bench {
 namespace {
 
-constexpr int kPasses = 5;
+constexpr size_t kQuarters = 4;
 constexpr int64_t kRateRounds = 4'000'000;  // some ten milliseconds
 
-// The least time that `body` takes on every thread of the pool at once.
-double BestSeconds(ThreadPool& pool, ThreadPool::Body body) {
-  double best = 1e300;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const auto begin = std::chrono::steady_clock::now();
-    pool.ParallelFor(pool.num_threads(), body);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, taken.count());
-  }
-  return best;
-}
-
-double MeasureRead(ThreadPool& pool, int64_t read_bytes) {
-  const int64_t threads = pool.num_threads();
-  const auto blocks = std::max<int64_t>(1, read_bytes / threads / static_cast<int64_t>(kReadBlock));
-  const size_t part = static_cast<size_t>(blocks) * kReadBlock;
-  const Buffer memory = Buffer::AllocateHost(part * static_cast<size_t>(threads));
-  auto* const data = static_cast<uint8_t*>(memory.data());
-  pool.ParallelFor(threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      std::memset(data + part * static_cast<size_t>(i), 1, part);
-  });
-  std::atomic<uint64_t> sink = 0;
-  const double seconds = BestSeconds(pool, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      sink += ReadAll(data + part * static_cast<size_t>(i), part);
-  });
-  return static_cast<double>(memory.bytes()) / seconds;
-}
-
-double MeasureRate(ThreadPool& pool, const RateLoop& loop) {
-  std::atomic<float> sink = 0;
-  const double seconds = BestSeconds(pool, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) sink = loop.run(kRateRounds);
-  });
-  return static_cast<double>(loop.operations * kRateRounds * pool.num_threads()) / seconds;
+// Seconds of `body` on every thread of the pool at once.
+double Seconds(ThreadPool& pool, ThreadPool::Body body) {
+  const auto begin = std::chrono::steady_clock::now();
+  pool.ParallelFor(pool.num_threads(), body);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 constexpr double Limits::*kRates[] = {&Limits::read_bytes, &Limits::fma_flops,
@@ -59,10 +26,52 @@ constexpr double Limits::*kRates[] = {&Limits::read_bytes, &Limits::fma_flops,
 
 }  // namespace
 
-Limits MeasureLimits(ThreadPool& pool, int64_t read_bytes) {
-  return {.read_bytes = MeasureRead(pool, read_bytes),
-          .fma_flops = MeasureRate(pool, FmaLoop()),
-          .int8_operations = MeasureRate(pool, Int8Loop())};
+LimitMeter::LimitMeter(ThreadPool& pool, int64_t read_bytes)
+    : pool_(pool),
+      part_(std::max<size_t>(1,
+                             static_cast<size_t>(read_bytes) / kQuarters /
+                                 static_cast<size_t>(pool.num_threads()) / kReadBlock) *
+            kReadBlock),
+      memory_(Buffer::AllocateHost(part_ * static_cast<size_t>(pool.num_threads()) * kQuarters)) {
+  pool.ParallelFor(pool.num_threads(), [&](int64_t begin, int64_t end, int) {
+    const size_t bytes = part_ * kQuarters;
+    for (int64_t i = begin; i < end; ++i) {
+      std::memset(static_cast<uint8_t*>(memory_.data()) + bytes * static_cast<size_t>(i), 1, bytes);
+    }
+  });
+}
+
+double LimitMeter::ReadSeconds() {
+  const size_t quarter = next_++ % kQuarters;
+  const auto* const data = static_cast<const uint8_t*>(memory_.data());
+  std::atomic<uint64_t> sink = 0;
+  return Seconds(pool_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      sink += ReadAll(data + part_ * (kQuarters * static_cast<size_t>(i) + quarter), part_);
+    }
+  });
+}
+
+double LimitMeter::RateSeconds(const RateLoop& loop) {
+  std::atomic<float> sink = 0;
+  return Seconds(pool_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) sink = loop.run(kRateRounds);
+  });
+}
+
+Limits LimitMeter::Measure(double seconds) {
+  double read = 0, fma = 0, int8 = 0, passes = 0;
+  do {
+    ++passes;
+    read += ReadSeconds();
+    fma += RateSeconds(FmaLoop());
+    int8 += RateSeconds(Int8Loop());
+  } while (read + fma + int8 < seconds);
+  const double threads = passes * pool_.num_threads();
+  return {
+      .read_bytes = static_cast<double>(part_) * threads / read,
+      .fma_flops = static_cast<double>(FmaLoop().operations * kRateRounds) * threads / fma,
+      .int8_operations = static_cast<double>(Int8Loop().operations * kRateRounds) * threads / int8};
 }
 
 double MedianOf(std::vector<double> values) {
@@ -83,12 +92,12 @@ Limits MedianOf(const std::vector<Limits>& all) {
   return median;
 }
 
-Limits SumOf(const std::vector<Limits>& all) {
-  Limits sum;
-  for (const Limits& limits : all) {
-    for (const auto rate : kRates) sum.*rate += limits.*rate;
+Limits MeanOf(const Limits& a, const Limits& b) {
+  Limits mean;
+  for (const auto rate : kRates) {
+    if (a.*rate > 0 && b.*rate > 0) mean.*rate = 2 / (1 / a.*rate + 1 / b.*rate);
   }
-  return sum;
+  return mean;
 }
 
 std::string LimitsText(const Limits& limits) {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "kernels/base/thread_pool.h"
+#include "kernels/tensor/tensor_view.h"
+#include "tools/bench/limit_loops.h"
 
 namespace deltaserve::bench {
 
@@ -20,10 +22,28 @@ struct Limits {
 // Bytes below which caches hold a part of what is read.
 inline constexpr int64_t kReadBytes = int64_t{1} << 30;
 
-// The best of a few passes on all threads of `pool`: reads of `read_bytes` distinct bytes, in huge
-// pages as weights are, taken for the call alone; and both RateLoops. About a second for
-// kReadBytes. Main thread.
-Limits MeasureLimits(ThreadPool& pool, int64_t read_bytes);
+// Reads of distinct bytes in huge pages, as weights are, and both RateLoops, on all threads of a
+// pool. Between runs of what is compared with it: a machine that others share is not as fast the
+// next second. Main thread. Owns its memory; `pool` outlives it.
+class LimitMeter {
+ public:
+  // Takes `read_bytes`; a read goes over a quarter of them, the next one over the next quarter.
+  LimitMeter(ThreadPool& pool, int64_t read_bytes);
+
+  // Some 30 ms, and on until `seconds` are over.
+  Limits Measure(double seconds = 0);
+
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+
+ private:
+  double ReadSeconds();
+  double RateSeconds(const RateLoop& loop);
+
+  ThreadPool& pool_;
+  const size_t part_;  // bytes that a thread reads at a time
+  Buffer memory_;
+  size_t next_ = 0;  // of the quarters
+};
 
 // Of an even number the mean of the two in the middle; `values` is not empty.
 double MedianOf(std::vector<double> values);
@@ -31,8 +51,8 @@ double MedianOf(std::vector<double> values);
 // The median of each rate; `all` is not empty.
 Limits MedianOf(const std::vector<Limits>& all);
 
-// Of processes that measured at the same time.
-Limits SumOf(const std::vector<Limits>& all);
+// What would have taken as long as half of it at each: the harmonic mean of each rate.
+Limits MeanOf(const Limits& a, const Limits& b);
 
 // "reads 25.1 GB/s, f32 263 GFLOP/s (vfmadd, 512 bits), int8 1010 GOP/s (vpdpbusd, 512 bits)"
 std::string LimitsText(const Limits& limits);

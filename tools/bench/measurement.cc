@@ -12,8 +12,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double Share(double amount, double rate, double seconds) {
-  return rate > 0 ? amount / rate / seconds : 0;
+double Share(const Measurement& m, double amount, double Limits::*rate) {
+  std::vector<double> shares;
+  for (size_t i = 0; i < m.seconds.size(); ++i) {
+    const double limit = m.limits.at(i).*rate;
+    shares.push_back(limit > 0 ? amount / limit / m.seconds[i] : 0);
+  }
+  return MedianOf(std::move(shares));
 }
 
 // "-" in place of what there is not.
@@ -27,6 +32,7 @@ std::string Percent(double share) {
 
 Json ToJson(const Measurement& m) {
   const double seconds = m.median();
+  const Limits limits = MedianOf(m.limits);
   return {{"what", m.what},
           {"tokens", m.tokens},
           {"tokens_per_second", m.tokens / seconds},
@@ -36,9 +42,9 @@ Json ToJson(const Measurement& m) {
           {"flops", m.cost.flops},
           {"bytes_per_second", m.cost.bytes / seconds},
           {"flops_per_second", m.cost.flops / seconds},
-          {"limit_read_bytes_per_second", m.limits.read_bytes},
-          {"limit_fma_flops_per_second", m.limits.fma_flops},
-          {"limit_int8_operations_per_second", m.limits.int8_operations},
+          {"limit_read_bytes_per_second", limits.read_bytes},
+          {"limit_fma_flops_per_second", limits.fma_flops},
+          {"limit_int8_operations_per_second", limits.int8_operations},
           {"share_of_read", m.share_of_read()},
           {"share_of_fma", m.share_of_fma()},
           {"share_of_int8", m.share_of_int8()},
@@ -47,12 +53,12 @@ Json ToJson(const Measurement& m) {
 
 }  // namespace
 
-double Measurement::share_of_read() const { return Share(cost.bytes, limits.read_bytes, median()); }
+double Measurement::share_of_read() const { return Share(*this, cost.bytes, &Limits::read_bytes); }
 
-double Measurement::share_of_fma() const { return Share(cost.flops, limits.fma_flops, median()); }
+double Measurement::share_of_fma() const { return Share(*this, cost.flops, &Limits::fma_flops); }
 
 double Measurement::share_of_int8() const {
-  return Share(cost.flops, limits.int8_operations, median());
+  return Share(*this, cost.flops, &Limits::int8_operations);
 }
 
 double Measurement::share_of_limit() const { return std::max(share_of_read(), share_of_fma()); }

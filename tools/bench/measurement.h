@@ -18,10 +18,11 @@ struct Measurement {
   double tokens = 0;                 // of one run; 0: it is not counted in tokens
   Cost cost = {};                    // of one run
   std::vector<double> seconds = {};  // of each run, interleaved with those of others
-  Limits limits = {};                // the median of those measured before and after
+  std::vector<Limits> limits = {};   // of each run, from right before and right after it
 
   double median() const { return MedianOf(seconds); }
-  // Of what the machine could have done in the median time; 0 where no limit was measured.
+  // The median of the runs' shares of what the machine could have done at that moment; 0 where no
+  // limit was measured.
   double share_of_read() const;
   double share_of_fma() const;
   double share_of_int8() const;

@@ -25,6 +25,6 @@ int64_t StatusBytes(const std::string& field) {
 
 ResidentMemory::ResidentMemory() : most_(StatusBytes("VmHWM:")) {}
 
-void ResidentMemory::Note() { most_ = std::max(most_, StatusBytes("VmRSS:")); }
+void ResidentMemory::Note(int64_t bytes) { most_ = std::max(most_, StatusBytes("VmRSS:") - bytes); }
 
 }  // namespace deltaserve::bench

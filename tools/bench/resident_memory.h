@@ -12,8 +12,8 @@ class ResidentMemory {
   // Begins with the most that there was so far (VmHWM): the loading of weights, say.
   ResidentMemory();
 
-  // Takes what there is now (VmRSS) into account; called where nothing of the bench is held.
-  void Note();
+  // Takes what there is now (VmRSS) into account, without `bytes` that the bench itself holds.
+  void Note(int64_t bytes);
 
   int64_t most_bytes() const { return most_; }
 

@@ -17,6 +17,8 @@ constexpr int64_t kDecodeRoom = 512;
 // Of any step, for the watchdog, which takes ten times that.
 constexpr uint32_t kPredictedMs = 60'000;
 constexpr size_t kLeastRuns = 3;
+// Of a run's time, spent on the limits after it.
+constexpr double kLimitsShare = 0.05;
 
 // Whether a case that has had `all` so far runs again.
 bool GoesOn(const std::vector<double>& all, double seconds) {
@@ -47,6 +49,14 @@ absl::StatusOr<double> WorldTimer::Run(const StepPlan& plan) {
   const auto begin = std::chrono::steady_clock::now();
   DS_RETURN_IF_ERROR(runner_.Run(plan).status());
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+absl::Status WorldTimer::Add(double seconds, Measurement* m) {
+  DS_ASSIGN_OR_RETURN(const Limits after, measure_(kLimitsShare * seconds));
+  m->seconds.push_back(seconds);
+  m->limits.push_back(MeanOf(last_, after));
+  last_ = after;
+  return absl::OkStatus();
 }
 
 bool WorldTimer::Fits(const std::string& what,
@@ -123,14 +133,15 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimePrompts(
     all.push_back(
         {.what = what, .tokens = static_cast<double>(tokens), .cost = PromptCost(tokens)});
   }
+  DS_ASSIGN_OR_RETURN(last_, measure_(0));
   for (bool ran = true; ran;) {
     ran = false;
     for (size_t i = 0; i < all.size(); ++i) {
       if (!GoesOn(all[i].seconds, cases.seconds)) continue;
       ran = true;
       DS_ASSIGN_OR_RETURN(const double seconds, RunPrompt(0, 0, prompts[i], prompts[i]));
-      all[i].seconds.push_back(seconds);
       DS_RETURN_IF_ERROR(CloseAll());
+      DS_RETURN_IF_ERROR(Add(seconds, &all[i]));
     }
   }
   return all;
@@ -167,6 +178,7 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimeDecodes(
     all.push_back({.what = absl::StrCat("decode, depth ", depth, ", batch ", batch),
                    .tokens = static_cast<double>(batch)});
   }
+  DS_ASSIGN_OR_RETURN(last_, measure_(0));
   // The first slot takes part in every step, so it is the first that is full.
   const auto full = [&] { return executor_.slots().slot(0).length >= room; };
   for (bool ran = true; ran;) {
@@ -181,7 +193,7 @@ absl::StatusOr<std::vector<Measurement>> WorldTimer::TimeDecodes(
         rows.push_back({.first = executor_.slots().slot(slot).length});
       }
       DS_ASSIGN_OR_RETURN(const double seconds, Run(plan));
-      all[i].seconds.push_back(seconds);
+      DS_RETURN_IF_ERROR(Add(seconds, &all[i]));
       all[i].cost += CostOf(rows, batches[i]);
     }
   }

@@ -3,7 +3,9 @@
 // The steps that bench_world times: prompts, and decodes of some sequences at once at some depth.
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,12 +31,19 @@ struct WorldShape {
   std::vector<ShardPlan> plans;  // one a rank
 };
 
-// Rank 0 while the others follow. Each call runs plans and closes every slot with the last; limits
-// of what it returns are the caller's to add. Main thread.
+// The limits of all ranks at once; at least so many seconds of them.
+using MeasureWorldLimits = std::function<absl::StatusOr<Limits>(double seconds)>;
+
+// Rank 0 while the others follow. Each call runs plans and closes every slot with the last. Main
+// thread.
 class WorldTimer {
  public:
-  WorldTimer(StepRunner& runner, const Executor& executor, const WorldShape& shape)
-      : runner_(runner), executor_(executor), shape_(shape) {}
+  // `measure` is called between runs.
+  WorldTimer(StepRunner& runner,
+             const Executor& executor,
+             const WorldShape& shape,
+             MeasureWorldLimits measure)
+      : runner_(runner), executor_(executor), shape_(shape), measure_(std::move(measure)) {}
 
   // Prompts in turn, each alone, in chunks of the token budget. Here and below `left_out` gets a
   // line for each case that there is no memory or time for.
@@ -53,6 +62,8 @@ class WorldTimer {
             std::vector<std::string>* left_out) const;
   Cost CostOf(const std::vector<StepRows>& sequences, int64_t scored) const;
   absl::StatusOr<double> Run(const StepPlan& plan);
+  // Adds a run of `m` that took `seconds`, with the limits from before and after it.
+  absl::Status Add(double seconds, Measurement* m);
   // Runs a prompt of `tokens` in `slot`, which gets blocks for `room` tokens from `first_block` on
   // and stays open; its seconds.
   absl::StatusOr<double> RunPrompt(int32_t slot, int64_t first_block, int64_t tokens, int64_t room);
@@ -62,6 +73,8 @@ class WorldTimer {
   StepRunner& runner_;
   const Executor& executor_;
   const WorldShape& shape_;
+  const MeasureWorldLimits measure_;
+  Limits last_;  // from before the run under way
 };
 
 }  // namespace deltaserve::bench
