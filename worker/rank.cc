@@ -211,6 +211,7 @@ absl::Status Rank::OpenDevice() {
                                                      .cores = threads.cores,
                                                      .isa = options_.cpu_isa,
                                                      .quantization = quantization_}));
+  num_threads_ = threads.num_threads;
   ChecksumOps();
   const std::string pinned =
       threads.cores.empty() ? "" : " on cores " + cpu::CoreList(threads.cores);

@@ -58,6 +58,8 @@ class Rank {
   // Equal where ranks can be expected to compute the same bits.
   std::string numerics_fingerprint() const;
   Device& device() { return *device_; }
+  // That compute on the host; 1 where another device does.
+  int num_threads() const { return num_threads_; }
   Communicator& comm() { return *comm_; }
   Model& model() { return *model_; }
   Executor& executor() { return *executor_; }
@@ -93,6 +95,7 @@ class Rank {
   std::string weights_fingerprint_;
   std::unique_ptr<OpChecksums> op_checksums_;
   std::unique_ptr<Device> device_;
+  int num_threads_ = 1;
   std::unique_ptr<Communicator> comm_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Executor> executor_;

@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -107,8 +106,8 @@ constexpr double kNoMore = -1;
 // Everything of one process of the bench. Main thread.
 class WorldBench {
  public:
-  WorldBench(const BenchFlags& flags, MpiWorld& world, Rank& rank, int threads)
-      : flags_(flags), world_(world), rank_(rank), pool_(threads) {}
+  WorldBench(const BenchFlags& flags, MpiWorld& world, Rank& rank)
+      : flags_(flags), world_(world), rank_(rank), pool_(rank.num_threads()) {}
 
   // Collective: prompts, then decodes of each depth.
   absl::Status Run() {
@@ -225,12 +224,6 @@ class WorldBench {
   std::vector<double> peak_bytes_;
 };
 
-// As the rank's device has, where the flags leave it to the cores.
-int ThreadsOf(const RankOptions& options, const RankInfo& info) {
-  if (options.threads > 0) return options.threads;
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / info.local_size);
-}
-
 int Main(int argc, char** argv) {
   BenchFlags flags;
   CommandLine line("bench_world",
@@ -248,7 +241,6 @@ int Main(int argc, char** argv) {
   if (!world.ok()) return line.Refuse(world.status());
   const RankInfo& info = (*world)->info();
   InitLogging(flags.rank.log_level, absl::StrCat("rank ", info.rank));
-  flags.rank.threads = ThreadsOf(flags.rank, info);
   LastWords::Options words;
   words.program = "deltaserve-bench_world";
   LastWords last_words(info, words);
@@ -260,7 +252,7 @@ int Main(int argc, char** argv) {
     return StartExitCode(rank.status());
   }
   const std::chrono::duration<double> load = std::chrono::steady_clock::now() - begin;
-  WorldBench bench(flags, **world, **rank, flags.rank.threads);
+  WorldBench bench(flags, **world, **rank);
   const absl::Status ran = bench.Run();
   const int code = (*rank)->End(ran);
   if (code != 0 || info.rank != 0) return code;
