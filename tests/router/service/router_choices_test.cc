@@ -33,7 +33,7 @@ class RouterChoicesTest : public RouterServerTest {
     std::vector<std::shared_ptr<WorldAnswer>> answers(n);
     for (size_t i = 0; i < n; ++i) {
       const auto answer = world_.Next();
-      const uint32_t index = answer == nullptr ? 0 : answer->request.sample_index();
+      const uint32_t index = answer->request.sample_index();
       EXPECT_LT(index, n);
       EXPECT_EQ(answers.at(index), nullptr) << index;
       answers[index] = answer;

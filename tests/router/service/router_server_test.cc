@@ -39,7 +39,6 @@ TEST_F(RouterServerTest, WithoutMaxTokensTheDefaultHoldsAsFarAsTheContextDoes) {
     for (const uint32_t id : {1, 2}) request.mutable_tokens()->add_ids(id);
     Asked asked(*stub_, request);
     const auto answer = world_.Next();
-    ASSERT_NE(answer, nullptr);
     EXPECT_EQ(answer->request.stop().max_tokens(), resolved);
   }
 }
@@ -366,7 +365,6 @@ TEST_F(RouterServerTest, CancelsThatRaceWithTheAnswerLeaveNothingBehind) {
   for (int round = 0; round < 60; ++round) {
     Asked asked(*stub_, Prompt("x"));
     const auto answer = world_.Next();
-    ASSERT_NE(answer, nullptr);
     std::thread world([&answer, this, round] {
       answer->Admit();
       for (uint32_t i = 0; i < static_cast<uint32_t>(round % 4); ++i) answer->Tokens(i, Ids("a"));

@@ -150,11 +150,13 @@ class FakeWorld final : public v1::World::Service {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(),
                              &port_);
+    // Else the port of another test's world that stopped could be shared with this one.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
-    DS_CHECK(server_ != nullptr);
+    DS_CHECK(server_ != nullptr && port_ != 0) << "port " << port;
   }
   // Cuts every call, as a world that dies does.
   void Stop() {
@@ -171,11 +173,13 @@ class FakeWorld final : public v1::World::Service {
     ++reports_;
   }
 
-  // The next Generate call; null where none comes.
+  // The next Generate call, which must come.
   std::shared_ptr<WorldAnswer> Next() {
     absl::MutexLock lock(&mutex_);
     const auto any = [this] { return !answers_.empty(); };
-    if (!mutex_.AwaitWithTimeout(absl::Condition(&any), kPatience)) return nullptr;
+    DS_CHECK(mutex_.AwaitWithTimeout(absl::Condition(&any), kPatience))
+        << "no Generate call came to " << address() << ", which had " << num_describes()
+        << " Describe calls and " << num_generates() << " of Generate";
     std::shared_ptr<WorldAnswer> next = std::move(answers_.front());
     answers_.pop_front();
     return next;
