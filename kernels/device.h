@@ -3,6 +3,7 @@
 // Device: where memory and work live. One Device is one CPU process or one GPU, with one in-order
 // queue.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -42,6 +43,11 @@ class Device {
 
   // Waits until all that was enqueued is done; the first error since the last call.
   virtual absl::Status Synchronize() = 0;
+
+  // A point in the queue. Await(point) waits until all that was enqueued before it is done, and as
+  // little else as the device can; errors as Synchronize(). Of the last two points only.
+  virtual uint64_t Mark() { return 0; }
+  virtual absl::Status Await(uint64_t /*point*/) { return Synchronize(); }
 
   virtual Ops& ops() = 0;
 };

@@ -288,6 +288,19 @@ struct MaskLogitsArgs {
   TensorView mask;    // u32 [masked rows, words]
 };
 
+// The sampled rows of a step become their slots' last tokens, which the next step's BuildRows
+// reads. The id of row r is forced[r] where that is not negative; else, of the first rows, of which
+// `pairs` tells, the id of the largest value, of equal ones the first rank's, -1 where no value is
+// above -inf; else what `id` holds.
+struct StoreSampledArgs {
+  TensorView pairs;  // i32 [ranks, 2, merged rows]: the bits of SampleLocal's values, then its ids;
+                     // default-constructed where no row is merged
+  TensorView forced;           // i32 [rows]
+  TensorView slot;             // i32 [rows], each once
+  TensorView id;               // i32 [rows], in and out
+  TensorView slot_last_token;  // i32 [num_slots]
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -329,6 +342,7 @@ class Ops {
   virtual void MaskLogits(const MaskLogitsArgs& args) = 0;
   virtual void Sample(const SampleArgs& args, Arena& arena) = 0;
   virtual void LogProbs(const LogProbsArgs& args, Arena& arena) = 0;
+  virtual void StoreSampled(const StoreSampledArgs& args) = 0;
 };
 
 }  // namespace deltaserve

@@ -99,6 +99,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   engine.slots = options.slots;
   engine.kv_memory = options.kv_memory;
   engine.token_budget = options.token_budget;
+  engine.run_ahead = options.RunAhead();
   engine.max_queue = options.max_queue;
   engine.max_queue_tokens = options.max_queue_tokens;
   engine.max_context = options.max_context;

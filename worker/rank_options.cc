@@ -33,6 +33,10 @@ absl::StatusOr<Quantization> RankOptions::WeightQuantization() const {
                    " has no 8-bit weights; use --quantize none, or --device cpu"));
 }
 
+int RankOptions::RunAhead() const {
+  return run_ahead == "1" || (run_ahead == "auto" && device == "cuda") ? 1 : 0;
+}
+
 absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
   if (load == "checkpoint") return std::optional<uint64_t>();
   constexpr char kPrefix[] = "random:";
@@ -83,6 +87,11 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.Add("--token-budget", &options->token_budget,
            "Most prompt tokens a step (prompts are cut at multiples of 64); 0: from measured speed")
       .In(0, 1 << 20);
+  line.Add("--run-ahead", &options->run_ahead,
+           "Steps that the device may begin before the host knows what the one before sampled; "
+           "auto: "
+           "1 on cuda, 0 on cpu. An answer that a sampled token ends costs one step more")
+      .OneOf({"auto", "0", "1"});
   line.Add("--max-queue", &options->max_queue, "Requests that may wait; more are refused")
       .In(1, 1 << 20);
   line.Add("--max-queue-tokens", &options->max_queue_tokens,

@@ -26,7 +26,8 @@ struct RankOptions {
   int64_t token_budget = 0;  // prefill tokens a step; 0 = from measured speed
   int64_t max_queue = 256;
   int64_t max_queue_tokens = 1 << 18;
-  int64_t max_context = 0;  // 0 = what model and KV memory allow
+  int64_t max_context = 0;         // 0 = what model and KV memory allow
+  std::string run_ahead = "auto";  // auto | 0 | 1
   std::string cpu_isa = "auto";
   int threads = 0;  // 0 = cores / ranks on this host
   int readers = 4;
@@ -40,6 +41,8 @@ struct RankOptions {
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
   // What --quantize says; refuses what --device has not.
   absl::StatusOr<Quantization> WeightQuantization() const;
+  // Steps ahead as --run-ahead says; auto: 1 where the device works while the host does.
+  int RunAhead() const;
   // The seed of --load=random:SEED; nullopt for --load=checkpoint.
   absl::StatusOr<std::optional<uint64_t>> RandomSeed() const;
 };

@@ -69,6 +69,7 @@ class CpuOps final : public Ops {
   void Penalize(const PenalizeArgs& args) override { cpu::Penalize(args); }
   void MaskLogits(const MaskLogitsArgs& args) override { cpu::MaskLogits(args, pool_); }
   void LogProbs(const LogProbsArgs& args, Arena& /*arena*/) override { cpu::LogProbs(args, pool_); }
+  void StoreSampled(const StoreSampledArgs& args) override { cpu::StoreSampled(args); }
 
  private:
   const WeightFormat format_;

@@ -1,7 +1,9 @@
 #include "kernels/cpu/rows.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cpu/parallel.h"
 
@@ -83,6 +85,34 @@ void GatherRows(const GatherRowsArgs& args, ThreadPool& pool) {
       std::copy_n(x + rows[r] * width, width, out + r * width);
     }
   });
+}
+
+void StoreSampled(const StoreSampledArgs& args) {
+  const int64_t rows = args.id.numel();
+  const bool any_merged = args.pairs.numel() > 0;
+  const int64_t merged = any_merged ? args.pairs.dim(2) : 0;
+  DS_CHECK(args.forced.numel() == rows && args.slot.numel() == rows && merged <= rows)
+      << args.forced.ToString() << ", " << args.slot.ToString() << " for " << rows << " rows";
+  const int32_t* forced = args.forced.as<int32_t>();
+  const int32_t* slot = args.slot.as<int32_t>();
+  int32_t* id = args.id.as<int32_t>();
+  for (int64_t r = 0; r < rows; ++r) {
+    if (r < merged) {
+      const int32_t* pairs = args.pairs.as<int32_t>();
+      float best = -std::numeric_limits<float>::infinity();
+      id[r] = -1;
+      for (int64_t rank = 0; rank < args.pairs.dim(0); ++rank, pairs += 2 * merged) {
+        const float value = std::bit_cast<float>(pairs[r]);
+        if (value > best) {
+          best = value;
+          id[r] = pairs[merged + r];
+        }
+      }
+    }
+    if (forced[r] >= 0) id[r] = forced[r];
+    DS_CHECK(slot[r] >= 0 && slot[r] < args.slot_last_token.numel()) << "slot " << slot[r];
+    args.slot_last_token.as<int32_t>()[slot[r]] = id[r];
+  }
 }
 
 }  // namespace deltaserve::cpu

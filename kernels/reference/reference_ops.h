@@ -63,6 +63,7 @@ class ReferenceOps final : public Ops {
   void Penalize(const PenalizeArgs& args) override;
   void MaskLogits(const MaskLogitsArgs& args) override;
   void LogProbs(const LogProbsArgs& args, Arena& arena) override;
+  void StoreSampled(const StoreSampledArgs& args) override;
 };
 
 }  // namespace deltaserve::reference

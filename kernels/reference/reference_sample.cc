@@ -1,6 +1,7 @@
 // Sampling and log-probabilities.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -161,6 +162,26 @@ void ReferenceOps::LogProbs(const LogProbsArgs& args, Arena& /*arena*/) {
       const float named = logits[args.named_id.as<int32_t>()[j]];
       args.named_logprob.as<float>()[j] = static_cast<float>(static_cast<double>(named) - log_sum);
     }
+  }
+}
+
+void ReferenceOps::StoreSampled(const StoreSampledArgs& args) {
+  for (int64_t r = 0; r < args.id.numel(); ++r) {
+    int32_t& id = args.id.as<int32_t>()[r];
+    if (args.pairs.numel() > 0 && r < args.pairs.dim(2)) {
+      id = -1;
+      float best = -std::numeric_limits<float>::infinity();
+      for (int64_t rank = 0; rank < args.pairs.dim(0); ++rank) {
+        const TensorView pair = args.pairs.Row(rank);
+        const auto value = std::bit_cast<float>(pair.Row(0).as<int32_t>()[r]);
+        if (value <= best || std::isnan(value)) continue;
+        best = value;
+        id = pair.Row(1).as<int32_t>()[r];
+      }
+    }
+    const int32_t forced = args.forced.as<int32_t>()[r];
+    if (forced >= 0) id = forced;
+    args.slot_last_token.as<int32_t>()[args.slot.as<int32_t>()[r]] = id;
   }
 }
 

@@ -1,4 +1,7 @@
-// BuildRows, Embed and GatherRows.
+// BuildRows, Embed, GatherRows and StoreSampled.
+
+#include <bit>
+#include <limits>
 
 #include "gmock/gmock.h"
 #include "tests/kernels/op_test.h"
@@ -65,6 +68,40 @@ TEST_P(RowsTest, BuildRowsOfNothingIsEmpty) {
                      .chunk_ids = s.NewI32({0}),
                      .out = &batch});
   EXPECT_THAT(s.Get<int32_t>(batch.row_begin), ElementsAre(0));
+}
+
+int32_t Bits(float value) { return std::bit_cast<int32_t>(value); }
+
+TEST_P(RowsTest, StoreSampledMergesRanksAndPutsForcedIdsInPlace) {
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  Session s(*device_);
+  // Four merged rows of two ranks: the second is larger, both are equal, none, a NaN on the first.
+  const std::vector<int32_t> pairs = {
+      Bits(-3), Bits(2), Bits(kNone), Bits(kNan), 10, 11, INT32_MAX, INT32_MAX,
+      Bits(-1), Bits(2), Bits(kNone), Bits(-7),   90, 91, INT32_MAX, 93};
+  const TensorView id = s.Put(std::vector<int32_t>{0, 0, 0, 0, 55, 56});
+  const TensorView last = s.Put(std::vector<int32_t>{100, 101, 102, 103, 104, 105, 106, 107});
+  s.ops().StoreSampled({.pairs = s.Put(pairs, {2, 2, 4}),
+                        .forced = s.Put(std::vector<int32_t>{-1, -1, -1, -1, 77, -1}),
+                        .slot = s.Put(std::vector<int32_t>{6, 1, 5, 0, 3, 2}),
+                        .id = id,
+                        .slot_last_token = last});
+  EXPECT_THAT(s.Get<int32_t>(id), ElementsAre(90, 11, -1, 93, 77, 56));
+  EXPECT_THAT(s.Get<int32_t>(last), ElementsAre(93, 11, 56, 77, 104, -1, 90, 107));
+}
+
+TEST_P(RowsTest, StoreSampledForcesMergedRowsToo) {
+  Session s(*device_);
+  const TensorView id = s.NewI32({1});
+  const TensorView last = s.Put(std::vector<int32_t>{100});
+  s.ops().StoreSampled({.pairs = s.Put(std::vector<int32_t>{Bits(1), 9}, {1, 2, 1}),
+                        .forced = s.Put(std::vector<int32_t>{4}),
+                        .slot = s.Put(std::vector<int32_t>{0}),
+                        .id = id,
+                        .slot_last_token = last});
+  EXPECT_THAT(s.Get<int32_t>(id), ElementsAre(4));
+  EXPECT_THAT(s.Get<int32_t>(last), ElementsAre(4));
 }
 
 TEST_P(RowsTest, EmbedGivesZerosForIdsThatOtherRanksHold) {

@@ -158,11 +158,14 @@ absl::Status Engine::Loop() {
   while (true) {
     const absl::Time now = absl::Now();
     const bool draining = TakeInbox(now);
-    const std::optional<StepPlan> plan = scheduler_.Next(now, budget_.tokens());
+    std::optional<StepPlan> plan = scheduler_.Next(now, budget_.tokens());
     PublishLoad();
     Dispatch(scheduler_.TakeEvents());
-    if (plan.has_value()) {
-      DS_RETURN_IF_ERROR(RunStep(*plan));
+    if (plan.has_value()) DS_RETURN_IF_ERROR(StartStep(*std::move(plan)));
+    const size_t ahead = runner_.observed() ? 0 : static_cast<size_t>(options_.run_ahead);
+    if (plan.has_value() && steps_.size() <= ahead) continue;
+    if (!steps_.empty()) {
+      DS_RETURN_IF_ERROR(FinishStep());
       continue;
     }
     // What waits can always be admitted once nothing runs.
@@ -199,20 +202,31 @@ bool Engine::TakeInbox(absl::Time now) {
   return draining;
 }
 
-absl::Status Engine::RunStep(StepPlan plan) {
-  const int64_t decodes = static_cast<int64_t>(plan.decodes.size());
-  const int64_t prompt_rows = plan.num_chunk_rows();
-  plan.predicted_ms = static_cast<uint32_t>(
-      absl::ToInt64Milliseconds(std::min(budget_.Predict(prompt_rows, decodes), absl::Hours(24))));
-  const SteadyTime start = SteadyNow();
-  DS_ASSIGN_OR_RETURN(StepResult result, runner_.Run(plan));
-  budget_.Record(prompt_rows, decodes, absl::FromChrono(SteadyNow() - start));
+absl::Status Engine::StartStep(StepPlan plan) {
+  const Step step = {.prompt_rows = plan.num_chunk_rows(),
+                     .decodes = static_cast<int64_t>(plan.decodes.size()),
+                     .start = SteadyNow()};
+  plan.predicted_ms = static_cast<uint32_t>(absl::ToInt64Milliseconds(
+      std::min(budget_.Predict(step.prompt_rows, step.decodes), absl::Hours(24))));
+  DS_RETURN_IF_ERROR(runner_.Start(std::move(plan)));
+  steps_.push_back(step);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::FinishStep() {
+  DS_ASSIGN_OR_RETURN(StepResult result, runner_.Finish());
+  const Step step = steps_.front();
+  steps_.pop_front();
+  // A step that was launched ahead began when the one before it ended.
+  const SteadyTime now = SteadyNow();
+  const SteadyTime begin = std::max(step.start, std::exchange(last_finish_, now));
+  budget_.Record(step.prompt_rows, step.decodes, absl::FromChrono(now - begin));
   scheduler_.Commit(std::move(result));
   const std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
   // Load and observer first: whoever hears of an end finds its slot free and its step counted.
   PublishLoad();
   if (observer_ != nullptr) {
-    observer_->OnStep({.prompt_tokens = prompt_rows,
+    observer_->OnStep({.prompt_tokens = step.prompt_rows,
                        .generated_tokens = NumTokens(events),
                        .host_time = runner_.timer().host_time(),
                        .run_time = runner_.timer().run_time()});

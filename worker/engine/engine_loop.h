@@ -3,6 +3,7 @@
 // Engine: the loop of rank 0 behind EngineHandle.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -80,7 +81,9 @@ class Engine final : public EngineHandle {
   // Moves arrivals and cancels to the scheduler; ends everything where a drain says so. Whether the
   // world is draining.
   bool TakeInbox(absl::Time now);
-  absl::Status RunStep(StepPlan plan);
+  absl::Status StartStep(StepPlan plan);
+  // Of the first step started: its result to the scheduler, what that makes of it to the sinks.
+  absl::Status FinishStep();
   // Sends the followers to sleep; rank 0 then waits in WaitForWork.
   absl::Status GoIdle();
   // Until there is something in the inbox or the world is draining (true), or `deadline`.
@@ -98,8 +101,17 @@ class Engine final : public EngineHandle {
   EngineObserver* const observer_;  // may be null
   const EngineOptions options_;
 
+  // A step under way.
+  struct Step {
+    int64_t prompt_rows = 0;
+    int64_t decodes = 0;
+    SteadyTime start;
+  };
+
   // Engine thread only.
   StepRunner runner_;
+  std::deque<Step> steps_;
+  SteadyTime last_finish_;
   Scheduler scheduler_;
   StepBudget budget_;
 

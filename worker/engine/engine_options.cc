@@ -30,6 +30,7 @@ absl::Status EngineOptions::Validate() const {
     return Refuse("--max-token-budget", max_token_budget,
                   absl::StrCat("use a multiple of ", kBlockTokens, " up to ", kMost));
   }
+  if (run_ahead < 0 || run_ahead > 1) return Refuse("--run-ahead", run_ahead, "use 0 or 1");
   if (max_queue < 1) return Refuse("--max-queue", max_queue, "use 1 or more");
   if (max_queue_tokens < 1) {
     return Refuse("--max-queue-tokens", max_queue_tokens, "use 1 or more");

@@ -20,6 +20,7 @@ struct EngineOptions {
   int64_t max_context = 0;               // tokens of prompt and answer; 0: as the model says
   int64_t num_tokens = 0;                // ids at or above have no token; 0: every row has one
   Quantization quantization = Quantization::kNone;  // of weights
+  int run_ahead = 0;           // steps launched before the result of the one before is known: 0, 1
   bool prompt_logits = false;  // whether Request::logits_at may be used (offline tool)
   absl::Duration step_target = absl::Milliseconds(500);  // of a step whose budget is measured
   absl::Duration idle_after = absl::Milliseconds(2);     // without work before ranks go to sleep

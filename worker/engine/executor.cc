@@ -73,10 +73,11 @@ absl::Status Executor::Agree(World& world) {
                               ? std::min(options_.max_context, config.max_position_embeddings)
                               : config.max_position_embeddings;
   const int64_t mine = AffordableBlocks();
-  const std::string settings = absl::StrCat(
-      options_.slots, " slots, token budget ", options_.token_budget, " up to ",
-      options_.max_token_budget, ", context ", capacity_.max_context, ", ", capacity_.num_tokens,
-      " of ", capacity_.vocab_rows, " tokens", options_.prompt_logits ? ", prompt logits" : "");
+  const std::string settings =
+      absl::StrCat(options_.slots, " slots, token budget ", options_.token_budget, " up to ",
+                   options_.max_token_budget, ", context ", capacity_.max_context, ", ",
+                   capacity_.num_tokens, " of ", capacity_.vocab_rows, " tokens, run ahead ",
+                   options_.run_ahead, options_.prompt_logits ? ", prompt logits" : "");
   capacity_.kv_blocks = mine;
   const std::vector<std::string> all = world.AllGather(absl::StrCat(mine, "|", settings));
   for (size_t rank = 0; rank < all.size(); ++rank) {
@@ -120,6 +121,10 @@ absl::Status Executor::Allocate() {
   DS_ASSIGN_OR_RETURN(
       logits_, device_.Allocate(static_cast<size_t>(scored * local.vocab_rows) * sizeof(float),
                                 MemoryKind::kDevice));
+  DS_ASSIGN_OR_RETURN(
+      host_ids_,
+      device_.Allocate(static_cast<size_t>(kMostInFlight * capacity_.slots) * sizeof(int32_t),
+                       MemoryKind::kHost));
   slots_ = std::make_unique<SlotTable>(limits_);
   sampler_ = std::make_unique<Sampler>(device_, comm_,
                                        Sampler::Sizes{.vocab_rows = capacity_.vocab_rows,
@@ -175,22 +180,55 @@ absl::Status Executor::ForgetWarmUp(int64_t blocks) {
 }
 
 absl::StatusOr<StepResult> Executor::Run(const StepPlan& plan) {
+  DS_CHECK(in_flight_.empty()) << in_flight_.size() << " plans are in flight";
+  DS_RETURN_IF_ERROR(Launch(plan));
+  return Collect();
+}
+
+absl::Status Executor::Launch(const StepPlan& plan) {
+  DS_CHECK_LT(num_in_flight(), kMostInFlight);
   DS_RETURN_IF_ERROR(slots_->Apply(plan));
+  const bool needs_ids = std::any_of(
+      plan.decodes.begin(), plan.decodes.end(),
+      [this](const DecodeRow& decode) { return slots_->slot(decode.slot).needs_ids(); });
+  if (needs_ids) {
+    for (InFlight& step : in_flight_) DS_RETURN_IF_ERROR(TakeIds(step));
+  }
   for (const StateOp& op : plan.state_ops) state_.Zero(device_, op.state);
+  inputs_->NextStep();
   inputs_->UploadBlockTables(plan, *slots_);
   last_logits_ = TensorView();
-  if (plan.num_rows() == 0) {
-    DS_RETURN_IF_ERROR(device_.Synchronize());
-    return StepResult();
-  }
-  DS_ASSIGN_OR_RETURN(StepResult result, RunRows(plan));
-  slots_->Advance(plan, result.ids);
+  InFlight step;
+  if (plan.num_rows() > 0) DS_RETURN_IF_ERROR(LaunchRows(plan, &step));
+  slots_->Advance(plan);
+  step.point = device_.Mark();
+  in_flight_.push_back(std::move(step));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> Executor::Collect() {
+  DS_CHECK(!in_flight_.empty());
+  DS_RETURN_IF_ERROR(TakeIds(in_flight_.front()));
+  StepResult result = std::move(in_flight_.front().result);
+  in_flight_.pop_front();
   return result;
 }
 
-absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
+absl::Status Executor::TakeIds(InFlight& step) {
+  if (step.has_ids) return absl::OkStatus();
+  DS_RETURN_IF_ERROR(device_.Await(step.point));
+  DS_RETURN_IF_ERROR(sampler_->TakeIds(step.score, step.host_ids, &step.result));
+  slots_->TakeIds(step.result.ids);
+  step.has_ids = true;
+  return absl::OkStatus();
+}
+
+absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
   const ArenaScope scope(arena_);
-  const ScorePlan score = MakeScorePlan(plan);
+  step->score = MakeScorePlan(plan);
+  step->host_ids = static_cast<int32_t*>(host_ids_.data()) + parity_ * capacity_.slots;
+  parity_ = 1 - parity_;
+  const ScorePlan& score = step->score;
   StepInputs::Views views;
   inputs_->Upload(plan, score, *slots_, &views);
   device_.ops().BuildRows(views.build);
@@ -209,17 +247,21 @@ absl::StatusOr<StepResult> Executor::RunRows(const StepPlan& plan) {
     histories.push_back(slot.history.has_value() ? &*slot.history : nullptr);
     logprob_ids.emplace_back(slot.logprob_ids);
   }
-  return sampler_->Run({.score = &score,
-                        .logits = logits,
-                        .params = views.sampled,
-                        .sampled_scored = views.sampled_scored,
-                        .logits_scored = views.logits_scored,
-                        .prompt_scored = views.prompt_scored,
-                        .prompt_ids = views.prompt_ids,
-                        .forced = std::move(forced),
-                        .histories = std::move(histories),
-                        .logprob_ids = std::move(logprob_ids)},
-                       arena_);
+  DS_ASSIGN_OR_RETURN(step->result, sampler_->Start({.score = &score,
+                                                     .logits = logits,
+                                                     .params = views.sampled,
+                                                     .sampled_scored = views.sampled_scored,
+                                                     .sampled_slot = views.sampled_slot,
+                                                     .forced_ids = views.forced,
+                                                     .slot_last_token = views.build.slot_last_token,
+                                                     .logits_scored = views.logits_scored,
+                                                     .prompt_scored = views.prompt_scored,
+                                                     .prompt_ids = views.prompt_ids,
+                                                     .forced = std::move(forced),
+                                                     .histories = std::move(histories),
+                                                     .logprob_ids = std::move(logprob_ids)},
+                                                    step->host_ids, arena_));
+  return absl::OkStatus();
 }
 
 absl::Status Executor::CheckAgreement() {

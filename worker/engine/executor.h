@@ -3,6 +3,7 @@
 // Executor: runs one plan on this rank. Every rank runs the same plans with the same Executor.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -36,8 +37,18 @@ class Executor {
   static absl::StatusOr<std::unique_ptr<Executor>> Create(
       World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options);
 
-  // Applies the plan's deltas, then runs its rows if it has any. An error ends the world: other
-  // ranks may be waiting. The result holds ids on every rank, the rest on rank 0 only.
+  // Applies the plan's deltas, then starts its rows if it has any. Waits for the results of plans
+  // before it only where this one depends on their ids, by the rules or the thinking budget of a
+  // request. An error ends the world: other ranks may be waiting.
+  absl::Status Launch(const StepPlan& plan);
+  // The result of the first plan launched that was not collected; waits for it. The result holds
+  // ids on every rank, the rest on rank 0 only. Errors as of Launch().
+  absl::StatusOr<StepResult> Collect();
+  // Plans launched and not collected, at most kMostInFlight.
+  int num_in_flight() const { return static_cast<int>(in_flight_.size()); }
+  static constexpr int kMostInFlight = 2;
+
+  // Both, where nothing else is in flight.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
 
   // Collective: DATA_LOSS, on every rank, unless all slot tables are equal (kExitDivergence).
@@ -47,7 +58,7 @@ class Executor {
   const EngineOptions& options() const { return options_; }
   const SlotTable& slots() const { return *slots_; }
   // f32 [scored rows, local rows of the vocabulary]: raw logits of the last step, on the device, in
-  // the order of MakeScorePlan(plan).rows; empty where it had no rows. Until the next Run().
+  // the order of MakeScorePlan(plan).rows; empty where it had no rows. Until the next Launch().
   TensorView last_logits() const { return last_logits_; }
   // The most prompt tokens of a step; what warm-up was run with.
   int64_t token_budget_cap() const { return token_budget_cap_; }
@@ -65,7 +76,18 @@ class Executor {
   absl::Status WarmUp(World& world);
   // Makes caches and slot table as they were before warm-up.
   absl::Status ForgetWarmUp(int64_t blocks);
-  absl::StatusOr<StepResult> RunRows(const StepPlan& plan);
+
+  // A plan that was launched.
+  struct InFlight {
+    ScorePlan score = {};
+    StepResult result = {};
+    int32_t* host_ids = nullptr;
+    uint64_t point = 0;    // of the device's queue, after it
+    bool has_ids = false;  // they have been taken
+  };
+
+  absl::Status LaunchRows(const StepPlan& plan, InFlight* step);
+  absl::Status TakeIds(InFlight& step);
 
   Device& device_;
   Communicator& comm_;
@@ -81,6 +103,9 @@ class Executor {
   std::unique_ptr<SlotTable> slots_;
   std::unique_ptr<StepInputs> inputs_;
   std::unique_ptr<Sampler> sampler_;
+  std::deque<InFlight> in_flight_;
+  Buffer host_ids_;  // i32 [kMostInFlight, slots]
+  int64_t parity_ = 0;
   int64_t token_budget_cap_ = 0;
   absl::Duration probe_time_;
 };

@@ -13,9 +13,13 @@ absl::Status RunFollower(Executor& executor,
     DS_RETURN_IF_ERROR(channel.Receive(&message));
     DS_ASSIGN_OR_RETURN(const StepPlan plan, ParsePlan(message.payload));
     watchdog.StepStarted(message.step, absl::Milliseconds(plan.predicted_ms));
-    DS_RETURN_IF_ERROR(executor.Run(plan).status());
-    if (plan.kind == PlanKind::kStep) {
-      watchdog.StepFinished();
+    DS_RETURN_IF_ERROR(executor.Launch(plan));
+    const bool is_step = plan.kind == PlanKind::kStep;
+    while (executor.num_in_flight() > (is_step ? executor.options().run_ahead : 0)) {
+      DS_RETURN_IF_ERROR(executor.Collect().status());
+    }
+    if (is_step) {
+      if (executor.num_in_flight() == 0) watchdog.StepFinished();
       continue;
     }
     DS_RETURN_IF_ERROR(executor.CheckAgreement());

@@ -1,8 +1,6 @@
 #include "worker/engine/sampler.h"
 
 #include <algorithm>
-#include <bit>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
@@ -30,10 +28,9 @@ Sampler::Sampler(Device& device, Communicator& comm, const Sizes& sizes)
       editor_(device, sizes.num_tokens),
       scorer_(device, sizes.num_tokens) {}
 
-absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
+absl::StatusOr<StepResult> Sampler::Start(const Inputs& inputs, int32_t* host_ids, Arena& arena) {
   const ScorePlan& score = *inputs.score;
   StepResult result;
-  result.ids.resize(score.sampled.size());
   if (comm_.rank() == 0) {
     result.logprobs.resize(score.sampled.size());
     result.prompt_scores.resize(score.prompt.size());
@@ -41,54 +38,43 @@ absl::StatusOr<StepResult> Sampler::Run(const Inputs& inputs, Arena& arena) {
       result.logits.emplace_back(static_cast<size_t>(sizes_.vocab_rows));
     }
   }
-  DS_RETURN_IF_ERROR(RunMerged(inputs, arena, &result));
-  DS_RETURN_IF_ERROR(RunGathered(inputs, arena, &result));
+  if (!score.order.empty()) {
+    const ArenaScope scope(arena);
+    const TensorView ids = arena.Allocate(DType::kI32, {static_cast<int64_t>(score.order.size())});
+    const TensorView pairs = GatherPairs(inputs, arena);
+    DS_RETURN_IF_ERROR(RunGathered(inputs, ids, arena, &result));
+    device_.ops().StoreSampled({.pairs = pairs,
+                                .forced = inputs.forced_ids,
+                                .slot = inputs.sampled_slot,
+                                .id = ids,
+                                .slot_last_token = inputs.slot_last_token});
+    device_.CopyToHost(host_ids, ids);
+  }
   DS_RETURN_IF_ERROR(RunPrompt(inputs, arena, &result));
   DS_RETURN_IF_ERROR(RunLogits(inputs, arena, &result));
-  DS_RETURN_IF_ERROR(device_.Synchronize());
   return result;
 }
 
-absl::Status Sampler::StoreId(const Inputs& inputs,
-                              int32_t id,
-                              int32_t sampled,
+absl::Status Sampler::TakeIds(const ScorePlan& score,
+                              const int32_t* host_ids,
                               StepResult* result) const {
-  const int32_t forced = inputs.forced[static_cast<size_t>(sampled)];
-  if (forced >= 0) id = forced;
-  if (id < 0 || id >= sizes_.num_tokens) {
-    return absl::InternalError(
-        absl::StrCat("sampling gave token ", id, " of ", sizes_.num_tokens,
-                     ": the row's logits are not finite; check the weights"));
+  result->ids.resize(score.sampled.size());
+  for (size_t i = 0; i < score.order.size(); ++i) {
+    const int32_t id = host_ids[i];
+    if (id < 0 || id >= sizes_.num_tokens) {
+      return absl::InternalError(
+          absl::StrCat("sampling gave token ", id, " of ", sizes_.num_tokens,
+                       ": the row's logits are not finite; check the weights"));
+    }
+    result->ids[static_cast<size_t>(score.order[i])] = id;
   }
-  result->ids[static_cast<size_t>(sampled)] = id;
   return absl::OkStatus();
 }
 
-std::vector<int32_t> Sampler::Merge(const std::vector<int32_t>& pairs, int64_t rows) const {
-  std::vector<int32_t> ids(static_cast<size_t>(rows));
-  for (int64_t row = 0; row < rows; ++row) {
-    float best = -std::numeric_limits<float>::infinity();
-    int32_t best_id = -1;  // stays where no value is above
-    for (int64_t rank = 0; rank < comm_.size(); ++rank) {
-      const auto at = [&](int64_t which) {
-        return pairs[static_cast<size_t>((rank * 2 + which) * rows + row)];
-      };
-      const float value = std::bit_cast<float>(at(0));
-      // Ids ascend with ranks, so the first of equal values has the lowest id.
-      if (value > best) {
-        best = value;
-        best_id = at(1);
-      }
-    }
-    ids[static_cast<size_t>(row)] = best_id;
-  }
-  return ids;
-}
-
-absl::Status Sampler::RunMerged(const Inputs& inputs, Arena& arena, StepResult* result) {
-  const ScorePlan& score = *inputs.score;
-  const int64_t rows = score.num_merged;
-  if (rows == 0) return absl::OkStatus();
+TensorView Sampler::GatherPairs(const Inputs& inputs, Arena& arena) {
+  const int64_t rows = inputs.score->num_merged;
+  if (rows == 0) return TensorView();
+  const TensorView all = arena.Allocate(DType::kI32, {comm_.size(), 2, rows});
   const ArenaScope scope(arena);
   TensorView logits = inputs.logits;
   if (rows != logits.dim(0)) {
@@ -97,7 +83,7 @@ absl::Status Sampler::RunMerged(const Inputs& inputs, Arena& arena, StepResult* 
         {.x = inputs.logits, .rows = inputs.sampled_scored.Rows(0, rows), .out = logits});
   }
   const SampleParams params = Slice(inputs.params, 0, rows);
-  const TensorView pairs = arena.Allocate(DType::kI32, {2, rows});
+  const TensorView pairs = comm_.size() > 1 ? arena.Allocate(DType::kI32, {2, rows}) : all.Row(0);
   const TensorView values = pairs.Row(0);
   device_.ops().SampleLocal({.logits = logits,
                              .first_id = sizes_.local_begin,
@@ -105,20 +91,8 @@ absl::Status Sampler::RunMerged(const Inputs& inputs, Arena& arena, StepResult* 
                              .params = &params,
                              .value = TensorView(values.data(), DType::kF32, {rows}),
                              .id = pairs.Row(1)});
-  TensorView all = pairs;
-  if (comm_.size() > 1) {
-    all = arena.Allocate(DType::kI32, {comm_.size(), 2, rows});
-    comm_.AllGather(pairs, all);
-  }
-  std::vector<int32_t> host(static_cast<size_t>(all.numel()));
-  device_.CopyToHost(host.data(), all);
-  DS_RETURN_IF_ERROR(device_.Synchronize());
-  const std::vector<int32_t> ids = Merge(host, rows);
-  for (int64_t row = 0; row < rows; ++row) {
-    DS_RETURN_IF_ERROR(StoreId(inputs, ids[static_cast<size_t>(row)],
-                               score.order[static_cast<size_t>(row)], result));
-  }
-  return absl::OkStatus();
+  if (comm_.size() > 1) comm_.AllGather(pairs, all);
+  return all;
 }
 
 TensorView Sampler::GatherWholeRows(TensorView logits, TensorView scored, Arena& arena) {
@@ -177,12 +151,6 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
   DS_ASSIGN_OR_RETURN(const TensorView edited, Edited(inputs, begin, whole, arena));
   device_.ops().Sample(
       {.logits = edited, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
-  // Log-probabilities are those of the forced ids.
-  for (int64_t row = 0; row < count; ++row) {
-    const int32_t& forced =
-        inputs.forced[static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin + row)])];
-    if (forced >= 0) device_.CopyToDevice(ids.Rows(row, 1), &forced);
-  }
   return TakeLogProbs(inputs, begin, whole, ids, arena, result);
 }
 
@@ -202,29 +170,27 @@ absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
     wanted[row] = {
         .out = &result->logprobs[at], .num_top = sampled.num_top, .named = inputs.logprob_ids[at]};
   }
-  return any ? scorer_.Score(whole, ids, wanted, arena) : absl::OkStatus();
+  if (!any) return absl::OkStatus();
+  for (size_t row = 0; row < wanted.size(); ++row) {  // they are those of the forced ids
+    const auto at = static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin) + row]);
+    const int32_t& forced = inputs.forced[at];
+    if (forced >= 0) device_.CopyToDevice(ids.Rows(static_cast<int64_t>(row), 1), &forced);
+  }
+  return scorer_.Score(whole, ids, wanted, arena);
 }
 
-absl::Status Sampler::RunGathered(const Inputs& inputs, Arena& arena, StepResult* result) {
-  const ScorePlan& score = *inputs.score;
-  const int64_t first = score.num_merged;
-  const int64_t rows = static_cast<int64_t>(score.order.size()) - first;
+absl::Status Sampler::RunGathered(const Inputs& inputs,
+                                  TensorView ids,
+                                  Arena& arena,
+                                  StepResult* result) {
+  const int64_t first = inputs.score->num_merged;
+  const int64_t rows = ids.numel() - first;
   if (rows == 0) return absl::OkStatus();
-  const ArenaScope scope(arena);
-  const TensorView ids = arena.Allocate(DType::kI32, {rows});
-  for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
-    const int64_t count = std::min(kGatherRows, rows - begin);
-    DS_RETURN_IF_ERROR(
-        SampleBlock(inputs, first + begin, count, ids.Rows(begin, count), arena, result));
+  for (int64_t begin = first; begin < ids.numel(); begin += kGatherRows) {
+    const int64_t count = std::min(kGatherRows, ids.numel() - begin);
+    DS_RETURN_IF_ERROR(SampleBlock(inputs, begin, count, ids.Rows(begin, count), arena, result));
   }
-  if (comm_.size() > 1) comm_.Broadcast(ids, 0);
-  std::vector<int32_t> host(static_cast<size_t>(rows));
-  device_.CopyToHost(host.data(), ids);
-  DS_RETURN_IF_ERROR(device_.Synchronize());
-  for (int64_t row = 0; row < rows; ++row) {
-    DS_RETURN_IF_ERROR(StoreId(inputs, host[static_cast<size_t>(row)],
-                               score.order[static_cast<size_t>(first + row)], result));
-  }
+  if (comm_.size() > 1) comm_.Broadcast(ids.Rows(first, rows), 0);
   return absl::OkStatus();
 }
 

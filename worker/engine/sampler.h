@@ -38,12 +38,15 @@ class Sampler {
 
   struct Inputs {
     const ScorePlan* score = nullptr;
-    TensorView logits;          // f32 [scored rows, local_rows]
-    SampleParams params;        // one entry a sampled row, as ScorePlan::order has them
-    TensorView sampled_scored;  // i32 [sampled] in that order: index into the rows of logits
-    TensorView logits_scored;   // i32 [logits], the same
-    TensorView prompt_scored;   // i32 [prompt], the same
-    TensorView prompt_ids;      // i32 [prompt]
+    TensorView logits;           // f32 [scored rows, local_rows]
+    SampleParams params;         // one entry a sampled row, as ScorePlan::order has them
+    TensorView sampled_scored;   // i32 [sampled] in that order: index into the rows of logits
+    TensorView sampled_slot;     // i32 [sampled], the same
+    TensorView forced_ids;       // i32 [sampled], the same: `forced`
+    TensorView slot_last_token;  // i32 [slots], which gets what is sampled
+    TensorView logits_scored;    // i32 [logits], the same
+    TensorView prompt_scored;    // i32 [prompt], the same
+    TensorView prompt_ids;       // i32 [prompt]
     // The id of each row of ScorePlan::sampled where it is not to be chosen, else -1.
     std::vector<int32_t> forced;
     // The rules of each row of ScorePlan::sampled, or null.
@@ -57,14 +60,20 @@ class Sampler {
 
   Sampler(Device& device, Communicator& comm, const Sizes& sizes);
 
-  // Waits for the device. INTERNAL, on every rank, where a row has no finite logit: ends the world.
-  absl::StatusOr<StepResult> Run(const Inputs& inputs, Arena& arena);
+  // Enqueues all of it; waits for the device only where log-probabilities, logits or the rules of a
+  // request come or go through the host. The result lacks its ids: they come to `host_ids`, of
+  // kHost memory, one a sampled row in the order of ScorePlan::order.
+  absl::StatusOr<StepResult> Start(const Inputs& inputs, int32_t* host_ids, Arena& arena);
+
+  // Once the device has done that: the ids. INTERNAL, on every rank, where a row has no finite
+  // logit: ends the world.
+  absl::Status TakeIds(const ScorePlan& score, const int32_t* host_ids, StepResult* result) const;
 
  private:
-  // Merges what AllGather brought, i32 [size, 2, rows]: values' bits, then ids.
-  std::vector<int32_t> Merge(const std::vector<int32_t>& pairs, int64_t rows) const;
-  absl::Status RunMerged(const Inputs& inputs, Arena& arena, StepResult* result);
-  absl::Status RunGathered(const Inputs& inputs, Arena& arena, StepResult* result);
+  // The best of each rank, i32 [size, 2, merged rows]; the memory is `arena`'s.
+  TensorView GatherPairs(const Inputs& inputs, Arena& arena);
+  // `ids`: of all sampled rows.
+  absl::Status RunGathered(const Inputs& inputs, TensorView ids, Arena& arena, StepResult* result);
   absl::Status RunPrompt(const Inputs& inputs, Arena& arena, StepResult* result);
   absl::Status RunLogits(const Inputs& inputs, Arena& arena, StepResult* result);
   // Rows `scored` (i32) of this rank's logits, whole, on rank 0: f32 [rows, local_rows * size];
@@ -83,7 +92,6 @@ class Sampler {
                             TensorView ids,
                             Arena& arena,
                             StepResult* result) const;
-  absl::Status StoreId(const Inputs& inputs, int32_t id, int32_t sampled, StepResult* result) const;
 
   // The rows that are sampled: `whole`, or a copy with the rules of requests put on it.
   absl::StatusOr<TensorView> Edited(const Inputs& inputs,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
@@ -49,7 +50,8 @@ absl::Status SlotTable::CheckOpen(int32_t slot, const char* what) const {
 
 absl::Status SlotTable::ApplyClose(int32_t slot) {
   DS_RETURN_IF_ERROR(CheckOpen(slot, "close"));
-  slots_[static_cast<size_t>(slot)] = Slot();
+  Slot& closed = slots_[static_cast<size_t>(slot)];
+  closed = Slot{.opening = closed.opening + 1};
   return absl::OkStatus();
 }
 
@@ -91,6 +93,7 @@ absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
     return Misfit(absl::StrCat("state ", open.state, " of ", limits_.num_states));
   }
   slot = Slot{.open = true,
+              .opening = slot.opening + 1,
               .num_generated = open.num_generated,
               .state = open.state,
               .sample_index = open.sample_index,
@@ -118,7 +121,7 @@ absl::Status SlotTable::ApplyOpen(const OpenSlot& open) {
 absl::Status SlotTable::CheckDecode(const DecodeRow& decode) const {
   DS_RETURN_IF_ERROR(CheckOpen(decode.slot, "decode"));
   const Slot& slot = this->slot(decode.slot);
-  if (slot.last_token < 0) {
+  if (!slot.has_token()) {
     return Misfit(absl::StrCat("decode of slot ", decode.slot, ", which has no token yet"));
   }
   if (decode.scoring == Scoring::kNone) {
@@ -134,7 +137,7 @@ absl::Status SlotTable::CheckChunk(const PrefillChunk& chunk) const {
   DS_RETURN_IF_ERROR(CheckOpen(chunk.slot, "chunk"));
   const Slot& slot = this->slot(chunk.slot);
   const int64_t length = static_cast<int64_t>(chunk.ids.size());
-  if (chunk.start != slot.length || chunk.start % kBlockTokens != 0 || slot.last_token >= 0) {
+  if (chunk.start != slot.length || chunk.start % kBlockTokens != 0 || slot.has_token()) {
     return Misfit(absl::StrCat("chunk of slot ", chunk.slot, " starts at ", chunk.start,
                                ", the slot holds ", slot.length));
   }
@@ -205,31 +208,44 @@ absl::Status SlotTable::Apply(const StepPlan& plan) {
   return absl::OkStatus();
 }
 
-void SlotTable::Advance(const StepPlan& plan, std::span<const int32_t> ids) {
-  size_t next = 0;
-  WordCrc history(history_);
-  const auto take = [&](Slot& slot) {
-    DS_CHECK_LT(next, ids.size());
-    slot.last_token = ids[next++];
-    if (slot.history.has_value()) slot.history->Add(slot.last_token);
-    if (slot.num_generated < slot.forced_exit.after_tokens &&
-        slot.last_token == slot.forced_exit.watch_id) {
-      slot.exit_seen = true;
-    }
+void SlotTable::Advance(const StepPlan& plan) {
+  std::vector<Awaited> sampled;
+  const auto sample = [&sampled](int32_t index, Slot& slot) {
     ++slot.num_generated;
-    history.Add(slot.last_token);
+    ++slot.num_awaited;
+    sampled.push_back({.slot = index, .opening = slot.opening});
   };
   for (const DecodeRow& decode : plan.decodes) {
     Slot& slot = slots_[static_cast<size_t>(decode.slot)];
     ++slot.length;
-    take(slot);
+    sample(decode.slot, slot);
   }
   for (const PrefillChunk& chunk : plan.chunks) {
     Slot& slot = slots_[static_cast<size_t>(chunk.slot)];
     slot.length += static_cast<int32_t>(chunk.ids.size());
-    if (chunk.scoring != Scoring::kNone) take(slot);
+    if (chunk.scoring != Scoring::kNone) sample(chunk.slot, slot);
   }
-  DS_CHECK_EQ(next, ids.size());
+  awaited_.push_back(std::move(sampled));
+}
+
+void SlotTable::TakeIds(std::span<const int32_t> ids) {
+  DS_CHECK(!awaited_.empty()) << "no step awaits ids";
+  const std::vector<Awaited> sampled = std::move(awaited_.front());
+  awaited_.pop_front();
+  DS_CHECK_EQ(sampled.size(), ids.size());
+  WordCrc history(history_);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    history.Add(ids[i]);
+    Slot& slot = slots_[static_cast<size_t>(sampled[i].slot)];
+    if (slot.opening != sampled[i].opening) continue;  // ended before its last token was known
+    const uint32_t index = slot.num_generated - static_cast<uint32_t>(slot.num_awaited);
+    --slot.num_awaited;
+    slot.last_token = ids[i];
+    if (slot.history.has_value()) slot.history->Add(ids[i]);
+    if (index < slot.forced_exit.after_tokens && ids[i] == slot.forced_exit.watch_id) {
+      slot.exit_seen = true;
+    }
+  }
   history_ = history.crc();
 }
 
@@ -240,6 +256,7 @@ int64_t SlotTable::num_open() const {
 }
 
 uint32_t SlotTable::Digest() const {
+  DS_CHECK(awaited_.empty()) << awaited_.size() << " steps await their ids";
   WordCrc crc(history_);
   for (const Slot& slot : slots_) {
     crc.Add(slot.open ? 1u : 0u);

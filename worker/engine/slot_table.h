@@ -1,8 +1,10 @@
 #pragma once
 
 // SlotTable: what every rank knows of the running sequences: a pure fold of plans and sampled ids.
+// Ids may come after the plans that follow: the device has them, the table will.
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <vector>
@@ -25,8 +27,10 @@ struct SlotLimits {
 
 struct Slot {
   bool open = false;
+  uint32_t opening = 0;        // how many sequences have had the slot, this one included
   int32_t length = 0;          // tokens in cache and state
-  int32_t last_token = -1;     // sampled, not yet in cache; -1 while the prompt runs
+  int32_t last_token = -1;     // the last one sampled whose id is known; -1: none
+  int32_t num_awaited = 0;     // sampled ones after it, whose ids only the device knows
   uint32_t num_generated = 0;  // random counter: index of the token to be sampled next
   int32_t state = 0;
   uint32_t sample_index = 0;
@@ -39,6 +43,12 @@ struct Slot {
 
   // The token to be sampled next where a thinking budget fixes it, else -1.
   int32_t forced_id() const { return forced_exit.IdAt(num_generated, exit_seen); }
+  // Whether there is a token to decode from.
+  bool has_token() const { return last_token >= 0 || num_awaited > 0; }
+  // Whether what is sampled next depends on ids that are awaited.
+  bool needs_ids() const {
+    return num_awaited > 0 && (history.has_value() || !forced_exit.force_ids.empty());
+  }
 };
 
 // Engine thread. Owner: Executor.
@@ -50,15 +60,18 @@ class SlotTable {
   // names what does not fit; the table is then undefined and the world must end.
   absl::Status Apply(const StepPlan& plan);
 
-  // After the step: lengths grow by the rows run, `ids` (one a row of MakeScorePlan(plan).sampled)
-  // become last tokens.
-  void Advance(const StepPlan& plan, std::span<const int32_t> ids);
+  // Once the step is under way: lengths grow by the rows run, ids of what it samples are awaited.
+  void Advance(const StepPlan& plan);
+  // The ids of the first step advanced that has not had them, one a row of
+  // MakeScorePlan(plan).sampled: they become last tokens of slots that are still their sequence's.
+  void TakeIds(std::span<const int32_t> ids);
 
   const Slot& slot(int64_t index) const { return slots_[static_cast<size_t>(index)]; }
   const SlotLimits& limits() const { return limits_; }
   int64_t num_open() const;
 
   // Of everything that the table says and of all ids that ever came in: equal on ranks that agree.
+  // No ids may be awaited.
   uint32_t Digest() const;
 
  private:
@@ -73,9 +86,16 @@ class SlotTable {
   absl::Status CheckLogitRows(const PrefillChunk& chunk) const;
   absl::Status CheckOpen(int32_t slot, const char* what) const;
 
+  // A row that was sampled, and for which sequence.
+  struct Awaited {
+    int32_t slot = 0;
+    uint32_t opening = 0;
+  };
+
   const SlotLimits limits_;
   std::vector<Slot> slots_;
-  uint32_t history_ = 0;  // CRC of all ids given to Advance
+  std::deque<std::vector<Awaited>> awaited_;  // of each step whose ids have not come
+  uint32_t history_ = 0;                      // CRC of all ids that came
 };
 
 }  // namespace deltaserve

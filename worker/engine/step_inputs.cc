@@ -17,7 +17,7 @@ size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 
 // The most bytes that one step stages: a sum over the arrays of Views.
 size_t MostStaged(const SlotLimits& limits) {
-  constexpr size_t kPerSlotArrays = 15;
+  constexpr size_t kPerSlotArrays = 16;
   const size_t slots = static_cast<size_t>(limits.num_slots);
   const size_t logits = static_cast<size_t>(kMaxLogitRows);
   return kPerSlotArrays * Aligned((slots + 1) * sizeof(uint64_t)) +
@@ -40,25 +40,30 @@ absl::StatusOr<std::unique_ptr<StepInputs>> StepInputs::Create(Device& device,
                                                                const SlotLimits& limits) {
   std::unique_ptr<StepInputs> inputs(new StepInputs(device, limits));
   const size_t staged = MostStaged(limits);
-  DS_ASSIGN_OR_RETURN(inputs->host_, device.Allocate(staged, MemoryKind::kHost));
-  DS_ASSIGN_OR_RETURN(inputs->on_device_, device.Allocate(staged, MemoryKind::kDevice));
-  DS_ASSIGN_OR_RETURN(inputs->rows_, device.Allocate(MostRowBytes(limits), MemoryKind::kDevice));
   const size_t tables =
       static_cast<size_t>(limits.num_slots * limits.max_blocks_per_slot) * sizeof(int32_t);
-  DS_ASSIGN_OR_RETURN(inputs->host_tables_, device.Allocate(tables, MemoryKind::kHost));
+  for (size_t parity = 0; parity < 2; ++parity) {
+    DS_ASSIGN_OR_RETURN(inputs->host_[parity], device.Allocate(staged, MemoryKind::kHost));
+    DS_ASSIGN_OR_RETURN(inputs->host_tables_[parity], device.Allocate(tables, MemoryKind::kHost));
+  }
+  DS_ASSIGN_OR_RETURN(inputs->on_device_, device.Allocate(staged, MemoryKind::kDevice));
+  DS_ASSIGN_OR_RETURN(inputs->rows_, device.Allocate(MostRowBytes(limits), MemoryKind::kDevice));
+  DS_ASSIGN_OR_RETURN(inputs->last_tokens_,
+                      device.Allocate(static_cast<size_t>(limits.num_slots) * sizeof(int32_t),
+                                      MemoryKind::kDevice));
   DS_ASSIGN_OR_RETURN(inputs->tables_, device.Allocate(tables, MemoryKind::kDevice));
   inputs->block_table_ =
       inputs->tables_.View(DType::kI32, {limits.num_slots, limits.max_blocks_per_slot});
-  std::memset(inputs->host_tables_.data(), 0, tables);
   device.Zero(inputs->block_table_);
+  device.Zero(inputs->last_tokens_.View(DType::kI32, {limits.num_slots}));
   return inputs;
 }
 
 void StepInputs::UploadBlockTables(const StepPlan& plan, const SlotTable& slots) {
   const auto upload = [&](int32_t slot) {
     const std::vector<int32_t>& blocks = slots.slot(slot).blocks;
-    int32_t* row =
-        static_cast<int32_t*>(host_tables_.data()) + int64_t{slot} * limits_.max_blocks_per_slot;
+    int32_t* row = static_cast<int32_t*>(host_tables_[parity_].data()) +
+                   int64_t{slot} * limits_.max_blocks_per_slot;
     std::copy(blocks.begin(), blocks.end(), row);
     const TensorView target = block_table_.Row(slot);
     device_.CopyToDevice(target.Rows(0, static_cast<int64_t>(blocks.size())), row);
@@ -69,9 +74,10 @@ void StepInputs::UploadBlockTables(const StepPlan& plan, const SlotTable& slots)
 
 template <typename T>
 TensorView StepInputs::Stage(std::span<const T> values) {
-  DS_CHECK_LE(staged_ + Aligned(values.size_bytes()), host_.bytes());
+  DS_CHECK_LE(staged_ + Aligned(values.size_bytes()), host_[parity_].bytes());
   if (!values.empty()) {
-    std::memcpy(static_cast<char*>(host_.data()) + staged_, values.data(), values.size_bytes());
+    std::memcpy(static_cast<char*>(host_[parity_].data()) + staged_, values.data(),
+                values.size_bytes());
   }
   const TensorView view(static_cast<char*>(on_device_.data()) + staged_, DTypeOf<T>::value,
                         {static_cast<int64_t>(values.size())});
@@ -80,10 +86,9 @@ TensorView StepInputs::Stage(std::span<const T> values) {
 }
 
 void StepInputs::StageSlots(const StepPlan& plan, const SlotTable& slots, Views* views) {
-  std::vector<int32_t> length, last_token, state;
+  std::vector<int32_t> length, state;
   for (int64_t i = 0; i < limits_.num_slots; ++i) {
     length.push_back(slots.slot(i).length);
-    last_token.push_back(slots.slot(i).last_token);
     state.push_back(slots.slot(i).state);
   }
   std::vector<int32_t> sequence_slot, chunk_start, chunk_begin = {0}, chunk_ids;
@@ -98,7 +103,7 @@ void StepInputs::StageSlots(const StepPlan& plan, const SlotTable& slots, Views*
   build.num_decode = static_cast<int64_t>(plan.decodes.size());
   build.num_chunks = static_cast<int64_t>(plan.chunks.size());
   build.slot_length = Stage<int32_t>(length);
-  build.slot_last_token = Stage<int32_t>(last_token);
+  build.slot_last_token = last_tokens_.View(DType::kI32, {limits_.num_slots});
   build.slot_state = Stage<int32_t>(state);
   build.sequence_slot = Stage<int32_t>(sequence_slot);
   build.chunk_start = Stage<int32_t>(chunk_start);
@@ -109,7 +114,8 @@ void StepInputs::StageSlots(const StepPlan& plan, const SlotTable& slots, Views*
 
 void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, Views* views) {
   std::vector<float> temperature, top_p, min_p;
-  std::vector<int32_t> top_k, sampled_scored, logits_scored, prompt_scored, prompt_ids;
+  std::vector<int32_t> top_k, sampled_scored, sampled_slot, forced, logits_scored, prompt_scored,
+      prompt_ids;
   std::vector<uint64_t> seed;
   std::vector<uint32_t> sample_index, token_index;
   for (const int32_t index : score.order) {
@@ -123,6 +129,8 @@ void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, V
     sample_index.push_back(slot.sample_index);
     token_index.push_back(slot.num_generated);
     sampled_scored.push_back(sampled.scored);
+    sampled_slot.push_back(sampled.slot);
+    forced.push_back(slot.forced_id());
   }
   for (const ScorePlan::Logits& logits : score.logits) logits_scored.push_back(logits.scored);
   for (const ScorePlan::PromptToken& token : score.prompt) {
@@ -137,6 +145,8 @@ void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, V
                     .sample_index = Stage<uint32_t>(sample_index),
                     .token_index = Stage<uint32_t>(token_index)};
   views->sampled_scored = Stage<int32_t>(sampled_scored);
+  views->sampled_slot = Stage<int32_t>(sampled_slot);
+  views->forced = Stage<int32_t>(forced);
   views->logits_scored = Stage<int32_t>(logits_scored);
   views->prompt_scored = Stage<int32_t>(prompt_scored);
   views->prompt_ids = Stage<int32_t>(prompt_ids);
@@ -169,7 +179,7 @@ void StepInputs::Upload(const StepPlan& plan,
   StageSlots(plan, slots, views);
   StageSampling(score, slots, views);
   const int64_t staged = static_cast<int64_t>(staged_);
-  device_.CopyToDevice(on_device_.View(DType::kU8, {staged}), host_.data());
+  device_.CopyToDevice(on_device_.View(DType::kU8, {staged}), host_[parity_].data());
 
   RowBatch& rows = views->batch.rows;
   rows.num_rows = plan.num_rows();

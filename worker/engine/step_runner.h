@@ -3,6 +3,7 @@
 // StepRunner: one plan through a whole world, as rank 0 does it; PlanObserver: who watches.
 
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <vector>
 
@@ -37,9 +38,20 @@ class StepRunner {
 
   void AddPlanObserver(PlanObserver* observer) { observers_.push_back(observer); }
 
-  // Broadcasts `plan`, having woken the followers where they sleep, and runs it here. After an idle
-  // or stop plan all ranks have agreed on their slot tables. An error is the world's.
+  // Broadcasts `plan`, having woken the followers where they sleep, and launches it here. An error
+  // is the world's. A plan that is no step is launched alone.
+  absl::Status Start(StepPlan plan);
+  // The result of the first plan started that has not had it. After an idle or stop plan all ranks
+  // have agreed on their slot tables.
+  absl::StatusOr<StepResult> Finish();
+  // Plans started and not finished.
+  int num_in_flight() const { return static_cast<int>(started_.size()); }
+
+  // Both.
   absl::StatusOr<StepResult> Run(const StepPlan& plan);
+
+  // Where observers look at what a step left behind, the next one must wait.
+  bool observed() const { return !observers_.empty(); }
 
   StepTimer& timer() { return timer_; }
 
@@ -52,6 +64,12 @@ class StepRunner {
   ControlLink& link_;
   Watchdog& watchdog_;
   std::vector<PlanObserver*> observers_;
+  struct Started {
+    uint64_t step = 0;
+    StepPlan plan;
+  };
+
+  std::deque<Started> started_;
   StepTimer timer_;
   bool asleep_ = false;
   std::vector<uint8_t> payload_;

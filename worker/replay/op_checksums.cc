@@ -163,6 +163,10 @@ class ChecksumOps final : public Ops {
     Note(OpKind::kLogProbs,
          {args.logprob, args.rank, args.top_id, args.top_logprob, args.named_logprob});
   }
+  void StoreSampled(const StoreSampledArgs& args) override {
+    ops_.StoreSampled(args);
+    Note(OpKind::kStoreSampled, {args.id});
+  }
 
  private:
   void Note(OpKind kind, std::initializer_list<TensorView> outputs) {
@@ -193,6 +197,8 @@ class ChecksummedDevice final : public Device {
   void Copy(TensorView dst, TensorView src) override { device_->Copy(dst, src); }
   void Zero(TensorView dst) override { device_->Zero(dst); }
   absl::Status Synchronize() override { return device_->Synchronize(); }
+  uint64_t Mark() override { return device_->Mark(); }
+  absl::Status Await(uint64_t point) override { return device_->Await(point); }
   Ops& ops() override { return ops_; }
 
  private:
@@ -200,10 +206,10 @@ class ChecksummedDevice final : public Device {
   ChecksumOps ops_;
 };
 
-constexpr std::array<const char*, 17> kOpNames = {
-    "BuildRows",        "Embed",     "RmsNorm",    "AddRmsNorm",   "Linear",  "GatedDeltaNet",
-    "AttentionPrepare", "Attention", "SiluMul",    "RouteExperts", "Experts", "GatherRows",
-    "SampleLocal",      "Penalize",  "MaskLogits", "Sample",       "LogProbs"};
+constexpr std::array<const char*, 18> kOpNames = {
+    "BuildRows",        "Embed",     "RmsNorm",    "AddRmsNorm",   "Linear",   "GatedDeltaNet",
+    "AttentionPrepare", "Attention", "SiluMul",    "RouteExperts", "Experts",  "GatherRows",
+    "SampleLocal",      "Penalize",  "MaskLogits", "Sample",       "LogProbs", "StoreSampled"};
 
 }  // namespace
 

@@ -31,9 +31,10 @@ enum class OpKind : uint8_t {
   kMaskLogits = 15,
   kSample = 16,
   kLogProbs = 17,
+  kStoreSampled = 18,
 };
 inline constexpr OpKind kFirstOp = OpKind::kBuildRows;
-inline constexpr OpKind kLastOp = OpKind::kLogProbs;
+inline constexpr OpKind kLastOp = OpKind::kStoreSampled;
 
 // "AddRmsNorm": the name in kernels/ops.h.
 const char* OpName(OpKind kind);

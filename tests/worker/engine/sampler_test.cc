@@ -93,7 +93,8 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
     }
   }
   std::vector<float> temperature, top_p, min_p;
-  std::vector<int32_t> top_k, sampled_scored, logits_scored, prompt_scored, prompt_ids;
+  std::vector<int32_t> top_k, sampled_scored, sampled_slot, logits_scored, prompt_scored,
+      prompt_ids;
   std::vector<uint64_t> seed;
   std::vector<uint32_t> sample_index, token_index;
   for (const int32_t i : test.score.order) {
@@ -106,6 +107,7 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
     sample_index.push_back(1);
     token_index.push_back(static_cast<uint32_t>(test.score.sampled[static_cast<size_t>(i)].slot));
     sampled_scored.push_back(test.score.sampled[static_cast<size_t>(i)].scored);
+    sampled_slot.push_back(static_cast<int32_t>(sampled_slot.size()));
   }
   for (const auto& wanted : test.score.logits) logits_scored.push_back(wanted.scored);
   for (const auto& token : test.score.prompt) {
@@ -119,8 +121,10 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
                    .num_tokens = kNumTokens,
                    .local_rows = local,
                    .local_begin = begin});
+  std::vector<int32_t> forced(static_cast<size_t>(sampled), -1);
+  std::vector<int32_t> last_token(static_cast<size_t>(sampled)), ids(last_token.size());
   Arena arena;
-  return sampler.Run(
+  absl::StatusOr<StepResult> result = sampler.Start(
       {.score = &test.score,
        .logits = TensorView(mine.data(), DType::kF32, {rows, local}),
        .params = {.temperature = TensorView(temperature.data(), DType::kF32, {sampled}),
@@ -131,6 +135,9 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
                   .sample_index = TensorView(sample_index.data(), DType::kU32, {sampled}),
                   .token_index = TensorView(token_index.data(), DType::kU32, {sampled})},
        .sampled_scored = TensorView(sampled_scored.data(), DType::kI32, {sampled}),
+       .sampled_slot = TensorView(sampled_slot.data(), DType::kI32, {sampled}),
+       .forced_ids = TensorView(forced.data(), DType::kI32, {sampled}),
+       .slot_last_token = TensorView(last_token.data(), DType::kI32, {sampled}),
        .logits_scored = TensorView(logits_scored.data(), DType::kI32,
                                    {static_cast<int64_t>(logits_scored.size())}),
        .prompt_scored = TensorView(prompt_scored.data(), DType::kI32, {prompt}),
@@ -138,7 +145,12 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
        .forced = std::vector<int32_t>(test.score.sampled.size(), -1),
        .histories = test.histories,
        .logprob_ids = {test.logprob_ids.begin(), test.logprob_ids.end()}},
-      arena);
+      ids.data(), arena);
+  if (!result.ok()) return result;
+  EXPECT_EQ(last_token, ids);
+  const absl::Status taken = sampler.TakeIds(test.score, ids.data(), &*result);
+  if (!taken.ok()) return taken;
+  return result;
 }
 
 std::vector<absl::StatusOr<StepResult>> RunAll(const Case& test, int ranks) {

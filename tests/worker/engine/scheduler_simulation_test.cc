@@ -129,12 +129,10 @@ class Simulation {
     EXPECT_GE(scheduler_.free_blocks(), 0);
     if (idle_) return;
     CheckShape(*plan, budget);
-    // Depth 0 is what the slot table folds; deeper, it needs the tokens first.
-    if (setting_.depth == 0) {
-      const absl::Status status = table_.Apply(*plan);
-      ASSERT_TRUE(status.ok()) << status;
-      CheckBlocksAreOwnedOnce();
-    }
+    const absl::Status status = table_.Apply(*plan);
+    ASSERT_TRUE(status.ok()) << status;
+    CheckBlocksAreOwnedOnce();
+    table_.Advance(*plan);
     plans_.push_back(*std::move(plan));
     owners_.push_back(OwnersOf(plans_.back()));
   }
@@ -202,7 +200,7 @@ class Simulation {
     const ScorePlan score = MakeScorePlan(plan);
     result.logits.resize(score.logits.size());
     for (const auto& token : score.prompt) result.prompt_scores.push_back({.id = token.id});
-    if (setting_.depth == 0) table_.Advance(plan, result.ids);
+    table_.TakeIds(result.ids);
     scheduler_.Commit(std::move(result));
   }
 

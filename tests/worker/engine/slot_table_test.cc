@@ -7,6 +7,11 @@
 namespace deltaserve {
 namespace {
 
+void Step(SlotTable& table, const StepPlan& plan, const std::vector<int32_t>& ids) {
+  table.Advance(plan);
+  table.TakeIds(ids);
+}
+
 using ::testing::HasSubstr;
 
 constexpr SlotLimits kLimits{.num_slots = 3,
@@ -38,9 +43,9 @@ StepPlan EndOfPrompt() {
 SlotTable Decoding() {
   SlotTable table(kLimits);
   EXPECT_TRUE(table.Apply(Begin()).ok());
-  table.Advance(Begin(), {});
+  Step(table, Begin(), {});
   EXPECT_TRUE(table.Apply(EndOfPrompt()).ok());
-  table.Advance(EndOfPrompt(), std::vector<int32_t>{77});
+  Step(table, EndOfPrompt(), std::vector<int32_t>{77});
   return table;
 }
 
@@ -48,20 +53,20 @@ TEST(SlotTableTest, FoldsAPromptAndItsDecodes) {
   SlotTable table(kLimits);
   ASSERT_TRUE(table.Apply(Begin()).ok());
   EXPECT_EQ(table.slot(1).length, 0);
-  table.Advance(Begin(), {});
+  Step(table, Begin(), {});
   EXPECT_EQ(table.slot(1).length, 64);
   EXPECT_EQ(table.slot(1).last_token, -1);
   EXPECT_EQ(table.slot(1).num_generated, 4u);
 
   ASSERT_TRUE(table.Apply(EndOfPrompt()).ok());
-  table.Advance(EndOfPrompt(), std::vector<int32_t>{77});
+  Step(table, EndOfPrompt(), std::vector<int32_t>{77});
   EXPECT_EQ(table.slot(1).length, 74);
   EXPECT_EQ(table.slot(1).last_token, 77);
   EXPECT_EQ(table.slot(1).num_generated, 5u);
 
   const StepPlan decode{.decodes = {{.slot = 1}}};
   ASSERT_TRUE(table.Apply(decode).ok());
-  table.Advance(decode, std::vector<int32_t>{78});
+  Step(table, decode, std::vector<int32_t>{78});
   EXPECT_EQ(table.slot(1).length, 75);
   EXPECT_EQ(table.slot(1).last_token, 78);
   EXPECT_EQ(table.slot(1).num_generated, 6u);
@@ -95,7 +100,7 @@ TEST(SlotTableTest, GivesIdsToDecodesThenToEndedPrompts) {
                       .chunks = {{.slot = 0, .ids = Ids(64)},
                                  {.slot = 2, .ids = Ids(3), .scoring = Scoring::kGathered}}};
   ASSERT_TRUE(table.Apply(plan).ok());
-  table.Advance(plan, std::vector<int32_t>{11, 12});
+  Step(table, plan, std::vector<int32_t>{11, 12});
   EXPECT_EQ(table.slot(1).last_token, 11);
   EXPECT_EQ(table.slot(0).last_token, -1);
   EXPECT_EQ(table.slot(2).last_token, 12);
@@ -106,8 +111,8 @@ TEST(SlotTableTest, DigestTellsWhatWasSampledAlsoAfterAClose) {
   SlotTable b = Decoding();
   EXPECT_EQ(a.Digest(), b.Digest());
   const StepPlan decode{.decodes = {{.slot = 1}}};
-  a.Advance(decode, std::vector<int32_t>{5});
-  b.Advance(decode, std::vector<int32_t>{6});
+  Step(a, decode, std::vector<int32_t>{5});
+  Step(b, decode, std::vector<int32_t>{6});
   const StepPlan close{.kind = PlanKind::kIdle, .closes = {1}};
   ASSERT_TRUE(a.Apply(close).ok() && b.Apply(close).ok());
   EXPECT_EQ(a.num_open(), 0);
@@ -189,7 +194,7 @@ TEST(SlotTableTest, RefusesADecodeBeyondItsBlocks) {
   const StepPlan full{.opens = {{.slot = 0, .blocks = {0}}},
                       .chunks = {{.slot = 0, .ids = Ids(64), .scoring = Scoring::kMerged}}};
   ASSERT_TRUE(table.Apply(full).ok());
-  table.Advance(full, std::vector<int32_t>{1});
+  Step(table, full, std::vector<int32_t>{1});
   EXPECT_THAT(std::string(table.Apply({.decodes = {{.slot = 0}}}).message()),
               HasSubstr("beyond its blocks"));
 }

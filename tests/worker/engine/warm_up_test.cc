@@ -69,7 +69,8 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
     sequences = std::max(sequences, static_cast<int64_t>(plan.decodes.size() + plan.chunks.size()));
     gathered = std::max(gathered, static_cast<int64_t>(score.sampled.size()) - score.num_merged);
     scores = std::max(scores, score.prompt.size());
-    table.Advance(plan, std::vector<int32_t>(score.sampled.size(), 0));
+    table.Advance(plan);
+    table.TakeIds(std::vector<int32_t>(score.sampled.size(), 0));
   }
   EXPECT_EQ(table.num_open(), 0);
   EXPECT_EQ(rows, MostRows());
@@ -82,7 +83,8 @@ TEST_P(WarmUpTest, TheProbeFitsAndCanBeRunAgain) {
   SlotTable table(Limits());
   StepPlan plan = ProbePlan();
   ASSERT_TRUE(table.Apply(plan).ok());
-  table.Advance(plan, std::vector<int32_t>{0});
+  table.Advance(plan);
+  table.TakeIds(std::vector<int32_t>{0});
   plan.closes.push_back(0);
   ASSERT_TRUE(table.Apply(plan).ok());
   EXPECT_EQ(plan.num_rows(), 64);

@@ -90,6 +90,7 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   options.engine.token_budget = cut.token_budget;
   options.engine.num_tokens = text->num_tokens;
   options.engine.prompt_logits = true;
+  options.engine.run_ahead = cut.run_ahead;
   auto world = PretendWorld::Start(
       options, [folder, cut](World& ranks, Device& device, Communicator& comm, int64_t max_rows) {
         return LoadModel(folder, cut, ranks, device, comm, max_rows);
