@@ -16,6 +16,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/shim/shim_device.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "kernels/reference/reference_device.h"
@@ -58,6 +59,13 @@ inline std::vector<std::string> DevicesUnderTest() {
   return names;
 }
 
+// And the CUDA kernels over the host shim, where the build has no nvcc: for ops that they have.
+inline std::vector<std::string> DevicesAndShim() {
+  std::vector<std::string> names = DevicesUnderTest();
+  if (cuda::CreateShimDevice() != nullptr) names.emplace_back("cuda_shim");
+  return names;
+}
+
 // And the reference itself.
 inline std::vector<std::string> AllDevices() {
   std::vector<std::string> names = DevicesUnderTest();
@@ -68,6 +76,7 @@ inline std::vector<std::string> AllDevices() {
 // Null where this machine has no such device.
 inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
   if (name == "reference") return reference::CreateReferenceDevice();
+  if (name == "cuda_shim") return cuda::CreateShimDevice();
   if (name == "cpu_1_thread") return MakeCpu(1);
   for (const std::string& isa : CpuIsas()) {
     if (name == TestName(isa)) return MakeCpu(3, isa);
