@@ -1,6 +1,5 @@
-#include "kernels/cuda/norm.h"
-
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/norm.h"
 #include "kernels/cuda/vectors.h"
 
 namespace deltaserve::cuda {

@@ -29,9 +29,8 @@ __device__ inline Eight LoadEight(const float* from) {
   return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 __device__ inline void StoreEight(bf16* to, const Eight& v) {
-  *reinterpret_cast<uint4*>(to) =
-      make_uint4(PackBf16(v.x[0], v.x[1]), PackBf16(v.x[2], v.x[3]), PackBf16(v.x[4], v.x[5]),
-                 PackBf16(v.x[6], v.x[7]));
+  *reinterpret_cast<uint4*>(to) = make_uint4(PackBf16(v.x[0], v.x[1]), PackBf16(v.x[2], v.x[3]),
+                                             PackBf16(v.x[4], v.x[5]), PackBf16(v.x[6], v.x[7]));
 }
 __device__ inline void StoreEight(float* to, const Eight& v) {
   *reinterpret_cast<float4*>(to) = make_float4(v.x[0], v.x[1], v.x[2], v.x[3]);
@@ -68,9 +67,7 @@ __device__ void StoreUnit(T* to, const Unit<kUnit>& unit) {
 }
 
 // A bf16 tensor for a kernel.
-inline bf16* Bf16Of(const TensorView& view) {
-  return reinterpret_cast<bf16*>(view.as<BFloat16>());
-}
+inline bf16* Bf16Of(const TensorView& view) { return reinterpret_cast<bf16*>(view.as<BFloat16>()); }
 
 // Whether rows of `width` elements of these tensors can be walked by eights.
 inline bool ByEights(int64_t width, std::initializer_list<const TensorView*> tensors) {

@@ -38,7 +38,7 @@ int RightAnswers() {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     std::vector<int> out(kThreads, -2);
     RunKernel<&Reverse<kSync>>(seed, dim3(1), dim3(kThreads), kThreads * sizeof(int), in.data(),
-                         out.data());
+                               out.data());
     right += std::vector<int>(out.rbegin(), out.rend()) == in ? 1 : 0;
   }
   return right;
@@ -50,12 +50,11 @@ TEST(CudaShimTest, AMissingBarrierGivesWrongAnswers) {
 }
 
 // Each warp's sum goes to the next warp, through an array that is not cleared.
-template <bool kSync>
-__global__ void PassSums(float* out) {
+__global__ void PassSums(bool sync, float* out) {
   __shared__ float sums[kWarp];
   const float sum = WarpSum(static_cast<float>(threadIdx.x));
   if (LaneId() == 0) sums[WarpId()] = sum;
-  if (kSync) __syncthreads();
+  if (sync) __syncthreads();
   out[threadIdx.x] = sums[(WarpId() + 1) % (static_cast<int>(blockDim.x) / kWarp)];
 }
 
@@ -69,9 +68,9 @@ TEST(CudaShimTest, WarpsRunInAnOrderOfTheSeed) {
   std::vector<int> wrong(kThreads);
   for (uint64_t seed = 0; seed < 2 * kSeeds; ++seed) {
     std::vector<float> out(kThreads);
-    RunKernel<&PassSums<true>>(seed, dim3(1), dim3(kThreads), 0, out.data());
+    RunKernel<&PassSums>(seed, dim3(1), dim3(kThreads), 0, true, out.data());
     EXPECT_EQ(out, expected);
-    RunKernel<&PassSums<false>>(seed, dim3(1), dim3(kThreads), 0, out.data());
+    RunKernel<&PassSums>(seed, dim3(1), dim3(kThreads), 0, false, out.data());
     for (size_t i = 0; i < kThreads; ++i) wrong[i] += out[i] != expected[i] ? 1 : 0;
   }
 #if !defined(__SANITIZE_ADDRESS__)  // with it, such arrays keep what an earlier block left
@@ -274,9 +273,11 @@ TEST(CudaShimDeathTest, MisuseNamesTheKernelAndThePlace) {
                "TwoWarpFunctions.*warp 0: lane [0-9]+ calls .* while other lanes wait in ");
   EXPECT_DEATH(RunKernel<&TwoBarriers>(1, dim3(1), dim3(64), 0),
                "TwoBarriers.*threads wait in different __syncthreads");
-  EXPECT_DEATH(RunKernel<&Misaligned>(1, dim3(1), dim3(32), 0, static_cast<const unsigned char*>(bytes)),
-               "LoadStreaming at .*not aligned to 16 bytes");
-  EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1), dim3(48), 0), "48 x 1 x 1 threads; use a multiple of 32");
+  EXPECT_DEATH(
+      RunKernel<&Misaligned>(1, dim3(1), dim3(32), 0, static_cast<const unsigned char*>(bytes)),
+      "LoadStreaming at .*not aligned to 16 bytes");
+  EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1), dim3(48), 0),
+               "48 x 1 x 1 threads; use a multiple of 32");
   EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1, 70000), dim3(32), 0), "at most 65535");
   EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1), dim3(32), 300000), "300000 vs 232448");
 }

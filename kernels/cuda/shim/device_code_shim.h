@@ -22,8 +22,7 @@
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
-#define __syncthreads() \
-  ::deltaserve::cuda::shim::BlockBarrier(std::source_location::current())
+#define __syncthreads() ::deltaserve::cuda::shim::BlockBarrier(std::source_location::current())
 
 namespace deltaserve::cuda {
 

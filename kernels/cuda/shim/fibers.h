@@ -70,9 +70,9 @@ struct Exchange {
   alignas(16) unsigned char made[kLanes][kSlotBytes];
 };
 
-// Gives `bytes` at `value` and waits until all 32 lanes have called the function named `function` at
-// `at`. The last of them calls `make`, where it is not null. The result stays as it is until this
-// lane's next call but one.
+// Gives `bytes` at `value` and waits until all 32 lanes have called the function named `function`
+// at `at`. The last of them calls `make`, where it is not null. The result stays as it is until
+// this lane's next call but one.
 const Exchange& WarpCall(const char* function,
                          const void* value,
                          size_t bytes,

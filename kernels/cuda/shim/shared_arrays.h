@@ -1,8 +1,9 @@
 #pragma once
 
-// __shared__: arrays of a block's shared memory. Blocks run one after the other, so they are static.
-// They lie together and are filled anew before each block; with AddressSanitizer they keep a place
-// of their own instead, where it sees accesses beyond them.
+// __shared__: arrays of a block's shared memory. Blocks run one after the other, so they are
+// static. Those of functions that are no templates lie together (gcc leaves the others where they
+// are) and are filled anew before each block; with AddressSanitizer each keeps a place of its own
+// instead, where it sees accesses beyond it.
 
 #if defined(__SANITIZE_ADDRESS__)
 #define __shared__ static
@@ -17,7 +18,7 @@
 
 namespace deltaserve::cuda::shim {
 
-// Sets every byte of all such arrays, where they lie together.
+// Sets every byte of the arrays that lie together.
 void FillSharedArrays(int byte);
 
 }  // namespace deltaserve::cuda::shim

@@ -40,8 +40,8 @@ class ShimDevice final : public Device {
     if (bytes == 0) return Buffer();
     void* data = core_->memory.Allocate(bytes);
     if (data == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat("cuda_shim: no memory for ", bytes,
-                                                       " bytes; ask for less"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("cuda_shim: no memory for ", bytes, " bytes; ask for less"));
     }
     return Buffer(data, bytes, [core = core_](void* p) {
       core->Run();  // as cudaFree does
