@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "kernels/numerics.h"
 #include "kernels/tensor/tensor_view.h"
 
 namespace deltaserve {
@@ -30,6 +31,9 @@ class Device {
 
   // True where the host may dereference kDevice memory.
   virtual bool HostAddressable() const = 0;
+
+  // The dtypes that its ops take and give, by role. Always the same.
+  virtual const Numerics& numerics() const = 0;
 
   // Not initialised. RESOURCE_EXHAUSTED names the bytes asked for.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) = 0;

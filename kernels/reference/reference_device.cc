@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/reference/narrow_ops.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace deltaserve::reference {
@@ -9,8 +10,13 @@ namespace {
 
 class ReferenceDevice final : public Device {
  public:
+  explicit ReferenceDevice(const Numerics& numerics) : numerics_(numerics) {
+    if (numerics_ != kF32Numerics) narrow_ = CreateNarrowOps(ops_);
+  }
+
   std::string Name() const override { return "reference"; }
   bool HostAddressable() const override { return true; }
+  const Numerics& numerics() const override { return numerics_; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     return Buffer::AllocateHost(bytes);
   }
@@ -28,14 +34,18 @@ class ReferenceDevice final : public Device {
     if (dst.bytes() > 0) std::memset(dst.data(), 0, dst.bytes());
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
-  Ops& ops() override { return ops_; }
+  Ops& ops() override { return narrow_ == nullptr ? ops_ : *narrow_; }
 
  private:
+  const Numerics numerics_;
   ReferenceOps ops_;
+  std::unique_ptr<Ops> narrow_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> CreateReferenceDevice() { return std::make_unique<ReferenceDevice>(); }
+std::unique_ptr<Device> CreateReferenceDevice(const Numerics& numerics) {
+  return std::make_unique<ReferenceDevice>(numerics);
+}
 
 }  // namespace deltaserve::reference

@@ -17,6 +17,7 @@ class RemoteDevice final : public Device {
 
   std::string Name() const override { return "remote:0"; }
   bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return kF32Numerics; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     return Buffer::AllocateHost(bytes);
   }
