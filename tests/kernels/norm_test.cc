@@ -92,7 +92,7 @@ TEST_P(NormTest, AgreesWithTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes,
                          NormTest,
-                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                         testing::Combine(testing::ValuesIn(DevicesAndShim()),
                                           testing::ValuesIn(kShapes)));
 
 // A delta in parts gives the bits of their sum in order, on every path of the sum. Parts are f32:
@@ -144,7 +144,7 @@ TEST_P(NormLiteralTest, DividesByTheRootOfTheMeanAndUsesTheWeightAsItIs) {
   ExpectClose(s.Floats(out), {0.5f, -2.0f, 0.0f, -0.5f}, 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, NormLiteralTest, testing::ValuesIn(AllDevices()));
+INSTANTIATE_TEST_SUITE_P(Devices, NormLiteralTest, testing::ValuesIn(AllDevicesAndShim()));
 
 using NormInvarianceTest = CpuIsaTest;
 

@@ -76,6 +76,11 @@ inline std::vector<std::string> AllDevices() {
   names.emplace_back("reference");
   return names;
 }
+inline std::vector<std::string> AllDevicesAndShim() {
+  std::vector<std::string> names = DevicesAndShim();
+  names.emplace_back("reference");
+  return names;
+}
 
 // Null where this machine has no such device.
 inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
@@ -166,6 +171,7 @@ class Session {
     const TensorView view = New(DTypeOf<T>::value, shape);
     EXPECT_EQ(view.numel(), static_cast<int64_t>(values.size()));
     device_.CopyToDevice(view, values.data());
+    EXPECT_TRUE(device_.Synchronize().ok());  // the values may be gone after
     return view;
   }
   template <typename T>

@@ -99,7 +99,7 @@ TEST_P(RowsTest, GatherRowsTakesRowsInTheGivenOrder) {
   EXPECT_THAT(s.Floats(out), ElementsAre(20, 21, 0, 1, 20, 21, 10, 11));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, testing::ValuesIn(AllDevices()));
+INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, testing::ValuesIn(AllDevicesAndShim()));
 
 }  // namespace
 }  // namespace deltaserve

@@ -34,6 +34,7 @@ class ShimDevice final : public Device {
 
   std::string Name() const override { return "cuda_shim"; }
   bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return kBF16Numerics; }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     if (kind == MemoryKind::kHost) return Buffer::AllocateHost(bytes);
