@@ -21,9 +21,9 @@ class Queue {
 
   // `what`: the call that gave `error`. Only the first one is kept.
   void Note(cudaError_t error, const char* what) {
-    if (error == cudaSuccess || !status_.ok()) return;
-    status_ = absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error), ": ",
-                                               cudaGetErrorString(error)));
+    if (error == cudaSuccess) return;
+    status_.Update(absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error),
+                                                    ": ", cudaGetErrorString(error))));
   }
   const absl::Status& status() const { return status_; }
 

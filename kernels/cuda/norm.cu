@@ -9,12 +9,12 @@ constexpr int kMaxThreads = 1024;
 
 // Units of a row that one thread keeps in registers between the sum and the output.
 template <int kUnit>
-inline constexpr int kHeld = kUnit == 1 ? 16 : 4;
+inline constexpr int kHeld = 16 / kUnit;
 
 // One block a row. `delta`: [parts, rows, width], null where nothing is added; then `residual` is
 // only read. `out` may be a delta of one part: a thread writes only what it has read.
-template <int kUnit>
-__global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(const bf16* delta,
+template <int kUnit, typename Delta>
+__global__ void __launch_bounds__(kMaxThreads) AddRmsNormKernel(const Delta* delta,
                                                                 int parts,
                                                                 int64_t part_stride,
                                                                 float* residual,
@@ -75,8 +75,8 @@ __global__ void SiluMulKernel(const bf16* gate_up, int width, bf16* out) {
   StoreUnit(out + row + column, gate);
 }
 
-template <int kUnit>
-void Normalize(const bf16* delta,
+template <int kUnit, typename Delta>
+void Normalize(const Delta* delta,
                int64_t parts,
                const TensorView& residual,
                const TensorView& weight,
@@ -86,10 +86,19 @@ void Normalize(const bf16* delta,
   const int64_t width = residual.dim(1);
   const int64_t units = width / kUnit;
   DS_CHECK_LE(units, int64_t{kMaxThreads} * kHeld<kUnit>) << residual.ToString();
-  Launch<&AddRmsNormKernel<kUnit>>(queue, dim3(Blocks(residual.dim(0), 1)),
-                                   dim3(ThreadsFor(units, kMaxThreads)), 0, delta,
-                                   static_cast<int>(parts), residual.numel(), residual.as<float>(),
-                                   weight.as<float>(), eps, static_cast<int>(width), Bf16Of(out));
+  Launch<&AddRmsNormKernel<kUnit, Delta>>(
+      queue, dim3(Blocks(residual.dim(0), 1)), dim3(ThreadsFor(units, kMaxThreads)), 0, delta,
+      static_cast<int>(parts), residual.numel(), residual.as<float>(), weight.as<float>(), eps,
+      static_cast<int>(width), Bf16Of(out));
+}
+
+template <typename Delta>
+void AddNormalize(const AddRmsNormArgs& args, const Delta* delta, int64_t parts, Queue& queue) {
+  if (ByEights(args.residual.dim(1), {&args.delta, &args.residual, &args.weight, &args.out})) {
+    Normalize<8>(delta, parts, args.residual, args.weight, args.eps, args.out, queue);
+  } else {
+    Normalize<1>(delta, parts, args.residual, args.weight, args.eps, args.out, queue);
+  }
 }
 
 }  // namespace
@@ -98,10 +107,11 @@ void RmsNorm(const RmsNormArgs& args, Queue& queue) {
   const int64_t width = args.x.dim(1);
   DS_CHECK(args.weight.numel() == width && args.out.numel() == args.x.numel())
       << args.x.ToString() << " by " << args.weight.ToString() << " to " << args.out.ToString();
+  const bf16* none = nullptr;
   if (ByEights(width, {&args.x, &args.weight, &args.out})) {
-    Normalize<8>(nullptr, 0, args.x, args.weight, args.eps, args.out, queue);
+    Normalize<8>(none, 0, args.x, args.weight, args.eps, args.out, queue);
   } else {
-    Normalize<1>(nullptr, 0, args.x, args.weight, args.eps, args.out, queue);
+    Normalize<1>(none, 0, args.x, args.weight, args.eps, args.out, queue);
   }
 }
 
@@ -111,11 +121,10 @@ void AddRmsNorm(const AddRmsNormArgs& args, Queue& queue) {
   DS_CHECK(args.weight.numel() == width && args.out.numel() == args.residual.numel() &&
            args.delta.numel() == parts * args.residual.numel())
       << args.residual.ToString() << " plus " << args.delta.ToString();
-  const bf16* delta = Bf16Of(args.delta);
-  if (ByEights(width, {&args.delta, &args.residual, &args.weight, &args.out})) {
-    Normalize<8>(delta, parts, args.residual, args.weight, args.eps, args.out, queue);
+  if (args.delta.dtype() == DType::kBF16) {
+    AddNormalize(args, Bf16Of(args.delta), parts, queue);
   } else {
-    Normalize<1>(delta, parts, args.residual, args.weight, args.eps, args.out, queue);
+    AddNormalize(args, args.delta.as<float>(), parts, queue);
   }
 }
 
