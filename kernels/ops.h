@@ -305,6 +305,9 @@ class Ops {
                                                    int64_t out_features,
                                                    int64_t in_features,
                                                    Precision precision) = 0;
+  // The same of an embedding table, where ops read it (EmbedArgs::table). It stays there, for
+  // longer than the result, which has memory of its own only where products want another layout.
+  virtual std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) = 0;
   // gate_up: [num_experts, 2 width, hidden], gate rows first; down: [num_experts, hidden, width].
   // They may be quantised.
   virtual std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
 
@@ -19,16 +20,20 @@ namespace {
 
 class CudaOps final : public Ops {
  public:
-  CudaOps(Device& device, Queue& queue) : device_(device), queue_(queue) {}
+  CudaOps(Device& device, Queue& queue, std::unique_ptr<MatrixProducts> products)
+      : device_(device), queue_(queue), products_(std::move(products)) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
 
-  std::unique_ptr<LinearWeight> PackLinear(Buffer /*weight*/,
-                                           DType /*dtype*/,
-                                           int64_t /*out_features*/,
-                                           int64_t /*in_features*/,
+  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
+                                           DType dtype,
+                                           int64_t out_features,
+                                           int64_t in_features,
                                            Precision /*precision*/) override {
-    Refuse("PackLinear");
+    return cuda::PackLinear(device_, std::move(weight), dtype, out_features, in_features);
+  }
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision /*precision*/) override {
+    return cuda::PackTable(device_, table);
   }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer /*gate_up*/,
                                              Buffer /*down*/,
@@ -43,7 +48,7 @@ class CudaOps final : public Ops {
   void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }
   void RmsNorm(const RmsNormArgs& args) override { cuda::RmsNorm(args, queue_); }
   void AddRmsNorm(const AddRmsNormArgs& args) override { cuda::AddRmsNorm(args, queue_); }
-  void Linear(const LinearArgs& /*args*/, Arena& /*arena*/) override { Refuse("Linear"); }
+  void Linear(const LinearArgs& args, Arena& /*arena*/) override { cuda::Linear(args, *products_); }
   void GatedDeltaNet(const GatedDeltaNetArgs& /*args*/, Arena& /*arena*/) override {
     Refuse("GatedDeltaNet");
   }
@@ -64,6 +69,7 @@ class CudaOps final : public Ops {
  private:
   Device& device_;
   Queue& queue_;
+  std::unique_ptr<MatrixProducts> products_;
 };
 
 absl::Status CudaOps::Supports(const ModelShape& shape) const {
@@ -88,8 +94,10 @@ absl::Status CudaOps::Supports(const ModelShape& shape) const {
 
 }  // namespace
 
-std::unique_ptr<Ops> CreateCudaOps(Device& device, Queue& queue) {
-  return std::make_unique<CudaOps>(device, queue);
+std::unique_ptr<Ops> CreateCudaOps(Device& device,
+                                   Queue& queue,
+                                   std::unique_ptr<MatrixProducts> products) {
+  return std::make_unique<CudaOps>(device, queue, std::move(products));
 }
 
 }  // namespace deltaserve::cuda

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "kernels/cuda/matrix_products.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -12,6 +13,8 @@ namespace deltaserve::cuda {
 class Queue;
 
 // `device` and its `queue` must outlive the result. Weights are packed into memory of `device`.
-std::unique_ptr<Ops> CreateCudaOps(Device& device, Queue& queue);
+std::unique_ptr<Ops> CreateCudaOps(Device& device,
+                                   Queue& queue,
+                                   std::unique_ptr<MatrixProducts> products);
 
 }  // namespace deltaserve::cuda

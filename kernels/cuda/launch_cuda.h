@@ -1,37 +1,12 @@
 #pragma once
 
-// launch.h's Queue and Launch for nvcc. Include launch.h instead.
+// launch.h's Launch for nvcc. Include launch.h instead.
 
 #include <cuda_runtime.h>
 
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "kernels/cuda/queue_cuda.h"
 
 namespace deltaserve::cuda {
-
-// A stream and the first error of what was put on it. One engine thread; owned by the Device.
-class Queue {
- public:
-  explicit Queue(cudaStream_t stream, int num_processors)
-      : stream_(stream), num_processors_(num_processors) {}
-
-  cudaStream_t stream() const { return stream_; }
-  // Streaming multiprocessors, for grids that fill them.
-  int num_processors() const { return num_processors_; }
-
-  // `what`: the call that gave `error`. Only the first one is kept.
-  void Note(cudaError_t error, const char* what) {
-    if (error == cudaSuccess) return;
-    status_.Update(absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error),
-                                                    ": ", cudaGetErrorString(error))));
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  cudaStream_t stream_;
-  int num_processors_;
-  absl::Status status_;
-};
 
 // Runs kKernel on grid x block threads with `shared_bytes` of dynamic shared memory. An error shows
 // when the device is synchronised. Does nothing for an empty grid.

@@ -72,7 +72,7 @@ TEST_P(LinearTest, AgreesWithTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes,
                          LinearTest,
-                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                         testing::Combine(testing::ValuesIn(DevicesAndShim()),
                                           testing::ValuesIn(kShapes),
                                           testing::Values(DType::kBF16, DType::kF32)));
 

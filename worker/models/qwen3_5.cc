@@ -57,12 +57,7 @@ absl::Status Qwen35Model::LoadEmbeddings(WeightPacker& packer) {
     DS_ASSIGN_OR_RETURN(lm_head_, packer.Linear("lm_head.weight"));
     return absl::OkStatus();
   }
-  // Tied: the head reads the table's memory, which this model owns for longer.
-  Buffer shared(embed_tokens_.memory.data(), embed_tokens_.memory.bytes(), nullptr);
-  lm_head_ = packer.Pack({.data = std::move(shared),
-                          .dtype = embed_tokens_.view.dtype(),
-                          .shape = {embed_tokens_.view.dim(0), embed_tokens_.view.dim(1)},
-                          .precision = Precision::kMayQuantize});
+  lm_head_ = packer.TiedHead(embed_tokens_);
   return absl::OkStatus();
 }
 

@@ -75,6 +75,9 @@ class ChecksumOps final : public Ops {
                                            Precision precision) override {
     return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
   }
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+    return ops_.PackTable(table, precision);
+  }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
                                              DType dtype,

@@ -3,11 +3,13 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/matrix_products.h"
 #include "kernels/cuda/shim/shim_memory.h"
 
 namespace deltaserve::cuda {
@@ -29,8 +31,11 @@ struct Core {
 
 class ShimDevice final : public Device {
  public:
-  explicit ShimDevice(uint64_t seed)
-      : core_(std::make_shared<Core>(seed)), ops_(CreateCudaOps(*this, core_->queue)) {}
+  explicit ShimDevice(uint64_t seed) : core_(std::make_shared<Core>(seed)) {
+    auto products = CreateMatrixProducts(*this, core_->queue);
+    DS_CHECK_OK(products.status());
+    ops_ = CreateCudaOps(*this, core_->queue, std::move(*products));
+  }
 
   std::string Name() const override { return "cuda_shim"; }
   bool HostAddressable() const override { return false; }
