@@ -67,11 +67,11 @@ class CublasProducts final : public MatrixProducts {
     const Plan& plan = PlanOf(x, w, out);
     const float one = 1;
     const float zero = 0;
-    Check(cublasLtMatmul(handle_, plan.product.get(), &one, w.data(), plan.w.get(), x.data(),
-                         plan.x.get(), &zero, out.data(), plan.out.get(), out.data(),
-                         plan.out.get(), &plan.algorithm, workspace_.data(), workspace_.bytes(),
-                         queue_.stream()),
-          "cublasLtMatmul");
+    Check(
+        cublasLtMatmul(handle_, plan.product.get(), &one, w.data(), plan.w.get(), x.data(),
+                       plan.x.get(), &zero, out.data(), plan.out.get(), out.data(), plan.out.get(),
+                       &plan.algorithm, workspace_.data(), workspace_.bytes(), queue_.stream()),
+        "cublasLtMatmul");
   }
 
  private:
@@ -140,8 +140,7 @@ class CublasProducts final : public MatrixProducts {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MatrixProducts>> CreateMatrixProducts(Device& device,
-                                                                     Queue& queue) {
+absl::StatusOr<std::unique_ptr<MatrixProducts>> CreateMatrixProducts(Device& device, Queue& queue) {
   DS_ASSIGN_OR_RETURN(Buffer workspace, device.Allocate(kWorkspaceBytes, MemoryKind::kDevice));
   cublasLtHandle_t handle = nullptr;
   const cublasStatus_t status = cublasLtCreate(&handle);

@@ -8,18 +8,16 @@ namespace {
 constexpr int kMajor = 9;
 constexpr int kMinor = 0;
 
-std::string Version(int version) {
-  return absl::StrCat(version / 1000, ".", version % 1000 / 10);
-}
+std::string Version(int version) { return absl::StrCat(version / 1000, ".", version % 1000 / 10); }
 
 }  // namespace
 
 absl::Status CheckHost(const HostFacts& host, int ordinal) {
   if (host.driver_version == 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--device=cuda: this host has no NVIDIA driver; install one for CUDA ",
-        Version(host.runtime_version), " or later, start ranks where there is one, or run with ",
-        "--device=cpu"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("--device=cuda: this host has no NVIDIA driver; install one for CUDA ",
+                     Version(host.runtime_version),
+                     " or later, start ranks where there is one, or run with ", "--device=cpu"));
   }
   // A driver runs what was made for any minor version of its major version.
   if (host.driver_version / 1000 < host.runtime_version / 1000) {
@@ -43,10 +41,10 @@ absl::Status CheckHost(const HostFacts& host, int ordinal) {
 
 absl::Status CheckGpu(const GpuFacts& gpu, int ordinal) {
   if (gpu.major == kMajor && gpu.minor == kMinor) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "--device=cuda: GPU ", ordinal, " (", gpu.name, ") has compute capability ", gpu.major, ".",
-      gpu.minor, " and this build's kernels are for ", kMajor, ".", kMinor,
-      " (sm_90a): use an H100 or H200, or run with --device=cpu"));
+  return absl::FailedPreconditionError(
+      absl::StrCat("--device=cuda: GPU ", ordinal, " (", gpu.name, ") has compute capability ",
+                   gpu.major, ".", gpu.minor, " and this build's kernels are for ", kMajor, ".",
+                   kMinor, " (sm_90a): use an H100 or H200, or run with --device=cpu"));
 }
 
 absl::Status NoMemory(int ordinal, size_t bytes, size_t free_bytes, size_t total_bytes) {

@@ -1,7 +1,7 @@
 #pragma once
 
-// What a host must have for a rank to compute on one of its GPUs, in words for who started the rank.
-// Plain numbers in, so that every refusal is tested without a GPU.
+// What a host must have for a rank to compute on one of its GPUs, in words for who started the
+// rank. Plain numbers in, so that every refusal is tested without a GPU.
 
 #include <cstddef>
 #include <string>

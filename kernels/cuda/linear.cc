@@ -37,8 +37,7 @@ std::unique_ptr<LinearWeight> PackLinear(
   const int64_t n = out_features * in_features;
   DS_CHECK_GE(weight.bytes(), static_cast<size_t>(n) * DTypeSize(dtype));
   if (dtype == DType::kF32) weight = RoundToBf16(weight, n);
-  auto memory =
-      device.Allocate(static_cast<size_t>(n) * sizeof(BFloat16), MemoryKind::kDevice);
+  auto memory = device.Allocate(static_cast<size_t>(n) * sizeof(BFloat16), MemoryKind::kDevice);
   DS_CHECK_OK(memory.status());
   const TensorView matrix(memory->data(), DType::kBF16, {out_features, in_features});
   device.CopyToDevice(matrix, weight.data());
