@@ -4,6 +4,7 @@
 // queue.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,9 @@ class Device {
 
   // The dtypes that its ops take and give, by role. Always the same.
   virtual const Numerics& numerics() const = 0;
+
+  // Bytes of device memory that nothing holds yet, where the device has memory of its own and says.
+  virtual std::optional<int64_t> FreeMemory() const { return std::nullopt; }
 
   // Not initialised. RESOURCE_EXHAUSTED names the bytes asked for.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) = 0;

@@ -105,7 +105,7 @@ struct RmsNormArgs {
 // residual += delta; out = RmsNorm(residual). A delta of three dimensions has parts, added in order
 // first: ((d0 + d1) + d2) + ..., the sums of ranks as they lie in memory of the host, in f32.
 struct AddRmsNormArgs {
-  TensorView delta;     // reduction [rows, hidden] or f32 [parts, rows, hidden]
+  TensorView delta;     // reduction or f32 [rows, hidden], or f32 [parts, rows, hidden]
   TensorView residual;  // f32 [rows, hidden], in and out
   TensorView weight;    // f32 [hidden]
   float eps = 0;
@@ -210,9 +210,9 @@ struct ExpertsArgs {
 
 // out[i] = x[rows[i]]
 struct GatherRowsArgs {
-  TensorView x;     // act [n, width]
+  TensorView x;     // act or f32 [n, width]
   TensorView rows;  // i32 [m]
-  TensorView out;   // act [m, width]
+  TensorView out;   // as x [m, width]
 };
 
 // Parameters of sampling, one entry a scored row. The random key of token id is

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -42,6 +43,13 @@ class CudaDevice final : public Device {
   std::string Name() const override { return name_; }
   bool HostAddressable() const override { return false; }
   const Numerics& numerics() const override { return kBF16Numerics; }
+
+  std::optional<int64_t> FreeMemory() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) return std::nullopt;
+    return static_cast<int64_t>(free_bytes);
+  }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     if (bytes == 0) return Buffer();

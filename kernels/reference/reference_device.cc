@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "kernels/reference/narrow_ops.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace deltaserve::reference {
@@ -10,13 +9,9 @@ namespace {
 
 class ReferenceDevice final : public Device {
  public:
-  explicit ReferenceDevice(const Numerics& numerics) : numerics_(numerics) {
-    if (numerics_ != kF32Numerics) narrow_ = CreateNarrowOps(ops_);
-  }
-
   std::string Name() const override { return "reference"; }
   bool HostAddressable() const override { return true; }
-  const Numerics& numerics() const override { return numerics_; }
+  const Numerics& numerics() const override { return kF32Numerics; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     return Buffer::AllocateHost(bytes);
   }
@@ -34,18 +29,14 @@ class ReferenceDevice final : public Device {
     if (dst.bytes() > 0) std::memset(dst.data(), 0, dst.bytes());
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
-  Ops& ops() override { return narrow_ == nullptr ? ops_ : *narrow_; }
+  Ops& ops() override { return ops_; }
 
  private:
-  const Numerics numerics_;
   ReferenceOps ops_;
-  std::unique_ptr<Ops> narrow_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> CreateReferenceDevice(const Numerics& numerics) {
-  return std::make_unique<ReferenceDevice>(numerics);
-}
+std::unique_ptr<Device> CreateReferenceDevice() { return std::make_unique<ReferenceDevice>(); }
 
 }  // namespace deltaserve::reference

@@ -9,9 +9,7 @@
 
 namespace deltaserve::reference {
 
-// Host memory; calls are done when they return; one thread. Tensors of the roles that `numerics`
-// makes bf16 are widened before an op and what it gives is rounded once: a device that no other
-// error comes from.
-std::unique_ptr<Device> CreateReferenceDevice(const Numerics& numerics = kF32Numerics);
+// Host memory; calls are done when they return; one thread.
+std::unique_ptr<Device> CreateReferenceDevice();
 
 }  // namespace deltaserve::reference

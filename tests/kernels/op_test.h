@@ -21,6 +21,7 @@
 #include "kernels/cuda/shim/shim_device.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "kernels/reference/narrow_device.h"
 #include "kernels/reference/reference_device.h"
 
 namespace deltaserve {
@@ -84,7 +85,9 @@ inline std::vector<std::string> AllDevicesAndShim() {
 
 // Null where this machine has no such device.
 inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
-  if (name == "reference_bf16") return reference::CreateReferenceDevice(kBF16Numerics);
+  if (name == "reference_bf16") {
+    return reference::CreateNarrowDevice(reference::CreateReferenceDevice());
+  }
   if (name == "reference") return reference::CreateReferenceDevice();
   if (name == "cuda_shim") return cuda::CreateShimDevice();
   if (name == "cpu_1_thread") return MakeCpu(1);

@@ -189,6 +189,7 @@ class ChecksummedDevice final : public Device {
   std::string Name() const override { return device_->Name(); }
   bool HostAddressable() const override { return device_->HostAddressable(); }
   const Numerics& numerics() const override { return device_->numerics(); }
+  std::optional<int64_t> FreeMemory() const override { return device_->FreeMemory(); }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     return device_->Allocate(bytes, kind);
   }

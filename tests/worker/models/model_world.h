@@ -21,6 +21,7 @@ struct Cut {
   int64_t token_budget = 64;
   int threads_per_rank = 1;
   Quantization quantization = Quantization::kNone;
+  bool bf16 = false;  // on a device with bf16 numerics, out of the host's reach; one rank
 };
 
 // "ranks2_ep_replicated_budget64": a test's name.

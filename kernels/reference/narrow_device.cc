@@ -1,12 +1,17 @@
-#include "kernels/reference/narrow_ops.h"
+#include "kernels/reference/narrow_device.h"
 
+#include <string>
 #include <utility>
 #include <vector>
+
+#include "kernels/base/check.h"
+#include "kernels/ops.h"
 
 namespace deltaserve::reference {
 namespace {
 
-// f32 copies of the bf16 tensors of one call; f32 tensors are passed as they are.
+// f32 copies of the tensors of one call whose role has another dtype. Each is checked to have the
+// dtype of its role.
 class F32Copies {
  public:
   F32Copies() = default;
@@ -20,7 +25,8 @@ class F32Copies {
     }
   }
 
-  TensorView In(const TensorView& view) {
+  TensorView In(DType role, const TensorView& view) {
+    DS_CHECK(view.dtype() == role || view.rank() == 0) << view.ToString();
     if (view.dtype() != DType::kBF16) return view;
     buffers_.push_back(Buffer::AllocateHost(static_cast<size_t>(view.numel()) * sizeof(float)));
     const TensorView wide = WithShapeOf(view, buffers_.back().data());
@@ -30,8 +36,8 @@ class F32Copies {
     return wide;
   }
   // Also for what is read and written.
-  TensorView Out(const TensorView& view) {
-    const TensorView wide = In(view);
+  TensorView Out(DType role, const TensorView& view) {
+    const TensorView wide = In(role, view);
     if (view.dtype() == DType::kBF16) outputs_.emplace_back(view, wide);
     return wide;
   }
@@ -56,7 +62,8 @@ class F32Copies {
 
 class NarrowOps final : public Ops {
  public:
-  explicit NarrowOps(Ops& ops) : ops_(ops) {}
+  NarrowOps(Ops& ops, const Numerics& numerics)
+      : ops_(ops), act_(numerics.activation), kv_(numerics.kv), reduction_(numerics.reduction) {}
 
   absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
@@ -81,83 +88,87 @@ class NarrowOps final : public Ops {
   void Embed(const EmbedArgs& args) override {
     F32Copies f32;
     EmbedArgs wide = args;
-    wide.out = f32.Out(args.out);
+    wide.out = f32.Out(reduction_, args.out);
     ops_.Embed(wide);
   }
   void RmsNorm(const RmsNormArgs& args) override {
     F32Copies f32;
     RmsNormArgs wide = args;
-    wide.x = f32.In(args.x);
-    wide.out = f32.Out(args.out);
+    wide.x = f32.In(DType::kF32, args.x);
+    wide.out = f32.Out(act_, args.out);
     ops_.RmsNorm(wide);
   }
   void AddRmsNorm(const AddRmsNormArgs& args) override {
     F32Copies f32;
     AddRmsNormArgs wide = args;
-    wide.delta = f32.In(args.delta);
-    wide.out = f32.Out(args.out);
+    wide.delta = f32.In(args.delta.dtype() == DType::kF32 ? DType::kF32 : reduction_, args.delta);
+    wide.out = f32.Out(act_, args.out);
     ops_.AddRmsNorm(wide);
   }
   void Linear(const LinearArgs& args, Arena& arena) override {
     F32Copies f32;
     LinearArgs wide = args;
-    wide.x = f32.In(args.x);
-    wide.out = f32.Out(args.out);
+    wide.x = f32.In(act_, args.x);
+    DS_CHECK(args.out.dtype() == act_ || args.out.dtype() == reduction_ ||
+             args.out.dtype() == DType::kF32)
+        << args.out.ToString();
+    wide.out = f32.Out(args.out.dtype(), args.out);
     ops_.Linear(wide, arena);
   }
   void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
     F32Copies f32;
     GatedDeltaNetArgs wide = args;
-    wide.qkv = f32.In(args.qkv);
-    wide.z = f32.In(args.z);
-    wide.b = f32.In(args.b);
-    wide.a = f32.In(args.a);
-    wide.out = f32.Out(args.out);
+    wide.qkv = f32.In(act_, args.qkv);
+    wide.z = f32.In(act_, args.z);
+    wide.b = f32.In(act_, args.b);
+    wide.a = f32.In(act_, args.a);
+    wide.out = f32.Out(act_, args.out);
     ops_.GatedDeltaNet(wide, arena);
   }
   void AttentionPrepare(const AttentionPrepareArgs& args) override {
     F32Copies f32;
     AttentionPrepareArgs wide = args;
-    wide.qg = f32.In(args.qg);
-    wide.k = f32.In(args.k);
-    wide.v = f32.In(args.v);
-    wide.q_out = f32.Out(args.q_out);
-    wide.k_cache = f32.Out(args.k_cache);
-    wide.v_cache = f32.Out(args.v_cache);
+    wide.qg = f32.In(act_, args.qg);
+    wide.k = f32.In(act_, args.k);
+    wide.v = f32.In(act_, args.v);
+    wide.q_out = f32.Out(act_, args.q_out);
+    wide.k_cache = f32.Out(kv_, args.k_cache);
+    wide.v_cache = f32.Out(kv_, args.v_cache);
     ops_.AttentionPrepare(wide);
   }
   void Attention(const AttentionArgs& args, Arena& arena) override {
     F32Copies f32;
     AttentionArgs wide = args;
-    wide.q = f32.In(args.q);
-    wide.qg = f32.In(args.qg);
-    wide.k_cache = f32.In(args.k_cache);
-    wide.v_cache = f32.In(args.v_cache);
-    wide.out = f32.Out(args.out);
+    wide.q = f32.In(act_, args.q);
+    wide.qg = f32.In(act_, args.qg);
+    wide.k_cache = f32.In(kv_, args.k_cache);
+    wide.v_cache = f32.In(kv_, args.v_cache);
+    wide.out = f32.Out(act_, args.out);
     ops_.Attention(wide, arena);
   }
   void SiluMul(const SiluMulArgs& args) override {
     F32Copies f32;
     SiluMulArgs wide = args;
-    wide.gate_up = f32.In(args.gate_up);
-    wide.out = f32.Out(args.out);
+    wide.gate_up = f32.In(act_, args.gate_up);
+    wide.out = f32.Out(act_, args.out);
     ops_.SiluMul(wide);
   }
   void RouteExperts(const RouteExpertsArgs& args) override { ops_.RouteExperts(args); }
   void Experts(const ExpertsArgs& args, Arena& arena) override {
     F32Copies f32;
     ExpertsArgs wide = args;
-    wide.x = f32.In(args.x);
-    wide.shared = f32.In(args.shared);
-    wide.shared_gate = f32.In(args.shared_gate);
-    wide.out = f32.Out(args.out);
+    wide.x = f32.In(act_, args.x);
+    wide.shared = f32.In(act_, args.shared);
+    wide.shared_gate = f32.In(act_, args.shared_gate);
+    wide.out = f32.Out(reduction_, args.out);
     ops_.Experts(wide, arena);
   }
   void GatherRows(const GatherRowsArgs& args) override {
     F32Copies f32;
     GatherRowsArgs wide = args;
-    wide.x = f32.In(args.x);
-    wide.out = f32.Out(args.out);
+    DS_CHECK(args.x.dtype() == act_ || args.x.dtype() == DType::kF32) << args.x.ToString();
+    wide.x = f32.In(args.x.dtype(), args.x);
+    wide.out = f32.Out(args.x.dtype(), args.out);
     ops_.GatherRows(wide);
   }
   void SampleLocal(const SampleLocalArgs& args) override { ops_.SampleLocal(args); }
@@ -168,10 +179,41 @@ class NarrowOps final : public Ops {
 
  private:
   Ops& ops_;
+  const DType act_, kv_, reduction_;
+};
+
+class NarrowDevice final : public Device {
+ public:
+  NarrowDevice(std::unique_ptr<Device> device, const Numerics& numerics)
+      : device_(std::move(device)), numerics_(numerics), ops_(device_->ops(), numerics) {
+    DS_CHECK(device_->HostAddressable() && device_->numerics() == kF32Numerics) << device_->Name();
+  }
+
+  std::string Name() const override { return "narrow " + device_->Name(); }
+  bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return numerics_; }
+  std::optional<int64_t> FreeMemory() const override { return device_->FreeMemory(); }
+  absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
+    return device_->Allocate(bytes, kind);
+  }
+  void CopyToDevice(TensorView dst, const void* src) override { device_->CopyToDevice(dst, src); }
+  void CopyToHost(void* dst, TensorView src) override { device_->CopyToHost(dst, src); }
+  void Copy(TensorView dst, TensorView src) override { device_->Copy(dst, src); }
+  void Zero(TensorView dst) override { device_->Zero(dst); }
+  absl::Status Synchronize() override { return device_->Synchronize(); }
+  Ops& ops() override { return ops_; }
+
+ private:
+  const std::unique_ptr<Device> device_;
+  const Numerics numerics_;
+  NarrowOps ops_;
 };
 
 }  // namespace
 
-std::unique_ptr<Ops> CreateNarrowOps(Ops& ops) { return std::make_unique<NarrowOps>(ops); }
+std::unique_ptr<Device> CreateNarrowDevice(std::unique_ptr<Device> device,
+                                           const Numerics& numerics) {
+  return std::make_unique<NarrowDevice>(std::move(device), numerics);
+}
 
 }  // namespace deltaserve::reference
