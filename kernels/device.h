@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "kernels/numerics.h"
 #include "kernels/tensor/tensor_view.h"
 
 namespace deltaserve {
@@ -31,6 +33,12 @@ class Device {
 
   // True where the host may dereference kDevice memory.
   virtual bool HostAddressable() const = 0;
+
+  // The dtypes that its ops take and give, by role. Always the same.
+  virtual const Numerics& numerics() const = 0;
+
+  // Bytes of device memory that nothing holds yet, where the device has memory of its own and says.
+  virtual std::optional<int64_t> FreeMemory() const { return std::nullopt; }
 
   // Not initialised. RESOURCE_EXHAUSTED names the bytes asked for.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) = 0;

@@ -8,6 +8,9 @@
 // model may ask for is refused earlier by Supports(). Rows are independent: a row's bits depend on
 // no other row and not on how many there are (promise 2 of the numerics page), for one device and
 // one instruction set.
+//
+// dtypes: `act`, `kv` and `reduction` are those that the device's Numerics give these roles (f32
+// everywhere on the CPU); the others are what they are on every device. Sums are in f32 or wider.
 
 #include <memory>
 #include <string>
@@ -88,7 +91,7 @@ struct EmbedArgs {
   TensorView ids;    // i32 [rows]
   TensorView table;  // bf16 or f32 [local vocabulary rows, hidden]
   int64_t first_row = 0;
-  TensorView out;  // f32 [rows, hidden]
+  TensorView out;  // reduction [rows, hidden]
 };
 
 // out = x * rsqrt(mean(x^2) + eps) * weight; weight is already 1 + w (spec 3.2).
@@ -96,24 +99,24 @@ struct RmsNormArgs {
   TensorView x;       // f32 [rows, hidden]
   TensorView weight;  // f32 [hidden]
   float eps = 0;
-  TensorView out;  // f32 [rows, hidden], may be x
+  TensorView out;  // act [rows, hidden], may be x where that is f32 too
 };
 
 // residual += delta; out = RmsNorm(residual). A delta of three dimensions has parts, added in order
-// first: ((d0 + d1) + d2) + ..., the sums of ranks as they lie in memory of the host.
+// first: ((d0 + d1) + d2) + ..., the sums of ranks as they lie in memory of the host, in f32.
 struct AddRmsNormArgs {
-  TensorView delta;     // f32 [rows, hidden] or [parts, rows, hidden]
+  TensorView delta;     // reduction or f32 [rows, hidden], or f32 [parts, rows, hidden]
   TensorView residual;  // f32 [rows, hidden], in and out
   TensorView weight;    // f32 [hidden]
   float eps = 0;
-  TensorView out;  // f32 [rows, hidden], may be a delta of two dimensions
+  TensorView out;  // act [rows, hidden], may be a delta of two dimensions and the same dtype
 };
 
 // out = x . W^T
 struct LinearArgs {
-  TensorView x;  // f32 [rows, in]
+  TensorView x;  // act [rows, in]
   const LinearWeight* weight = nullptr;
-  TensorView out;  // f32 [rows, out]
+  TensorView out;  // act, reduction or f32 [rows, out]
 };
 
 // Gated DeltaNet without its projections: conv + SiLU, l2norm, gates, delta rule, gated norm
@@ -127,17 +130,17 @@ struct GatedDeltaNetArgs {
   int64_t value_head_dim = 0;
   float eps = 0;  // of the gated norm
   const RowBatch* rows = nullptr;
-  TensorView qkv;          // f32 [rows, 2 Hk dk + Hv dv]
-  TensorView z;            // f32 [rows, Hv dv]
-  TensorView b;            // f32 [rows, Hv]
-  TensorView a;            // f32 [rows, Hv]
+  TensorView qkv;          // act [rows, 2 Hk dk + Hv dv]
+  TensorView z;            // act [rows, Hv dv]
+  TensorView b;            // act [rows, Hv]
+  TensorView a;            // act [rows, Hv]
   TensorView conv_weight;  // f32 [channels, kernel]
   TensorView a_log;        // f32 [Hv]
   TensorView dt_bias;      // f32 [Hv]
   TensorView norm_weight;  // f32 [dv], plain w
   TensorView conv_state;   // f32 [num_states, kernel - 1, channels], oldest row first; in and out
   TensorView recurrent_state;  // f32 [num_states, Hv, dk, dv]; in and out
-  TensorView out;              // f32 [rows, Hv dv]
+  TensorView out;              // act [rows, Hv dv]
 };
 
 // q and k norm (weights already 1 + w), rotary, and the write of k and v into the cache (spec 3.4).
@@ -149,14 +152,14 @@ struct AttentionPrepareArgs {
   int64_t rotary_dim = 0;
   float eps = 0;
   const RowBatch* rows = nullptr;
-  TensorView qg;             // f32 [rows, num_heads, 2 head_dim], per head q then gate
-  TensorView k;              // f32 [rows, num_kv_heads, head_dim]
-  TensorView v;              // f32 [rows, num_kv_heads, head_dim]
+  TensorView qg;             // act [rows, num_heads, 2 head_dim], per head q then gate
+  TensorView k;              // act [rows, num_kv_heads, head_dim]
+  TensorView v;              // act [rows, num_kv_heads, head_dim]
   TensorView q_norm;         // f32 [head_dim]
   TensorView k_norm;         // f32 [head_dim]
   TensorView inv_frequency;  // f32 [rotary_dim / 2]
-  TensorView q_out;          // f32 [rows, num_heads, head_dim], normed and rotated, not scaled
-  TensorView k_cache;  // f32 [num_blocks, num_kv_heads, kBlockTokens, head_dim]; written at the
+  TensorView q_out;          // act [rows, num_heads, head_dim], normed and rotated, not scaled
+  TensorView k_cache;  // kv [num_blocks, num_kv_heads, kBlockTokens, head_dim]; written at the
                        // rows' positions
   TensorView v_cache;  // as k_cache
 };
@@ -168,17 +171,17 @@ struct AttentionArgs {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   const RowBatch* rows = nullptr;
-  TensorView q;        // f32 [rows, num_heads, head_dim]
-  TensorView qg;       // f32 [rows, num_heads, 2 head_dim], for the gate half
-  TensorView k_cache;  // f32 [num_blocks, num_kv_heads, kBlockTokens, head_dim]
+  TensorView q;        // act [rows, num_heads, head_dim]
+  TensorView qg;       // act [rows, num_heads, 2 head_dim], for the gate half
+  TensorView k_cache;  // kv [num_blocks, num_kv_heads, kBlockTokens, head_dim]
   TensorView v_cache;  // as k_cache
-  TensorView out;      // f32 [rows, num_heads * head_dim]
+  TensorView out;      // act [rows, num_heads * head_dim]
 };
 
 // out = silu(gate) * up
 struct SiluMulArgs {
-  TensorView gate_up;  // f32 [rows, 2 width], gate then up
-  TensorView out;      // f32 [rows, width]
+  TensorView gate_up;  // act [rows, 2 width], gate then up
+  TensorView out;      // act [rows, width]
 };
 
 // p = softmax(logits); the top_k largest, ties to the lowest index, in ascending order of expert;
@@ -194,22 +197,22 @@ struct RouteExpertsArgs {
 // up_e x)
 //        + shared[r] * sigmoid(shared_gate[r]).
 struct ExpertsArgs {
-  TensorView x;        // f32 [rows, hidden]
+  TensorView x;        // act [rows, hidden]
   TensorView experts;  // i32 [rows, top_k], ids over all experts of the model
   TensorView weights;  // f32 [rows, top_k]
   const ExpertWeights* expert_weights = nullptr;
   int64_t first_expert = 0;  // id of the first expert held here
   TensorView
-      shared;  // f32 [rows, hidden]; default-constructed where the model has no shared expert
-  TensorView shared_gate;  // f32 [rows, 1]
-  TensorView out;          // f32 [rows, hidden]
+      shared;  // act [rows, hidden]; default-constructed where the model has no shared expert
+  TensorView shared_gate;  // act [rows, 1]
+  TensorView out;          // reduction [rows, hidden]
 };
 
 // out[i] = x[rows[i]]
 struct GatherRowsArgs {
-  TensorView x;     // f32 [n, width]
+  TensorView x;     // act or f32 [n, width]
   TensorView rows;  // i32 [m]
-  TensorView out;   // f32 [m, width]
+  TensorView out;   // as x [m, width]
 };
 
 // Parameters of sampling, one entry a scored row. The random key of token id is
@@ -315,6 +318,9 @@ class Ops {
                                                    int64_t out_features,
                                                    int64_t in_features,
                                                    Precision precision) = 0;
+  // The same of an embedding table, where ops read it (EmbedArgs::table). It stays there, for
+  // longer than the result, which has memory of its own only where products want another layout.
+  virtual std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) = 0;
   // gate_up: [num_experts, 2 width, hidden], gate rows first; down: [num_experts, hidden, width].
   // They may be quantised.
   virtual std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,

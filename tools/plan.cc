@@ -35,6 +35,9 @@ void AddFlags(CommandLine& line, Options& options) {
   line.Add("--quantize", &options.quantize,
            "weights as a rank keeps them: none (as stored) or int8")
       .OneOf({"none", "int8"});
+  line.Add("--device", &options.report.device,
+           "what the ranks run on: cpu (keys, values and sums in f32) or cuda (in bf16)")
+      .OneOf({"cpu", "cuda"});
   line.AddBytes("--kv-memory", &options.report.kv_memory,
                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
   line.Add("--slots", &options.report.slots, "sequences that run at once").In(1, 4096);
@@ -67,6 +70,7 @@ absl::StatusOr<std::string> Answer(Options& options) {
                                   : LinearAttentionMode::kSharded;
   options.report.quantization =
       options.quantize == "int8" ? Quantization::kInt8 : Quantization::kNone;
+  options.report.numerics = options.report.device == "cuda" ? kBF16Numerics : kF32Numerics;
   DS_ASSIGN_OR_RETURN(const PlanReport report, MakePlanReport(config, options.report));
   return options.json ? PlanJson(report) : PlanText(report);
 }

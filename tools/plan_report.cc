@@ -61,7 +61,8 @@ void AddMemory(PlanReport& report) {
   const KvCacheShape kv = {.num_layers = config.num_layers_of(LayerType::kFullAttention),
                            .num_blocks = 1,
                            .num_kv_heads = local.num_kv_heads,
-                           .head_dim = config.head_dim};
+                           .head_dim = config.head_dim,
+                           .dtype = report.options.numerics.kv};
   const auto block_bytes = static_cast<int64_t>(kv.bytes_per_block());
   report.kv_bytes_a_token = block_bytes / kBlockTokens;
   report.kv_blocks = block_bytes == 0 ? 0 : report.options.kv_memory / block_bytes;
@@ -93,7 +94,8 @@ void AddMemory(PlanReport& report) {
 // As Qwen35Model::Forward and the sampler do them.
 void AddCollectives(PlanReport& report) {
   const ModelConfig& config = report.config;
-  const int64_t hidden_bytes = config.hidden_size * kFloatBytes;
+  const int64_t hidden_bytes =
+      config.hidden_size * static_cast<int64_t>(DTypeSize(report.options.numerics.reduction));
   const bool sharded = report.options.parallel.linear_attention == LinearAttentionMode::kSharded;
   const int64_t full = config.num_layers_of(LayerType::kFullAttention);
   const int64_t linear = config.num_layers_of(LayerType::kLinearAttention);

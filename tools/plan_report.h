@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/numerics.h"
 #include "worker/checkpoint/model_config.h"
 #include "worker/checkpoint/shard_plan.h"
 
@@ -17,6 +18,8 @@ struct PlanReportOptions {
   int64_t kv_memory = int64_t{1} << 30;  // bytes a rank
   int64_t slots = 16;
   Quantization quantization = Quantization::kNone;
+  std::string device = "cpu";
+  Numerics numerics = kF32Numerics;  // of such a device
   // Tokens of prompt and answer for which concurrency is told, the model's whole context besides.
   std::vector<int64_t> contexts = {1024, 4096, 32768};
 };
@@ -52,7 +55,7 @@ struct PlanReport {
   int64_t padded_vocab_size = 0;
   std::vector<WeightGroup> weights = {};
   WeightGroup total = {};
-  // A rank's, in the dtypes of this build's CPU device: f32.
+  // A rank's, in the dtypes of the device.
   int64_t kv_bytes_a_token = 0;
   int64_t kv_blocks = 0;
   int64_t recurrent_bytes_a_sequence = 0;

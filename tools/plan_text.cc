@@ -1,5 +1,6 @@
 // PlanText and PlanJson of plan_report.h.
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
@@ -17,6 +18,8 @@ std::string Bytes(int64_t bytes) {
   if (bytes >= 1'000'000) return absl::StrFormat("%.2f MB (%d bytes)", value / 1e6, bytes);
   return absl::StrFormat("%d bytes", bytes);
 }
+
+std::string LowerName(DType dtype) { return absl::AsciiStrToLower(DTypeName(dtype)); }
 
 const char* MoeName(const PlanReport& report) {
   return report.options.parallel.moe == MoeMode::kExpert ? "ep" : "tp";
@@ -66,7 +69,9 @@ void AppendWeights(const PlanReport& report, std::string& out) {
 }
 
 void AppendMemory(const PlanReport& report, std::string& out) {
-  absl::StrAppend(&out, "memory of sequences (a rank; CPU numerics: KV and state f32)\n");
+  const std::string kv = LowerName(report.options.numerics.kv);
+  absl::StrAppend(&out, "memory of sequences (a rank; ", report.options.device, " numerics: ",
+                  kv == "f32" ? "KV and state f32" : absl::StrCat("KV ", kv, ", state f32"), ")\n");
   const auto row = [&](const char* name, const std::string& value) {
     absl::StrAppendFormat(&out, "  %-34s %s\n", name, value);
   };
@@ -88,7 +93,8 @@ void AppendMemory(const PlanReport& report, std::string& out) {
 }
 
 void AppendCollectives(const PlanReport& report, std::string& out) {
-  absl::StrAppend(&out, "collectives of a step (f32; bytes of one rank)\n");
+  absl::StrAppend(&out, "collectives of a step (sums in ",
+                  LowerName(report.options.numerics.reduction), "; bytes of one rank)\n");
   for (const Collective& entry : report.collectives) {
     if (entry.times_a_step == 0) continue;
     absl::StrAppendFormat(&out, "  %-42s %-16s %3d x %d bytes a %s\n", entry.what, entry.operation,
@@ -142,7 +148,12 @@ std::string PlanJson(const PlanReport& report) {
   json["legal_ranks"] = ShardPlan::LegalDegrees(report.config, report.options.parallel);
   json["moe"] = MoeName(report);
   json["linear_attention"] = LinearName(report);
-  json["numerics"] = {{"device", "cpu"}, {"kv", "f32"}, {"state", "f32"}, {"reduction", "f32"}};
+  const Numerics& numerics = report.options.numerics;
+  json["numerics"] = {{"device", report.options.device},
+                      {"activation", LowerName(numerics.activation)},
+                      {"kv", LowerName(numerics.kv)},
+                      {"state", "f32"},
+                      {"reduction", LowerName(numerics.reduction)}};
   json["local"] = LocalJson(report);
   json["weights"] = Json::array();
   for (const WeightGroup& group : report.weights) json["weights"].push_back(GroupJson(group));

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "kernels/base/flags.h"
@@ -89,8 +90,9 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
   info.layout.set_linear_attention_replicated(parallel.linear_attention ==
                                               LinearAttentionMode::kReplicated);
   info.numerics.set_device(rank.device().Name());
-  info.numerics.set_activation("f32");
-  info.numerics.set_kv("f32");
+  const Numerics& numerics = rank.device().numerics();
+  info.numerics.set_activation(absl::AsciiStrToLower(DTypeName(numerics.activation)));
+  info.numerics.set_kv(absl::AsciiStrToLower(DTypeName(numerics.kv)));
   info.numerics.set_weights(options.rank.quantize == "int8" ? "int8" : "bf16");
   info.numerics.set_row_invariant(rank.device().HostAddressable());
   info.numerics.set_fingerprint(rank.numerics_fingerprint());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -231,8 +232,13 @@ absl::Status Rank::OpenCommunicator() {
 }
 
 absl::Status Rank::CheckMemory(const EngineOptions& engine) {
-  DS_ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(config_, *plan_, engine));
-  if (!device_->HostAddressable()) return absl::OkStatus();
+  DS_ASSIGN_OR_RETURN(const MemoryPlan memory,
+                      PlanMemory(config_, *plan_, device_->numerics(), engine));
+  if (!device_->HostAddressable()) {
+    const std::optional<int64_t> free = device_->FreeMemory();
+    return free.has_value() ? deltaserve::CheckMemory(WithoutHostParts(memory), engine, *free)
+                            : absl::OkStatus();
+  }
   return deltaserve::CheckMemory(memory, engine, cpu::MostMemory(world_.info().local_size));
 }
 

@@ -25,6 +25,7 @@ class CpuDevice final : public Device {
 
   std::string Name() const override { return absl::StrCat("cpu (", CpuIsaName(isa_), ")"); }
   bool HostAddressable() const override { return true; }
+  const Numerics& numerics() const override { return kF32Numerics; }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     constexpr size_t kLine = 64;

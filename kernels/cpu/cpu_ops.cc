@@ -36,6 +36,10 @@ class CpuOps final : public Ops {
     return cpu::PackLinear(std::move(weight), dtype, out_features, in_features, precision, format_,
                            pool_);
   }
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+    return PackLinear(Buffer(table.data(), table.bytes(), nullptr), table.dtype(), table.dim(0),
+                      table.dim(1), precision);
+  }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
                                              DType dtype,

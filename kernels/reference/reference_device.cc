@@ -11,6 +11,7 @@ class ReferenceDevice final : public Device {
  public:
   std::string Name() const override { return "reference"; }
   bool HostAddressable() const override { return true; }
+  const Numerics& numerics() const override { return kF32Numerics; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     return Buffer::AllocateHost(bytes);
   }

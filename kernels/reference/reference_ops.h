@@ -39,6 +39,10 @@ class ReferenceOps final : public Ops {
                                            int64_t out_features,
                                            int64_t in_features,
                                            Precision precision) override;
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+    return PackLinear(Buffer(table.data(), table.bytes(), nullptr), table.dtype(), table.dim(0),
+                      table.dim(1), precision);
+  }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
                                              DType dtype,

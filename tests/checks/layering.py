@@ -58,6 +58,9 @@ FOLDERS = {
     "tools/train": [],
 }
 
+# A folder that is another compilation of its parent's sources, and belongs to it.
+PART_OF = {"kernels/cuda/shim": "kernels/cuda"}
+
 # What tests may use beside the folder they test and what that one may use.
 TEST_EXTRA = ["kernels/reference"]
 TEST_ANY = ["tests/fuzz", "tests/system", "tests/tools"]  # of any part or of whole programs, so any folder
@@ -87,7 +90,8 @@ def folder_of(path):
         return "proto_grpc"
     if path.startswith("deltaserve/v1/"):
         return "proto"
-    return str(pathlib.PurePosixPath(path).parent)
+    folder = str(pathlib.PurePosixPath(path).parent)
+    return PART_OF.get(folder, folder)
 
 
 def tested_folder(folder):
@@ -162,7 +166,7 @@ def read_links(root):
     links = {}
     for top in TOP:
         for file in sorted((root / top).rglob("CMakeLists.txt")):
-            folder = str(file.parent.relative_to(root))
+            folder = folder_of(file.relative_to(root).as_posix())
             text = re.sub(r"#[^\n]*", lambda m: " " * len(m.group(0)), file.read_text())
             for call in TARGET_CALL.finditer(text):
                 words = list(re.finditer(r"[A-Za-z_0-9:]+", call.group(2)))

@@ -9,6 +9,13 @@
 
 namespace deltaserve {
 
+// The head sizes of all published models. Devices may have no others.
+inline constexpr ModelShape kPublishedShape{.head_dim = 256,
+                                            .rotary_dim = 64,
+                                            .linear_key_head_dim = 128,
+                                            .linear_value_head_dim = 128,
+                                            .linear_conv_kernel_dim = 4};
+
 // One sequence of a batch: `rows` rows from position `start`.
 struct SequenceSpec {
   int64_t rows = 1;

@@ -11,6 +11,9 @@ using testing::ElementsAre;
 // Two chained products and a sum over experts.
 constexpr double kExpertsTolerance = 1e-5;
 constexpr double kWeightTolerance = 1e-6;
+// Where the device works in bf16 both see the same x: it rounds what is between the products, what
+// an expert gives, and the result.
+constexpr double kExpertsBF16Tolerance = 3 * kBF16Rounding;
 
 struct RouteResult {
   std::vector<int32_t> experts;
@@ -104,6 +107,11 @@ struct ExpertsInputs {
     experts = route.experts;
     weights = route.weights;
   }
+
+  // For a comparison of `device` with the reference.
+  void RoundFor(const Device& device) {
+    RoundInputs(device.numerics().activation, {&x, &shared, &shared_gate});
+  }
 };
 
 std::vector<float> Compute(Device& device, const ExpertsInputs& in, int64_t begin, int64_t count) {
@@ -116,15 +124,15 @@ std::vector<float> Compute(Device& device, const ExpertsInputs& in, int64_t begi
       s.ops().PackExperts(buffer(in.gate_up), buffer(in.down), in.dtype, e.held, e.hidden, e.width);
   EXPECT_EQ(weights->num_experts(), e.held);
   ExpertsArgs args;
-  args.x = s.Put(RowsOf(in.x, e.hidden, begin, count), {count, e.hidden});
+  args.x = s.PutAct(RowsOf(in.x, e.hidden, begin, count), {count, e.hidden});
   args.experts = s.Put(RowsOf(in.experts, e.top_k, begin, count), {count, e.top_k});
   args.weights = s.Put(RowsOf(in.weights, e.top_k, begin, count), {count, e.top_k});
   args.expert_weights = weights.get();
   args.first_expert = e.first;
-  args.out = s.NewF32({count, e.hidden});
+  args.out = s.NewReduction({count, e.hidden});
   if (e.shared && count > 0) {
-    args.shared = s.Put(RowsOf(in.shared, e.hidden, begin, count), {count, e.hidden});
-    args.shared_gate = s.Put(RowsOf(in.shared_gate, 1, begin, count), {count, 1});
+    args.shared = s.PutAct(RowsOf(in.shared, e.hidden, begin, count), {count, e.hidden});
+    args.shared_gate = s.PutAct(RowsOf(in.shared_gate, 1, begin, count), {count, 1});
   }
   s.ops().Experts(args, s.arena());
   return s.Floats(args.out);
@@ -137,9 +145,11 @@ TEST_P(ExpertsTest, AgreesWithTheReference) {
   const auto device = MakeDevice(name);
   if (device == nullptr) GTEST_SKIP() << "no " << name;
   Rng rng(83);
-  const ExpertsInputs in(shape, dtype, rng);
+  ExpertsInputs in(shape, dtype, rng);
+  in.RoundFor(*device);
   ExpectClose(Compute(*device, in, 0, shape.rows),
-              Compute(*MakeDevice("reference"), in, 0, shape.rows), kExpertsTolerance);
+              Compute(*MakeDevice("reference"), in, 0, shape.rows),
+              Tolerance(*device, kExpertsTolerance, kExpertsBF16Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes,
@@ -182,7 +192,9 @@ TEST_P(ExpertsDeviceTest, GiveTheNumbersOfTheSpecification) {
   in.shared_gate = {0.4f};
   in.experts = route.experts;
   in.weights = route.weights;
-  ExpectClose(Compute(*device_, in, 0, 1), {0.3480189f, 0.9117936f, 0.8536700f}, 1e-6);
+  // The numbers are of inputs in f32: those of a row and of the weights are rounded too.
+  ExpectClose(Compute(*device_, in, 0, 1), {0.3480189f, 0.9117936f, 0.8536700f},
+              Tolerance(*device_, 1e-6, 2 * kExpertsBF16Tolerance));
 }
 
 TEST_P(ExpertsDeviceTest, TiesGoToTheLowestExpert) {
@@ -218,7 +230,8 @@ TEST_P(ExpertsDeviceTest, PartsHeldByRanksAddUpToTheWhole) {
     const auto out = Compute(*device_, part, 0, 5);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += out[i];
   }
-  ExpectClose(sum, Compute(*device_, whole, 0, 5), kExpertsTolerance);
+  ExpectClose(sum, Compute(*device_, whole, 0, 5),
+              Tolerance(*device_, kExpertsTolerance, 2 * kExpertsBF16Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, ExpertsDeviceTest, testing::ValuesIn(AllDevices()));

@@ -1,7 +1,8 @@
 #pragma once
 
 // What op tests share: the devices, tensors on a device, and comparisons with a stated tolerance or
-// with none.
+// with none. Values are f32 on the host whatever dtype a device's activations have: tests round
+// their inputs to it before both devices of a comparison see them, and say two tolerances.
 
 #include <algorithm>
 #include <bit>
@@ -10,14 +11,17 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/shim/shim_device.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "kernels/reference/narrow_device.h"
 #include "kernels/reference/reference_device.h"
 
 namespace deltaserve {
@@ -50,11 +54,20 @@ inline std::unique_ptr<Device> MakeCpu(int num_threads,
 }
 
 // Devices that are checked against the reference: the CPU alone, with threads and with each of its
-// instruction sets; cuda where the build has it.
+// instruction sets; cuda where the build has it; and the reference with its activations in bf16,
+// which errs by rounding alone: what is expected of bf16 devices can be met.
 inline std::vector<std::string> DevicesUnderTest() {
   std::vector<std::string> names = {"cpu_1_thread"};
   for (const std::string& isa : CpuIsas()) names.push_back(TestName(isa));
   if (!absl::IsUnimplemented(cuda::CreateCudaDevice(0).status())) names.emplace_back("cuda");
+  names.emplace_back("reference_bf16");
+  return names;
+}
+
+// And the CUDA kernels over the host shim, where the build has no nvcc: for ops that they have.
+inline std::vector<std::string> DevicesAndShim() {
+  std::vector<std::string> names = DevicesUnderTest();
+  if (cuda::CreateShimDevice() != nullptr) names.emplace_back("cuda_shim");
   return names;
 }
 
@@ -64,10 +77,19 @@ inline std::vector<std::string> AllDevices() {
   names.emplace_back("reference");
   return names;
 }
+inline std::vector<std::string> AllDevicesAndShim() {
+  std::vector<std::string> names = DevicesAndShim();
+  names.emplace_back("reference");
+  return names;
+}
 
 // Null where this machine has no such device.
 inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
+  if (name == "reference_bf16") {
+    return reference::CreateNarrowDevice(reference::CreateReferenceDevice());
+  }
   if (name == "reference") return reference::CreateReferenceDevice();
+  if (name == "cuda_shim") return cuda::CreateShimDevice();
   if (name == "cpu_1_thread") return MakeCpu(1);
   for (const std::string& isa : CpuIsas()) {
     if (name == TestName(isa)) return MakeCpu(3, isa);
@@ -88,6 +110,35 @@ inline std::string IsaOfTest(const testing::TestParamInfo<std::string>& info) {
   return TestName(info.param);
 }
 
+inline std::vector<BFloat16> ToBFloat16s(const std::vector<float>& values) {
+  std::vector<BFloat16> narrow;
+  narrow.reserve(values.size());
+  for (const float value : values) narrow.push_back(ToBFloat16(value));
+  return narrow;
+}
+
+// `values` as a tensor of `dtype` (f32 or bf16) holds them.
+inline std::vector<float> Rounded(DType dtype, std::vector<float> values) {
+  if (dtype == DType::kBF16) {
+    for (float& value : values) value = ToFloat(ToBFloat16(value));
+  }
+  return values;
+}
+
+// So that the device under test and the reference see equal inputs: `inputs` become what `dtype`, a
+// role of the device's numerics, can hold.
+inline void RoundInputs(DType dtype, std::initializer_list<std::vector<float>*> inputs) {
+  for (std::vector<float>* input : inputs) *input = Rounded(dtype, std::move(*input));
+}
+
+// A result rounded to bf16 once is off by at most this, relative to itself.
+inline constexpr double kBF16Rounding = 1.0 / 256;
+
+// The tolerance of a result of `device`: `f32`, or `bf16` where its activations are.
+inline double Tolerance(const Device& device, double f32, double bf16) {
+  return device.numerics().activation == DType::kBF16 ? bf16 : f32;
+}
+
 // Tensors of one run of an op on one device.
 class Session {
  public:
@@ -98,6 +149,7 @@ class Session {
         }) {}
 
   Ops& ops() { return device_.ops(); }
+  const Numerics& numerics() const { return device_.numerics(); }
   Arena& arena() { return arena_; }
 
   TensorView New(DType dtype, std::initializer_list<int64_t> shape) {
@@ -109,17 +161,41 @@ class Session {
   }
   TensorView NewF32(std::initializer_list<int64_t> shape) { return New(DType::kF32, shape); }
   TensorView NewI32(std::initializer_list<int64_t> shape) { return New(DType::kI32, shape); }
+  // In the device's dtype of the role.
+  TensorView NewAct(std::initializer_list<int64_t> shape) {
+    return New(numerics().activation, shape);
+  }
+  TensorView NewReduction(std::initializer_list<int64_t> shape) {
+    return New(numerics().reduction, shape);
+  }
 
   template <typename T>
   TensorView Put(const std::vector<T>& values, std::initializer_list<int64_t> shape) {
     const TensorView view = New(DTypeOf<T>::value, shape);
     EXPECT_EQ(view.numel(), static_cast<int64_t>(values.size()));
     device_.CopyToDevice(view, values.data());
+    EXPECT_TRUE(device_.Synchronize().ok());  // the values may be gone after
     return view;
   }
   template <typename T>
   TensorView Put(const std::vector<T>& values) {
     return Put(values, {static_cast<int64_t>(values.size())});
+  }
+
+  // In f32 or rounded to bf16.
+  TensorView PutAs(DType dtype,
+                   const std::vector<float>& values,
+                   std::initializer_list<int64_t> shape) {
+    return dtype == DType::kBF16 ? Put(ToBFloat16s(values), shape) : Put(values, shape);
+  }
+  TensorView PutAct(const std::vector<float>& values, std::initializer_list<int64_t> shape) {
+    return PutAs(numerics().activation, values, shape);
+  }
+  TensorView PutKv(const std::vector<float>& values, std::initializer_list<int64_t> shape) {
+    return PutAs(numerics().kv, values, shape);
+  }
+  TensorView PutReduction(const std::vector<float>& values, std::initializer_list<int64_t> shape) {
+    return PutAs(numerics().reduction, values, shape);
   }
 
   template <typename T>
@@ -130,7 +206,20 @@ class Session {
     EXPECT_TRUE(device_.Synchronize().ok());
     return values;
   }
-  std::vector<float> Floats(TensorView view) { return Get<float>(view); }
+  // Of an f32 or bf16 tensor.
+  std::vector<float> Floats(TensorView view) {
+    if (view.dtype() == DType::kF32) return Get<float>(view);
+    std::vector<float> wide;
+    for (const BFloat16 value : Get<BFloat16>(view)) wide.push_back(ToFloat(value));
+    return wide;
+  }
+  // Leaves in `view` what it would hold, were it of `dtype`.
+  void RoundTo(DType dtype, TensorView view) {
+    if (dtype == view.dtype() || dtype == DType::kF32) return;
+    const auto values = Rounded(dtype, Floats(view));
+    device_.CopyToDevice(view, values.data());
+    EXPECT_TRUE(device_.Synchronize().ok());
+  }
 
  private:
   Device& device_;
@@ -153,13 +242,6 @@ inline std::vector<float> Normal(Rng& rng, int64_t n, float deviation = 1.0f, fl
   std::vector<float> values(static_cast<size_t>(n));
   for (float& value : values) value = distribution(rng);
   return values;
-}
-
-inline std::vector<BFloat16> ToBFloat16s(const std::vector<float>& values) {
-  std::vector<BFloat16> narrow;
-  narrow.reserve(values.size());
-  for (const float value : values) narrow.push_back(ToBFloat16(value));
-  return narrow;
 }
 
 // Part of a row-major matrix: rows [begin, begin + count).

@@ -108,7 +108,7 @@ TEST_P(RowsTest, EmbedGivesZerosForIdsThatOtherRanksHold) {
   Session s(*device_);
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};
   for (const bool narrow : {false, true}) {
-    const TensorView out = s.NewF32({4, 2});
+    const TensorView out = s.NewReduction({4, 2});
     s.ops().Embed({.ids = s.Put(std::vector<int32_t>{10, 12, 9, 13}),
                    .table = narrow ? s.Put(ToBFloat16s(table), {3, 2}) : s.Put(table, {3, 2}),
                    .first_row = 10,
@@ -121,7 +121,7 @@ TEST_P(RowsTest, EmbedKeepsEveryBitOfBf16) {
   Session s(*device_);
   Rng rng(1);
   const auto table = ToBFloat16s(Normal(rng, int64_t{5} * 1025));
-  const TensorView out = s.NewF32({1, 1025});
+  const TensorView out = s.NewReduction({1, 1025});
   s.ops().Embed(
       {.ids = s.Put(std::vector<int32_t>{4}), .table = s.Put(table, {5, 1025}), .out = out});
   const auto values = s.Floats(out);
@@ -130,13 +130,13 @@ TEST_P(RowsTest, EmbedKeepsEveryBitOfBf16) {
 
 TEST_P(RowsTest, GatherRowsTakesRowsInTheGivenOrder) {
   Session s(*device_);
-  const TensorView x = s.Put(std::vector<float>{0, 1, 10, 11, 20, 21}, {3, 2});
-  const TensorView out = s.NewF32({4, 2});
+  const TensorView x = s.PutAct({0, 1, 10, 11, 20, 21}, {3, 2});
+  const TensorView out = s.NewAct({4, 2});
   s.ops().GatherRows({.x = x, .rows = s.Put(std::vector<int32_t>{2, 0, 2, 1}), .out = out});
   EXPECT_THAT(s.Floats(out), ElementsAre(20, 21, 0, 1, 20, 21, 10, 11));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, testing::ValuesIn(AllDevices()));
+INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, testing::ValuesIn(AllDevicesAndShim()));
 
 }  // namespace
 }  // namespace deltaserve

@@ -72,12 +72,13 @@ Cost CostOf(const ModelConfig& config,
             const std::vector<StepRows>& sequences,
             int64_t scored,
             int ranks = 1,
-            Quantization quantization = Quantization::kNone) {
+            Quantization quantization = Quantization::kNone,
+            const Numerics& numerics = kF32Numerics) {
   Cost sum;
   for (int rank = 0; rank < ranks; ++rank) {
     const auto plan = ShardPlan::Create(config, {.ranks = ranks}, rank);
     EXPECT_TRUE(plan.ok()) << plan.status();
-    sum += StepCost(config, *plan, quantization, sequences, scored);
+    sum += StepCost(config, *plan, numerics, quantization, sequences, scored);
   }
   return sum;
 }
@@ -101,6 +102,14 @@ TEST(StepCostTest, ReadsWeightsOnceForAllRowsAndNoHeadWithoutScores) {
   const Cost batch = CostOf(Dense(), {{.first = 5}, {.first = 9}}, 2);
   EXPECT_DOUBLE_EQ(batch.bytes, 2 * (matrices + kHead) + kVectorBytes + 2 * kStateBytes +
                                     (6 + 10) * kTokenBytes);
+}
+
+TEST(StepCostTest, CountsKeysAndValuesInTheDtypeOfTheDevice) {
+  const std::vector<StepRows> rows = {{.first = 10, .rows = 1}};
+  const Cost wide = CostOf(Dense(), rows, 1);
+  const Cost narrow = CostOf(Dense(), rows, 1, 1, Quantization::kNone, kBF16Numerics);
+  EXPECT_DOUBLE_EQ(narrow.bytes, wide.bytes - 11 * kTokenBytes / 2);
+  EXPECT_DOUBLE_EQ(narrow.flops, wide.flops);
 }
 
 TEST(StepCostTest, CountsEightBitWeightsAsOneByteAndTheSameFlops) {

@@ -140,6 +140,34 @@ TEST(PlanToolTest, TellsModesPoolsAndNumericsInItsText) {
   }
 }
 
+TEST(PlanToolTest, CountsKeysValuesAndSumsInTheDtypesOfTheDevice) {
+  for (const StateRow& row : kStateRows) {
+    SCOPED_TRACE(row.name);
+    const PlanReport cpu = Report(row.name);
+    const auto cuda = MakePlanReport(cpu.config, {.device = "cuda", .numerics = kBF16Numerics});
+    ASSERT_TRUE(cuda.ok()) << cuda.status();
+    EXPECT_EQ(cuda->kv_bytes_a_token, row.kv_bf16);
+    EXPECT_EQ(cuda->kv_blocks, 2 * cpu.kv_blocks + cuda->kv_blocks % 2);
+    EXPECT_EQ(cuda->state_bytes_a_sequence(), cpu.state_bytes_a_sequence());
+    for (size_t i = 0; i < cpu.collectives.size(); ++i) {
+      const Collective& entry = cuda->collectives[i];
+      EXPECT_EQ(entry.bytes_a_row * (entry.operation == "all-reduce" ? 2 : 1),
+                cpu.collectives[i].bytes_a_row)
+          << entry.what;
+    }
+  }
+  const ToolResult json = RunPlan({ConfigPath("0.8b"), "--device", "cuda", "--json"});
+  ASSERT_EQ(json.code, 0) << json.output;
+  EXPECT_EQ(nlohmann::json::parse(json.output)["numerics"],
+            nlohmann::json({{"device", "cuda"},
+                            {"activation", "bf16"},
+                            {"kv", "bf16"},
+                            {"state", "f32"},
+                            {"reduction", "bf16"}}));
+  EXPECT_THAT(RunPlan({ConfigPath("0.8b"), "--device", "cuda"}).output,
+              HasSubstr("cuda numerics: KV bf16, state f32"));
+}
+
 TEST(PlanToolTest, RefusesWhatCannotBeWithCode64) {
   const std::pair<std::vector<std::string>, const char*> rows[] = {
       {{}, "model"},

@@ -165,6 +165,7 @@ class WorldBench {
  private:
   absl::StatusOr<WorldShape> Shape() const {
     WorldShape shape{.config = rank_.config(),
+                     .numerics = rank_.device().numerics(),
                      .quantization = rank_.executor().options().quantization,
                      .plans = {}};
     for (int rank = 0; rank < world_.info().size; ++rank) {

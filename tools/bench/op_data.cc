@@ -46,12 +46,22 @@ TensorView OpData::Empty(DType dtype, std::initializer_list<int64_t> shape) {
   return Keep(Get(elements * DTypeSize(dtype)), dtype, shape);
 }
 
-TensorView OpData::Floats(std::initializer_list<int64_t> shape, float middle, float deviation) {
-  const TensorView view = Empty(DType::kF32, shape);
+TensorView OpData::Draws(DType dtype,
+                         std::initializer_list<int64_t> shape,
+                         float middle,
+                         float deviation) {
+  const TensorView view = Empty(dtype, shape);
   const std::vector<float> drawn = Draw(view.numel(), middle, deviation);
-  std::vector<float> values(static_cast<size_t>(view.numel()));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = drawn[i % drawn.size()];
-  device_.CopyToDevice(view, values.data());
+  Buffer host = Buffer::AllocateHost(view.bytes());
+  for (size_t i = 0; i < static_cast<size_t>(view.numel()); ++i) {
+    const float value = drawn[i % drawn.size()];
+    if (dtype == DType::kF32) {
+      static_cast<float*>(host.data())[i] = value;
+    } else {
+      static_cast<BFloat16*>(host.data())[i] = ToBFloat16(value);
+    }
+  }
+  device_.CopyToDevice(view, host.data());
   DS_CHECK(device_.Synchronize().ok());
   return view;
 }

@@ -28,13 +28,29 @@ class OpData {
 
   Device& device() { return device_; }
   Ops& ops() { return device_.ops(); }
+  const Numerics& numerics() const { return device_.numerics(); }
+  // Bytes of an element.
+  double act_bytes() const { return static_cast<double>(DTypeSize(numerics().activation)); }
+  double kv_bytes() const { return static_cast<double>(DTypeSize(numerics().kv)); }
   Arena& arena() { return arena_; }
 
-  // f32, even over [middle - deviation, middle + deviation).
-  TensorView Floats(std::initializer_list<int64_t> shape, float middle = 0, float deviation = 1);
+  // Even over [middle - deviation, middle + deviation), in f32 or the device's dtype of a role.
+  TensorView Floats(std::initializer_list<int64_t> shape, float middle = 0, float deviation = 1) {
+    return Draws(DType::kF32, shape, middle, deviation);
+  }
+  TensorView Act(std::initializer_list<int64_t> shape) {
+    return Draws(numerics().activation, shape, 0, 1);
+  }
+  TensorView Kv(std::initializer_list<int64_t> shape) { return Draws(numerics().kv, shape, 0, 1); }
+  TensorView Reduction(std::initializer_list<int64_t> shape) {
+    return Draws(numerics().reduction, shape, 0, 1);
+  }
   TensorView Ints(const std::vector<int32_t>& values, std::initializer_list<int64_t> shape);
   // Uninitialised.
   TensorView Empty(DType dtype, std::initializer_list<int64_t> shape);
+  TensorView EmptyAct(std::initializer_list<int64_t> shape) {
+    return Empty(numerics().activation, shape);
+  }
 
   // bf16 of a size that keeps outputs near inputs'.
   const LinearWeight& Linear(int64_t out_features, int64_t in_features);
@@ -47,6 +63,10 @@ class OpData {
                        TensorView block_table = {});
 
  private:
+  TensorView Draws(DType dtype,
+                   std::initializer_list<int64_t> shape,
+                   float middle,
+                   float deviation);
   Buffer Get(size_t bytes);
   TensorView Keep(Buffer buffer, DType dtype, std::initializer_list<int64_t> shape);
   Buffer BFloats(int64_t count, int64_t in_features);

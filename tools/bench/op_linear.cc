@@ -28,15 +28,15 @@ OpCase LinearCase(const std::string& name,
                   int64_t rows) {
   OpCase result{.name = name, .rows = rows};
   std::vector<LinearArgs> calls;
-  const TensorView x = data.Floats({rows, kWidth});
-  const TensorView out = data.Empty(DType::kF32, {rows, 2 * kWidth});
+  const TensorView x = data.Act({rows, kWidth});
+  const TensorView out = data.EmptyAct({rows, 2 * kWidth});
   for (const LinearWeight* weight : weights) {
     const int64_t in = weight->in_features(), wide = weight->out_features();
-    calls.push_back({.x = TensorView(x.data(), DType::kF32, {rows, in}),
+    calls.push_back({.x = TensorView(x.data(), x.dtype(), {rows, in}),
                      .weight = weight,
-                     .out = TensorView(out.data(), DType::kF32, {rows, wide})});
+                     .out = TensorView(out.data(), out.dtype(), {rows, wide})});
     result.cost += {.bytes = static_cast<double>(weight->bytes()) +
-                             kFloat * static_cast<double>(rows * (in + wide)),
+                             data.act_bytes() * static_cast<double>(rows * (in + wide)),
                     .flops = LinearFlops(rows, wide, in)};
   }
   result.run = [&data, calls] {
@@ -88,9 +88,9 @@ OpCase ExpertCase(const std::string& name, OpData& data, const ExpertWeights& w,
   OpCase result{.name = name, .rows = rows * calls};
   std::minstd_rand random(7);
   std::vector<ExpertsArgs> all;
-  const TensorView x = data.Floats({rows, kMoeHidden});
+  const TensorView x = data.Act({rows, kMoeHidden});
   const TensorView weights = data.Floats({rows, kTopK}, 1.0F / kTopK, 0);
-  const TensorView out = data.Empty(DType::kF32, {rows, kMoeHidden});
+  const TensorView out = data.Reduction({rows, kMoeHidden});
   for (int64_t i = 0; i < calls; ++i) {
     const std::vector<int32_t> chosen = ChooseExperts(rows, random);
     const std::set<int32_t> distinct(chosen.begin(), chosen.end());
@@ -103,7 +103,7 @@ OpCase ExpertCase(const std::string& name, OpData& data, const ExpertWeights& w,
                    .shared_gate = {},
                    .out = out});
     result.cost += {.bytes = share * static_cast<double>(w.bytes()) +
-                             kFloat * static_cast<double>(2 * rows * kMoeHidden),
+                             data.act_bytes() * static_cast<double>(2 * rows * kMoeHidden),
                     .flops = LinearFlops(rows * kTopK, 3 * kExpertWidth, kMoeHidden)};
   }
   result.run = [&data, all] {
@@ -113,37 +113,39 @@ OpCase ExpertCase(const std::string& name, OpData& data, const ExpertWeights& w,
 }
 
 // Tensors that fit caches, as in a model, where the op before has just written them.
-OpCase RowCase(const std::string& name, int64_t rows, int64_t floats, std::function<void()> run) {
-  return {.name = name,
-          .rows = rows,
-          .cost = {.bytes = kFloat * static_cast<double>(floats)},
-          .run = std::move(run)};
+OpCase RowCase(const std::string& name, int64_t rows, double bytes, std::function<void()> run) {
+  return {.name = name, .rows = rows, .cost = {.bytes = bytes}, .run = std::move(run)};
 }
 
 std::vector<OpCase> NormCases(OpData& data) {
   constexpr int64_t kRows = 512;
-  const TensorView x = data.Floats({kRows, kHidden});
+  const TensorView delta = data.Reduction({kRows, kHidden});
   const TensorView residual = data.Floats({kRows, kHidden});
   const TensorView weight = data.Floats({kHidden}, 1);
-  const TensorView out = data.Empty(DType::kF32, {kRows, kHidden});
-  const TensorView gate_up = data.Floats({kRows, 2 * kWidth});
-  const TensorView wide = data.Empty(DType::kF32, {kRows, kWidth});
+  const TensorView out = data.EmptyAct({kRows, kHidden});
+  const TensorView gate_up = data.Act({kRows, 2 * kWidth});
+  const TensorView wide = data.EmptyAct({kRows, kWidth});
   const TensorView router = data.Floats({kRows, kExperts});
   const TensorView experts = data.Empty(DType::kI32, {kRows, kTopK});
   const TensorView shares = data.Empty(DType::kF32, {kRows, kTopK});
   const AddRmsNormArgs add{
-      .delta = x, .residual = residual, .weight = weight, .eps = 1e-6F, .out = out};
+      .delta = delta, .residual = residual, .weight = weight, .eps = 1e-6F, .out = out};
   Ops& ops = data.ops();
-  return {RowCase("rms_norm, rows 512, in caches", kRows, 2 * kRows * kHidden,
-                  [=, &ops] { ops.RmsNorm({.x = x, .weight = weight, .eps = 1e-6F, .out = out}); }),
-          RowCase("add_rms_norm, rows 512, in caches", kRows, 4 * kRows * kHidden,
-                  [=, &ops] { ops.AddRmsNorm(add); }),
-          RowCase("silu_mul, rows 512, in caches", kRows, 3 * kRows * kWidth,
-                  [=, &ops] { ops.SiluMul({.gate_up = gate_up, .out = wide}); }),
-          RowCase("route_experts, rows 512, in caches", kRows, kRows * (kExperts + 2 * kTopK),
-                  [=, &ops] {
-                    ops.RouteExperts({.logits = router, .experts = experts, .weights = shares});
-                  })};
+  // Of an element that each op reads or writes; the residual is f32.
+  const double act = data.act_bytes();
+  constexpr auto kHiddens = static_cast<double>(kRows * kHidden);
+  return {
+      RowCase(
+          "rms_norm, rows 512, in caches", kRows, (kFloat + act) * kHiddens,
+          [=, &ops] { ops.RmsNorm({.x = residual, .weight = weight, .eps = 1e-6F, .out = out}); }),
+      RowCase("add_rms_norm, rows 512, in caches", kRows, (2 * kFloat + 2 * act) * kHiddens,
+              [=, &ops] { ops.AddRmsNorm(add); }),
+      RowCase("silu_mul, rows 512, in caches", kRows, 3 * act * static_cast<double>(kRows * kWidth),
+              [=, &ops] { ops.SiluMul({.gate_up = gate_up, .out = wide}); }),
+      RowCase("route_experts, rows 512, in caches", kRows,
+              kFloat * static_cast<double>(kRows * (kExperts + 2 * kTopK)), [=, &ops] {
+                ops.RouteExperts({.logits = router, .experts = experts, .weights = shares});
+              })};
 }
 
 std::vector<OpCase> SampleCases(OpData& data) {
@@ -163,7 +165,8 @@ std::vector<OpCase> SampleCases(OpData& data) {
                             .token_index = zeros(DType::kU32)};
   const TensorView value = data.Empty(DType::kF32, {kRows});
   const TensorView id = data.Empty(DType::kI32, {kRows});
-  return {RowCase("sample_local (temperature), rows 8, in caches", kRows, kRows * kVocabulary,
+  return {RowCase("sample_local (temperature), rows 8, in caches", kRows,
+                  kFloat * static_cast<double>(kRows * kVocabulary),
                   [=, &data] {
                     data.ops().SampleLocal({.logits = logits,
                                             .num_tokens = kVocabulary,
@@ -171,8 +174,8 @@ std::vector<OpCase> SampleCases(OpData& data) {
                                             .value = value,
                                             .id = id});
                   }),
-          RowCase("sample (top_k 50, top_p 0.9), rows 8, in caches", kRows, kRows * kVocabulary,
-                  [=, &data] {
+          RowCase("sample (top_k 50, top_p 0.9), rows 8, in caches", kRows,
+                  kFloat * static_cast<double>(kRows * kVocabulary), [=, &data] {
                     data.ops().Sample(
                         {.logits = logits, .num_tokens = kVocabulary, .params = &params, .id = id},
                         data.arena());

@@ -32,24 +32,25 @@ OpCase DeltaCase(const std::string& name,
                          .key_head_dim = kDk,
                          .value_head_dim = kDv,
                          .eps = 1e-6F,
-                         .qkv = data.Floats({rows, kChannels}),
-                         .z = data.Floats({rows, kHeads * kDv}),
-                         .b = data.Floats({rows, kHeads}),
-                         .a = data.Floats({rows, kHeads}),
+                         .qkv = data.Act({rows, kChannels}),
+                         .z = data.Act({rows, kHeads * kDv}),
+                         .b = data.Act({rows, kHeads}),
+                         .a = data.Act({rows, kHeads}),
                          .conv_weight = tensors.conv_weight,
                          .a_log = tensors.a_log,
                          .dt_bias = tensors.dt_bias,
                          .norm_weight = tensors.norm_weight,
                          .conv_state = tensors.conv_state,
                          .recurrent_state = tensors.recurrent_state,
-                         .out = data.Empty(DType::kF32, {rows, kHeads * kDv})};
+                         .out = data.EmptyAct({rows, kHeads * kDv})};
   OpCase result{.name = name};
   for (const RowBatch* batch : batches) {
     const int64_t state = kHeads * kDk * kDv + (kKernel - 1) * kChannels;
     const int64_t row = kChannels + 2 * kHeads * kDv + 2 * kHeads;
     result.rows += rows;
     result.cost +=
-        {.bytes = kFloat * static_cast<double>(2 * batch->num_sequences * state + rows * row),
+        {.bytes = kFloat * static_cast<double>(2 * batch->num_sequences * state) +
+                  data.act_bytes() * static_cast<double>(rows * row),
          .flops = ConvFlops(rows, kChannels, kKernel) + DeltaRuleFlops(rows, kHeads, kDk, kDv)};
   }
   result.run = [&data, args, batches]() mutable {
@@ -99,20 +100,22 @@ OpCase AttentionCase(const std::string& name,
   AttentionArgs args{.num_heads = kQueryHeads,
                      .num_kv_heads = kKvHeads,
                      .head_dim = kHeadDim,
-                     .q = data.Floats({rows, kQueryHeads, kHeadDim}),
-                     .qg = data.Floats({rows, kQueryHeads, 2 * kHeadDim}),
+                     .q = data.Act({rows, kQueryHeads, kHeadDim}),
+                     .qg = data.Act({rows, kQueryHeads, 2 * kHeadDim}),
                      .k_cache = kv.keys,
                      .v_cache = kv.values,
-                     .out = data.Empty(DType::kF32, {rows, kQueryHeads * kHeadDim})};
+                     .out = data.EmptyAct({rows, kQueryHeads * kHeadDim})};
   OpCase result{.name = name};
   for (size_t i = 0; i < batches.size(); ++i) {
     const int64_t sequences = batches[i]->num_sequences;
     const int64_t each = rows / sequences;
     const int64_t seen = sequences * (first_positions[i] + each) * 2 * kKvHeads * kHeadDim;
     result.rows += rows;
-    result.cost += {.bytes = kFloat * static_cast<double>(seen + rows * 3 * kQueryHeads * kHeadDim),
-                    .flops = static_cast<double>(sequences) *
-                             AttentionFlops(each, first_positions[i], kQueryHeads, kHeadDim)};
+    result.cost +=
+        {.bytes = data.kv_bytes() * static_cast<double>(seen) +
+                  data.act_bytes() * static_cast<double>(rows * 3 * kQueryHeads * kHeadDim),
+         .flops = static_cast<double>(sequences) *
+                  AttentionFlops(each, first_positions[i], kQueryHeads, kHeadDim)};
   }
   result.run = [&data, args, batches]() mutable {
     for (const RowBatch* batch : batches) {
@@ -130,8 +133,8 @@ KvTensors MakeKv(OpData& data) {
   for (int64_t slot = 0; slot < kSlots; ++slot) {
     for (int64_t i = 0; i < blocks; ++i) table.push_back(static_cast<int32_t>(i * kSlots + slot));
   }
-  return {.keys = data.Floats({kSlots * blocks, kKvHeads, kBlockTokens, kHeadDim}),
-          .values = data.Floats({kSlots * blocks, kKvHeads, kBlockTokens, kHeadDim}),
+  return {.keys = data.Kv({kSlots * blocks, kKvHeads, kBlockTokens, kHeadDim}),
+          .values = data.Kv({kSlots * blocks, kKvHeads, kBlockTokens, kHeadDim}),
           .block_table = data.Ints(table, {kSlots, blocks})};
 }
 

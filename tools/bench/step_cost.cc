@@ -39,12 +39,15 @@ Cost WeightCost(const ModelConfig& config,
   return {.bytes = bytes, .flops = 2 * held * n};
 }
 
-Cost SequenceCost(const ModelConfig& config, const LocalSizes& local, const StepRows& sequence) {
+Cost SequenceCost(const ModelConfig& config,
+                  const LocalSizes& local,
+                  const Numerics& numerics,
+                  const StepRows& sequence) {
   const auto linear = static_cast<double>(config.num_layers_of(LayerType::kLinearAttention));
   const auto full = static_cast<double>(config.num_layers_of(LayerType::kFullAttention));
   const auto state = static_cast<double>(StateShapeOf(config, local, 1).bytes_per_state());
   const auto token =
-      static_cast<double>(KvShapeOf(config, local, 1).bytes_per_block()) / kBlockTokens;
+      static_cast<double>(KvShapeOf(config, local, numerics, 1).bytes_per_block()) / kBlockTokens;
   return {
       .bytes = 2 * state + token * static_cast<double>(sequence.first + sequence.rows),
       .flops =
@@ -57,6 +60,7 @@ Cost SequenceCost(const ModelConfig& config, const LocalSizes& local, const Step
 
 Cost StepCost(const ModelConfig& config,
               const ShardPlan& plan,
+              const Numerics& numerics,
               Quantization quantization,
               const std::vector<StepRows>& sequences,
               int64_t scored) {
@@ -64,7 +68,7 @@ Cost StepCost(const ModelConfig& config,
   int64_t rows = 0;
   for (const StepRows& sequence : sequences) {
     rows += sequence.rows;
-    cost += SequenceCost(config, plan.local(), sequence);
+    cost += SequenceCost(config, plan.local(), numerics, sequence);
   }
   for (const WeightSpec& spec : WeightTable(config, plan.options())) {
     cost += WeightCost(config, plan, spec, quantization, rows, scored);

@@ -5,12 +5,13 @@
 //
 // Bytes: each weight that the step needs once, in the dtype that releases store (the head where a
 // row is scored, of experts those that are expected to be chosen), states read and written, keys
-// and values read, and written for the new rows. Activations are left out: they stay in caches.
-// FLOPs: products with weights, convolution, delta rule and attention.
+// and values (in the device's dtype) read, and written for the new rows. Activations are left out:
+// they stay in caches. FLOPs: products with weights, convolution, delta rule and attention.
 
 #include <cstdint>
 #include <vector>
 
+#include "kernels/numerics.h"
 #include "tools/bench/cost.h"
 #include "worker/checkpoint/model_config.h"
 #include "worker/checkpoint/shard_plan.h"
@@ -27,6 +28,7 @@ struct StepRows {
 // evenly and on its own, so n rows of k out of E choose E (1 - (1 - k/E)^n) different ones. Pure.
 Cost StepCost(const ModelConfig& config,
               const ShardPlan& plan,
+              const Numerics& numerics,
               Quantization quantization,
               const std::vector<StepRows>& sequences,
               int64_t scored);

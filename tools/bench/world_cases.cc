@@ -40,7 +40,7 @@ std::vector<int32_t> SomeIds(int32_t slot, int64_t start, int64_t count, int64_t
 Cost WorldTimer::CostOf(const std::vector<StepRows>& sequences, int64_t scored) const {
   Cost cost;
   for (const ShardPlan& plan : shape_.plans) {
-    cost += StepCost(shape_.config, plan, shape_.quantization, sequences, scored);
+    cost += StepCost(shape_.config, plan, shape_.numerics, shape_.quantization, sequences, scored);
   }
   return cost;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/numerics.h"
 #include "tools/bench/measurement.h"
 #include "tools/bench/step_cost.h"
 #include "worker/engine/executor.h"
@@ -27,6 +28,7 @@ struct WorldCases {
 // What the model's plans of all ranks say.
 struct WorldShape {
   ModelConfig config;
+  Numerics numerics;
   Quantization quantization = Quantization::kNone;
   std::vector<ShardPlan> plans;  // one a rank
 };

@@ -27,6 +27,14 @@ endif()
 set(CMAKE_CUDA_STANDARD 20)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(DELTASERVE_NVCC ON)
+# What ptxas says of registers is kept beside each object.
+set(CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/tools/cmake/nvcc_keep_resources.py)
+if(DELTASERVE_CCACHE)
+  list(APPEND CMAKE_CUDA_COMPILER_LAUNCHER ${DELTASERVE_CCACHE})
+endif()
+# Our warnings where they say something of our code: nvcc splits a file into two and writes one anew.
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xptxas=-v;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wshadow>")
+find_package(CUDAToolkit REQUIRED)
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
 if(cuda_sources)

@@ -15,6 +15,7 @@ struct KvCacheShape {
   int64_t num_blocks = 0;
   int64_t num_kv_heads = 0;  // local
   int64_t head_dim = 0;
+  DType dtype = DType::kF32;  // Numerics::kv of the device
 
   // Bytes of keys and values of one block over all layers.
   size_t bytes_per_block() const;
@@ -25,7 +26,7 @@ class KvCache {
  public:
   static absl::StatusOr<KvCache> Create(Device& device, const KvCacheShape& shape);
 
-  // f32 [num_blocks, num_kv_heads, kBlockTokens, head_dim]; `layer` counts full-attention layers
+  // kv [num_blocks, num_kv_heads, kBlockTokens, head_dim]; `layer` counts full-attention layers
   // only.
   TensorView keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
   TensorView values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }

@@ -27,11 +27,11 @@ struct RankInfo {
 
 // residual += sum over ranks of partial; out = RmsNorm(residual) (weight already 1 + w).
 struct ReduceAddNormArgs {
-  TensorView partial;   // f32 [rows, hidden], in an exchange buffer; may be overwritten
+  TensorView partial;   // reduction [rows, hidden], in an exchange buffer; may be overwritten
   TensorView residual;  // f32 [rows, hidden], in and out
   TensorView weight;    // f32 [hidden]
   float eps = 0;
-  TensorView out;  // f32 [rows, hidden], may not alias partial
+  TensorView out;  // act [rows, hidden], may not alias partial
 };
 
 // What has gone through a communicator, for metrics.
@@ -57,7 +57,7 @@ class Communicator {
   // network.
   virtual absl::StatusOr<Buffer> AllocateExchange(size_t bytes) = 0;
 
-  // f32, in place, in an exchange buffer. dtype of the sum: f32.
+  // reduction, in place, in an exchange buffer: ranks' parts and their sum have that dtype.
   virtual void AllReduceSum(TensorView inout) = 0;
   // ReduceAddNorm exists as one call so that a fused all-reduce has a place.
   virtual void ReduceAddNorm(const ReduceAddNormArgs& args) = 0;

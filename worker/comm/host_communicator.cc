@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
@@ -62,7 +63,7 @@ class HostCommunicator::Counted {
 HostCommunicator::HostCommunicator(int rank, int size, Device& device)
     : rank_(rank), size_(size), device_(device), regions_(std::make_shared<ExchangeRegions>()) {
   DS_CHECK(rank >= 0 && rank < size) << "rank " << rank << " of " << size;
-  DS_CHECK(size == 1 || device.HostAddressable()) << device.Name();
+  DS_CHECK_OK(CheckHostReach("of the host", device, size));
 }
 
 absl::StatusOr<Buffer> HostCommunicator::AllocateExchange(size_t bytes) {
@@ -85,7 +86,7 @@ void HostCommunicator::AllReduceSum(TensorView inout) {
 }
 
 void HostCommunicator::CheckExchange(TensorView tensor) const {
-  DS_CHECK(tensor.dtype() == DType::kF32) << tensor.ToString();
+  DS_CHECK(tensor.dtype() == device_.numerics().reduction) << tensor.ToString();
   DS_CHECK(tensor.numel() == 0 || regions_->Contains(tensor.data(), tensor.bytes()))
       << tensor.ToString() << " lies in no buffer of AllocateExchange";
 }
@@ -145,6 +146,21 @@ CommunicatorStats HostCommunicator::Stats() const {
   return {.calls = calls_.load(std::memory_order_relaxed),
           .bytes = bytes_.load(std::memory_order_relaxed),
           .time = absl::Nanoseconds(nanoseconds_.load(std::memory_order_relaxed))};
+}
+
+absl::Status CheckHostReach(const std::string& communicator, const Device& device, int size) {
+  if (size == 1) return absl::OkStatus();
+  const auto refuse = [&](const std::string& does, const std::string& keep) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("communicator ", communicator, " ", does, ", and ", size, " ranks keep ", keep,
+                     " on ", device.Name(), ": use the communicator nccl, or the device cpu"));
+  };
+  if (!device.HostAddressable()) return refuse("reaches host memory only", "theirs");
+  const DType reduction = device.numerics().reduction;
+  if (reduction != DType::kF32) {
+    return refuse("adds F32 only", absl::StrCat("parts of sums in ", DTypeName(reduction)));
+  }
+  return absl::OkStatus();
 }
 
 void AddInRankOrder(const float* parts, size_t stride, int num_parts, size_t count, float* sum) {

@@ -14,8 +14,8 @@
 
 namespace deltaserve {
 
-// The device must be host-addressable and have done its work when an op returns, unless size is 1:
-// then any device will do, and no call does more than a copy on its queue.
+// The device must be host-addressable, have done its work when an op returns and reduce in f32,
+// unless size is 1: then any device will do, and no call does more than a copy on its queue.
 class HostCommunicator : public Communicator {
  public:
   int rank() const override { return rank_; }
@@ -50,7 +50,7 @@ class HostCommunicator : public Communicator {
   class ExchangeRegions;
   class Counted;
 
-  // f32, in an exchange buffer that lives.
+  // Of the device's dtype of reductions, in an exchange buffer that lives.
   void CheckExchange(TensorView tensor) const;
 
   const int rank_;
@@ -65,5 +65,9 @@ class HostCommunicator : public Communicator {
 // sum[i] = ((parts[0][i] + parts[1][i]) + parts[2][i]) + ..., parts[r] = parts + r * stride.
 // f32 [num_parts, count]; sum may be parts[0], or apart from all.
 void AddInRankOrder(const float* parts, size_t stride, int num_parts, size_t count, float* sum);
+
+// FAILED_PRECONDITION, naming `communicator`, where `size` ranks cannot reach each other's tensors
+// on such devices through host memory, or cannot add them.
+absl::Status CheckHostReach(const std::string& communicator, const Device& device, int size);
 
 }  // namespace deltaserve

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
 #include "worker/comm/host_communicator.h"
 
 namespace deltaserve {
@@ -115,11 +116,7 @@ class MpiCommunicator final : public HostCommunicator {
 
 absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiCommunicator(const MpiWorld& world,
                                                                     Device& device) {
-  if (world.info().size > 1 && !device.HostAddressable()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "communicator mpi reaches host memory only, and ", world.info().size,
-        " ranks keep theirs on ", device.Name(), ": use the communicator nccl, or the device cpu"));
-  }
+  DS_RETURN_IF_ERROR(CheckHostReach("mpi", device, world.info().size));
   return std::make_unique<MpiCommunicator>(world, device);
 }
 

@@ -48,6 +48,7 @@ struct Part {
 
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                                       const ShardPlan& plan,
+                                      const Numerics& numerics,
                                       const EngineOptions& options) {
   const LocalSizes& local = plan.local();
   MemoryPlan memory;
@@ -58,7 +59,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                   absl::StrCat("use at most ", memory.max_context, ", or 0 for that"));
   }
   if (options.max_context > 0) memory.max_context = options.max_context;
-  memory.per_block = static_cast<int64_t>(KvShapeOf(config, local, 1).bytes_per_block());
+  memory.per_block = static_cast<int64_t>(KvShapeOf(config, local, numerics, 1).bytes_per_block());
   const int64_t useful = options.slots * NumBlocks(memory.max_context);
   memory.kv_blocks =
       memory.per_block == 0 ? useful : std::min(useful, options.kv_memory / memory.per_block);
@@ -77,7 +78,10 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
   }
   memory.weights = WeightBytes(config, plan, options.quantization);
   // Exchange, residual and normed rows, and a dense layer's gate, up and their product.
-  memory.per_row = (3 * config.hidden_size + 3 * local.intermediate_size) * kFloatBytes;
+  const auto act = static_cast<int64_t>(DTypeSize(numerics.activation));
+  const auto reduction = static_cast<int64_t>(DTypeSize(numerics.reduction));
+  memory.per_row =
+      config.hidden_size * (reduction + kFloatBytes + act) + 3 * local.intermediate_size * act;
   memory.prompt_rows = options.max_rows() - options.slots;
   memory.per_slot = static_cast<int64_t>(StateShapeOf(config, local, 1).bytes_per_state()) +
                     memory.per_row + local.vocab_rows * kFloatBytes +
@@ -87,6 +91,12 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
     memory.per_queued_token = 2 * sizeof(int32_t);  // as it came and as it is prefilled
   }
   return memory;
+}
+
+MemoryPlan WithoutHostParts(MemoryPlan plan) {
+  plan.per_queued = 0;
+  plan.per_queued_token = 0;
+  return plan;
 }
 
 absl::Status CheckMemory(const MemoryPlan& plan, const EngineOptions& options, int64_t memory) {

@@ -1,11 +1,12 @@
 #pragma once
 
-// The memory that flags ask of a rank, known from config and partition alone, so that what cannot
-// hold is refused before a weight is read.
+// The memory that flags ask of a rank, known from config, partition and the device's dtypes alone,
+// so that what cannot hold is refused before a weight is read.
 
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "kernels/numerics.h"
 #include "worker/checkpoint/model_config.h"
 #include "worker/checkpoint/shard_plan.h"
 #include "worker/engine/engine_options.h"
@@ -29,11 +30,15 @@ struct MemoryPlan {
 // holds no block or not one sequence of a --max-context that was given.
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                                       const ShardPlan& plan,
+                                      const Numerics& numerics,
                                       const EngineOptions& options);
 
 // INVALID_ARGUMENT where a rank that has `memory` bytes cannot hold the plan, naming the flag that
 // takes most and its largest value beside the others; or --model, where weights alone are too
 // large.
 absl::Status CheckMemory(const MemoryPlan& plan, const EngineOptions& options, int64_t memory);
+
+// The plan without what lies in the host's memory whatever the device is: requests that wait.
+MemoryPlan WithoutHostParts(MemoryPlan plan);
 
 }  // namespace deltaserve

@@ -54,11 +54,12 @@ void AttentionLayer::Forward(const RowBatch& rows,
   Arena& arena = context.arena;
   ArenaScope scope(arena);
   const int64_t n = rows.num_rows;
-  const TensorView qg = arena.Allocate(DType::kF32, {n, num_heads_ * 2 * head_dim_});
-  const TensorView k = arena.Allocate(DType::kF32, {n, num_kv_heads_ * head_dim_});
-  const TensorView v = arena.Allocate(DType::kF32, {n, num_kv_heads_ * head_dim_});
-  const TensorView q = arena.Allocate(DType::kF32, {n, num_heads_, head_dim_});
-  const TensorView mixed = arena.Allocate(DType::kF32, {n, num_heads_ * head_dim_});
+  const DType act = context.device.numerics().activation;
+  const TensorView qg = arena.Allocate(act, {n, num_heads_ * 2 * head_dim_});
+  const TensorView k = arena.Allocate(act, {n, num_kv_heads_ * head_dim_});
+  const TensorView v = arena.Allocate(act, {n, num_kv_heads_ * head_dim_});
+  const TensorView q = arena.Allocate(act, {n, num_heads_, head_dim_});
+  const TensorView mixed = arena.Allocate(act, {n, num_heads_ * head_dim_});
   ops.Linear({.x = x, .weight = q_proj_.get(), .out = qg}, arena);
   ops.Linear({.x = x, .weight = k_proj_.get(), .out = k}, arena);
   ops.Linear({.x = x, .weight = v_proj_.get(), .out = v}, arena);

@@ -45,11 +45,12 @@ void GatedDeltaNetLayer::Forward(const RowBatch& rows,
   ArenaScope scope(arena);
   const int64_t n = rows.num_rows;
   const int64_t value_dim = num_value_heads_ * value_head_dim_;
-  const TensorView qkv = arena.Allocate(DType::kF32, {n, conv_weight_.view.dim(0)});
-  const TensorView z = arena.Allocate(DType::kF32, {n, value_dim});
-  const TensorView b = arena.Allocate(DType::kF32, {n, num_value_heads_});
-  const TensorView a = arena.Allocate(DType::kF32, {n, num_value_heads_});
-  const TensorView mixed = arena.Allocate(DType::kF32, {n, value_dim});
+  const DType act = context.device.numerics().activation;
+  const TensorView qkv = arena.Allocate(act, {n, conv_weight_.view.dim(0)});
+  const TensorView z = arena.Allocate(act, {n, value_dim});
+  const TensorView b = arena.Allocate(act, {n, num_value_heads_});
+  const TensorView a = arena.Allocate(act, {n, num_value_heads_});
+  const TensorView mixed = arena.Allocate(act, {n, value_dim});
   ops.Linear({.x = x, .weight = in_proj_qkv_.get(), .out = qkv}, arena);
   ops.Linear({.x = x, .weight = in_proj_z_.get(), .out = z}, arena);
   ops.Linear({.x = x, .weight = in_proj_b_.get(), .out = b}, arena);

@@ -24,7 +24,7 @@ class Layer {
  public:
   virtual ~Layer() = default;
 
-  // x: f32 [rows, hidden], normed; out: f32 [rows, hidden], not x.
+  // x: act [rows, hidden], normed; out: reduction [rows, hidden], not x. (The words of ops.h.)
   virtual void Forward(const RowBatch& rows,
                        TensorView x,
                        ExecContext& context,

@@ -16,8 +16,9 @@ void MlpLayer::Forward(const RowBatch& rows, TensorView x, ExecContext& context,
   Ops& ops = context.device.ops();
   ArenaScope scope(context.arena);
   const int64_t width = down_proj_->in_features();
-  const TensorView gate_up = context.arena.Allocate(DType::kF32, {rows.num_rows, 2 * width});
-  const TensorView hidden = context.arena.Allocate(DType::kF32, {rows.num_rows, width});
+  const DType act = context.device.numerics().activation;
+  const TensorView gate_up = context.arena.Allocate(act, {rows.num_rows, 2 * width});
+  const TensorView hidden = context.arena.Allocate(act, {rows.num_rows, width});
   ops.Linear({.x = x, .weight = gate_up_proj_.get(), .out = gate_up}, context.arena);
   ops.SiluMul({.gate_up = gate_up, .out = hidden});
   ops.Linear({.x = hidden, .weight = down_proj_.get(), .out = out}, context.arena);

@@ -26,11 +26,12 @@ void MoeLayer::Forward(const RowBatch& rows, TensorView x, ExecContext& context,
   Arena& arena = context.arena;
   ArenaScope scope(arena);
   const int64_t n = rows.num_rows;
+  const DType act = context.device.numerics().activation;
   const TensorView logits = arena.Allocate(DType::kF32, {n, gate_->out_features()});
   const TensorView experts = arena.Allocate(DType::kI32, {n, top_k_});
   const TensorView weights = arena.Allocate(DType::kF32, {n, top_k_});
-  const TensorView shared = arena.Allocate(DType::kF32, {n, x.dim(1)});
-  const TensorView shared_gate = arena.Allocate(DType::kF32, {n, 1});
+  const TensorView shared = arena.Allocate(act, {n, x.dim(1)});
+  const TensorView shared_gate = arena.Allocate(act, {n, 1});
   ops.Linear({.x = x, .weight = gate_.get(), .out = logits}, arena);
   ops.RouteExperts(
       {.logits = logits, .normalize = normalize_, .experts = experts, .weights = weights});

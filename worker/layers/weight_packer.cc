@@ -10,12 +10,14 @@ namespace deltaserve {
 absl::StatusOr<std::unique_ptr<LinearWeight>> WeightPacker::Linear(const std::string& name) {
   DS_ASSIGN_OR_RETURN(LocalWeight weight, loader_.Take(name));
   DS_CHECK_EQ(weight.shape.size(), 2U) << name;
-  return Pack(std::move(weight));
-}
-
-std::unique_ptr<LinearWeight> WeightPacker::Pack(LocalWeight weight) {
   auto packed = device_.ops().PackLinear(std::move(weight.data), weight.dtype, weight.shape[0],
                                          weight.shape[1], weight.precision);
+  bytes_ += packed->bytes();
+  return packed;
+}
+
+std::unique_ptr<LinearWeight> WeightPacker::TiedHead(const DeviceTensor& table) {
+  auto packed = device_.ops().PackTable(table.view, Precision::kMayQuantize);
   bytes_ += packed->bytes();
   return packed;
 }

@@ -25,8 +25,8 @@ class WeightPacker {
   WeightPacker(WeightLoader& loader, Device& device) : loader_(loader), device_(device) {}
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> Linear(const std::string& name);
-  // A [out, in] weight that is in no file of its own.
-  std::unique_ptr<LinearWeight> Pack(LocalWeight weight);
+  // The weight of a head that is the table too; `table` outlives the result.
+  std::unique_ptr<LinearWeight> TiedHead(const DeviceTensor& table);
   absl::StatusOr<std::unique_ptr<ExpertWeights>> Experts(const std::string& gate_up,
                                                          const std::string& down);
   // The stored values, widened to f32.

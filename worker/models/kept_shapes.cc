@@ -2,11 +2,15 @@
 
 namespace deltaserve {
 
-KvCacheShape KvShapeOf(const ModelConfig& config, const LocalSizes& local, int64_t num_blocks) {
+KvCacheShape KvShapeOf(const ModelConfig& config,
+                       const LocalSizes& local,
+                       const Numerics& numerics,
+                       int64_t num_blocks) {
   return {.num_layers = config.num_layers_of(LayerType::kFullAttention),
           .num_blocks = num_blocks,
           .num_kv_heads = local.num_kv_heads,
-          .head_dim = config.head_dim};
+          .head_dim = config.head_dim,
+          .dtype = numerics.kv};
 }
 
 RecurrentStateShape StateShapeOf(const ModelConfig& config,

@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& co
                              .linear_value_head_dim = config.linear_value_head_dim,
                              .linear_conv_kernel_dim = config.linear_conv_kernel_dim}));
   DS_RETURN_IF_ERROR(loader.LoadAll());
-  std::unique_ptr<Qwen35Model> model(new Qwen35Model(config, plan));
+  std::unique_ptr<Qwen35Model> model(new Qwen35Model(config, plan, device.numerics()));
   WeightPacker packer(loader, device);
   DS_RETURN_IF_ERROR(model->LoadEmbeddings(packer));
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
@@ -44,9 +44,9 @@ absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& co
     model->layers_.push_back(std::move(layer));
   }
   model->weight_bytes_ = packer.bytes();
-  DS_ASSIGN_OR_RETURN(
-      model->exchange_,
-      comm.AllocateExchange(static_cast<size_t>(max_rows * config.hidden_size) * sizeof(float)));
+  DS_ASSIGN_OR_RETURN(model->exchange_,
+                      comm.AllocateExchange(static_cast<size_t>(max_rows * config.hidden_size) *
+                                            DTypeSize(model->numerics_.reduction)));
   return model;
 }
 
@@ -57,12 +57,7 @@ absl::Status Qwen35Model::LoadEmbeddings(WeightPacker& packer) {
     DS_ASSIGN_OR_RETURN(lm_head_, packer.Linear("lm_head.weight"));
     return absl::OkStatus();
   }
-  // Tied: the head reads the table's memory, which this model owns for longer.
-  Buffer shared(embed_tokens_.memory.data(), embed_tokens_.memory.bytes(), nullptr);
-  lm_head_ = packer.Pack({.data = std::move(shared),
-                          .dtype = embed_tokens_.view.dtype(),
-                          .shape = {embed_tokens_.view.dim(0), embed_tokens_.view.dim(1)},
-                          .precision = Precision::kMayQuantize});
+  lm_head_ = packer.TiedHead(embed_tokens_);
   return absl::OkStatus();
 }
 
@@ -95,7 +90,7 @@ absl::StatusOr<Qwen35Model::DecoderLayer> Qwen35Model::LoadLayer(WeightPacker& p
 }
 
 KvCacheShape Qwen35Model::kv_shape(int64_t num_blocks) const {
-  return KvShapeOf(config_, plan_.local(), num_blocks);
+  return KvShapeOf(config_, plan_.local(), numerics_, num_blocks);
 }
 
 RecurrentStateShape Qwen35Model::state_shape(int64_t num_states) const {
@@ -109,7 +104,8 @@ void Qwen35Model::Apply(Layer& layer,
                         TensorView normed,
                         ExecContext& context) {
   const auto eps = static_cast<float>(config_.rms_norm_eps);
-  const TensorView output = exchange_.View(DType::kF32, {rows.num_rows, config_.hidden_size});
+  const TensorView output =
+      exchange_.View(numerics_.reduction, {rows.num_rows, config_.hidden_size});
   layer.Forward(rows, normed, context, output);
   if (layer.output_is_partial()) {
     context.comm.ReduceAddNorm(
@@ -126,9 +122,9 @@ void Qwen35Model::Forward(const ForwardBatch& batch, ExecContext& context, Tenso
   ArenaScope scope(context.arena);
   const int64_t hidden = config_.hidden_size;
   const TensorView residual = context.arena.Allocate(DType::kF32, {rows.num_rows, hidden});
-  const TensorView normed = context.arena.Allocate(DType::kF32, {rows.num_rows, hidden});
+  const TensorView normed = context.arena.Allocate(numerics_.activation, {rows.num_rows, hidden});
 
-  const TensorView embedded = exchange_.View(DType::kF32, {rows.num_rows, hidden});
+  const TensorView embedded = exchange_.View(numerics_.reduction, {rows.num_rows, hidden});
   ops.Embed({.ids = rows.ids,
              .table = embed_tokens_.view,
              .first_row = plan_.local().vocab_begin,
@@ -147,7 +143,8 @@ void Qwen35Model::Forward(const ForwardBatch& batch, ExecContext& context, Tenso
     Apply(*layer.feed_forward, rows, residual, next_norm, normed, context);
   }
   if (batch.num_scored == 0) return;
-  const TensorView scored = context.arena.Allocate(DType::kF32, {batch.num_scored, hidden});
+  const TensorView scored =
+      context.arena.Allocate(numerics_.activation, {batch.num_scored, hidden});
   ops.GatherRows({.x = normed, .rows = batch.scored_rows, .out = scored});
   ops.Linear({.x = scored, .weight = lm_head_.get(), .out = logits}, context.arena);
 }

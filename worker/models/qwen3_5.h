@@ -34,7 +34,8 @@ class Qwen35Model : public Model {
     std::unique_ptr<Layer> mixer, feed_forward;
   };
 
-  Qwen35Model(const ModelConfig& config, const ShardPlan& plan) : config_(config), plan_(plan) {}
+  Qwen35Model(const ModelConfig& config, const ShardPlan& plan, const Numerics& numerics)
+      : config_(config), plan_(plan), numerics_(numerics) {}
 
   absl::Status LoadEmbeddings(WeightPacker& packer);
   absl::StatusOr<DecoderLayer> LoadLayer(WeightPacker& packer, int64_t index);
@@ -48,6 +49,7 @@ class Qwen35Model : public Model {
 
   ModelConfig config_;
   ShardPlan plan_;
+  Numerics numerics_;  // of the device
   size_t weight_bytes_ = 0;
   Buffer exchange_;
   DeviceTensor embed_tokens_, final_norm_;

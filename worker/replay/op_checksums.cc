@@ -75,6 +75,9 @@ class ChecksumOps final : public Ops {
                                            Precision precision) override {
     return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
   }
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+    return ops_.PackTable(table, precision);
+  }
   std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                              Buffer down,
                                              DType dtype,
@@ -189,6 +192,8 @@ class ChecksummedDevice final : public Device {
 
   std::string Name() const override { return device_->Name(); }
   bool HostAddressable() const override { return device_->HostAddressable(); }
+  const Numerics& numerics() const override { return device_->numerics(); }
+  std::optional<int64_t> FreeMemory() const override { return device_->FreeMemory(); }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     return device_->Allocate(bytes, kind);
   }

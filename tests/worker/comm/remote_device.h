@@ -14,9 +14,12 @@ namespace deltaserve {
 class RemoteDevice final : public Device {
  public:
   int num_copies = 0;
+  bool host_addressable = false;
+  Numerics of_ops = kF32Numerics;
 
   std::string Name() const override { return "remote:0"; }
-  bool HostAddressable() const override { return false; }
+  bool HostAddressable() const override { return host_addressable; }
+  const Numerics& numerics() const override { return of_ops; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
     return Buffer::AllocateHost(bytes);
   }

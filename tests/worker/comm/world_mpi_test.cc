@@ -113,6 +113,10 @@ TEST_F(MpiTest, RefusesADeviceOutOfTheHostsReach) {
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.status().message()),
               testing::AllOf(testing::HasSubstr("remote:0"), testing::HasSubstr("use the")));
+  remote.host_addressable = true;
+  remote.of_ops = kBF16Numerics;
+  EXPECT_THAT(std::string(CreateWorldCommunicator(world_, remote).status().message()),
+              testing::HasSubstr("adds F32 only"));
 }
 
 TEST_F(MpiTest, PlansReachEveryRank) {

@@ -16,9 +16,10 @@ using ::testing::HasSubstr;
 // Blocks of FakeConfig: one layer, 4 KV heads of 8, keys and values, 64 tokens of f32.
 constexpr int64_t kBlockBytes = int64_t{2} * 4 * 8 * 64 * 4;
 
-absl::StatusOr<MemoryPlan> PlanOf(const EngineOptions& options, int rank = 0) {
+absl::StatusOr<MemoryPlan> PlanOf(const EngineOptions& options,
+                                  const Numerics& numerics = kF32Numerics) {
   const ModelConfig config = FakeConfig({.max_context = 4096});
-  return PlanMemory(config, *ShardPlan::Create(config, {}, rank), options);
+  return PlanMemory(config, *ShardPlan::Create(config, {}, 0), numerics, options);
 }
 
 EngineOptions Small() { return {.slots = 2, .kv_memory = 3 * kBlockBytes, .token_budget = 64}; }
@@ -38,6 +39,26 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_GT(plan.per_queued, 0);
 }
 
+TEST(MemoryPlanTest, CountsTheDevicesDtypes) {
+  const MemoryPlan wide = *PlanOf(Small());
+  const MemoryPlan narrow = *PlanOf(Small(), kBF16Numerics);
+  EXPECT_EQ(narrow.per_block, kBlockBytes / 2);
+  EXPECT_EQ(narrow.kv_blocks, 6);
+  // The residual stays f32, and so do states and logits.
+  EXPECT_EQ(narrow.per_row, 8 * (2 + 4 + 2) + int64_t{3} * 64 * 2);
+  EXPECT_EQ(narrow.per_slot - narrow.per_row, wide.per_slot - wide.per_row);
+  EXPECT_EQ(narrow.weights, wide.weights);
+  EXPECT_EQ(PlanOf(Small(), {.kv = DType::kBF16})->per_row, wide.per_row);
+}
+
+TEST(MemoryPlanTest, RequestsThatWaitTakeNoMemoryOfADeviceOfItsOwn) {
+  EngineOptions options = Small();
+  options.max_queue_tokens = int64_t{1} << 32;
+  const MemoryPlan plan = *PlanOf(options);
+  EXPECT_FALSE(CheckMemory(plan, options, int64_t{64} << 20).ok());
+  EXPECT_EQ(CheckMemory(WithoutHostParts(plan), options, int64_t{64} << 20), absl::OkStatus());
+}
+
 TEST(MemoryPlanTest, CountsEightBitWeightsAndATiedHeadAsTheyArePacked) {
   EngineOptions options = Small();
   const int64_t as_stored = PlanOf(options)->weights;
@@ -47,7 +68,8 @@ TEST(MemoryPlanTest, CountsEightBitWeightsAndATiedHeadAsTheyArePacked) {
   EXPECT_GT(PlanOf(options)->weights, as_stored / 2 + 101 * 8);
   ModelConfig tied = FakeConfig({.max_context = 4096});
   tied.tie_word_embeddings = true;
-  EXPECT_EQ(PlanMemory(tied, *ShardPlan::Create(tied, {}, 0), Small())->weights, as_stored);
+  EXPECT_EQ(PlanMemory(tied, *ShardPlan::Create(tied, {}, 0), kF32Numerics, Small())->weights,
+            as_stored);
 }
 
 TEST(MemoryPlanTest, AllSlotsUseNoMoreBlocksThanTheirContexts) {

@@ -117,6 +117,40 @@ void CheckGolden(const std::string& model, const Cut& cut) {
   }
 }
 
+GoldenNearness MeasureNearness(const std::string& model, const Cut& cut) {
+  const std::vector<GoldenPrompt> goldens = ReadGolden(model);
+  const auto world = StartModel(GoldenFolder(model), cut);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (const GoldenPrompt& golden : goldens) {
+    Request request;
+    request.id = std::to_string(sinks.size());
+    request.prompt = golden.ids;
+    request.sampling.temperature = 0;
+    request.max_tokens = 1;
+    request.logits_at.resize(golden.ids.size());
+    std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+    sinks.push_back(std::make_shared<CollectingSink>());
+    const auto ticket = world->engine().Submit(request, sinks.back());
+    EXPECT_TRUE(ticket.ok()) << ticket.status();
+  }
+  int64_t positions = 0;
+  int64_t agreeing = 0;
+  double sum = 0;
+  for (size_t i = 0; i < goldens.size(); ++i) {
+    const CollectingSink::Received received = sinks[i]->Wait();
+    EXPECT_EQ(received.logits.size(), goldens[i].ids.size());
+    for (const auto& [position, row] : received.logits) {
+      const auto t = static_cast<size_t>(position);
+      const auto best = std::max_element(row.begin(), row.end()) - row.begin();
+      if (best == goldens[i].top_ids[t].front()) ++agreeing;
+      sum += std::abs(LogSumExp(row) - static_cast<double>(goldens[i].lse[t]));
+      ++positions;
+    }
+  }
+  return {.mean_error = sum / static_cast<double>(positions),
+          .agreement = static_cast<double>(agreeing) / static_cast<double>(positions)};
+}
+
 int64_t WholeBudget(const std::string& model) { return model == "dense-deep" ? 1536 : 512; }
 
 std::string GoldenName(const GoldenCase& golden) {

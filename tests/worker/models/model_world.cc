@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/reference/narrow_device.h"
 #include "nlohmann/json.hpp"
 #include "worker/checkpoint/model_config.h"
 #include "worker/checkpoint/text_files.h"
@@ -56,7 +58,7 @@ std::string CutName(const Cut& cut) {
       cut.linear_attention == LinearAttentionMode::kReplicated ? "_replicated" : "_sharded",
       "_budget", cut.token_budget,
       cut.threads_per_rank > 1 ? absl::StrCat("_threads", cut.threads_per_rank) : "",
-      cut.quantization == Quantization::kInt8 ? "_int8" : "");
+      cut.quantization == Quantization::kInt8 ? "_int8" : "", cut.bf16 ? "_bf16" : "");
 }
 
 std::string GoldenFolder(const std::string& model) {
@@ -85,8 +87,13 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   options.ranks = cut.ranks;
   options.threads_per_rank = cut.threads_per_rank;
   options.quantization = cut.quantization;
+  if (cut.bf16) {
+    options.wrap_device = [](std::unique_ptr<Device> device) {
+      return reference::CreateNarrowDevice(std::move(device));
+    };
+  }
   options.engine.slots = 32;
-  options.engine.kv_memory = int64_t{128} << 20;
+  options.engine.kv_memory = int64_t{cut.bf16 ? 4 : 128} << 20;  // that device copies all of it
   options.engine.token_budget = cut.token_budget;
   options.engine.num_tokens = text->num_tokens;
   options.engine.prompt_logits = true;

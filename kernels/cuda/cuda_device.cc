@@ -1,0 +1,141 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <cuda_runtime.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/status_macros.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/host_requirements.h"
+#include "kernels/cuda/matrix_products.h"
+#include "kernels/cuda/queue_cuda.h"
+
+namespace deltaserve::cuda {
+namespace {
+
+absl::Status ToStatus(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int ordinal, std::string name, cudaStream_t stream, int num_processors)
+      : ordinal_(ordinal), name_(std::move(name)), queue_(stream, num_processors) {}
+  ~CudaDevice() override {
+    ops_.reset();
+    cudaStreamDestroy(queue_.stream());
+  }
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  absl::Status MakeOps() {
+    DS_ASSIGN_OR_RETURN(auto products, CreateMatrixProducts(*this, queue_));
+    ops_ = CreateCudaOps(*this, queue_, std::move(products));
+    return absl::OkStatus();
+  }
+
+  std::string Name() const override { return name_; }
+  bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return kBF16Numerics; }
+
+  std::optional<int64_t> FreeMemory() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) return std::nullopt;
+    return static_cast<int64_t>(free_bytes);
+  }
+
+  absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
+    if (bytes == 0) return Buffer();
+    void* data = nullptr;
+    const bool host = kind == MemoryKind::kHost;
+    const cudaError_t error = host ? cudaMallocHost(&data, bytes) : cudaMalloc(&data, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // the next call would give it again
+      if (host) {
+        return absl::ResourceExhaustedError(absl::StrCat(
+            name_, ": no memory of the host to pin for ", bytes, " bytes: raise its limit"));
+      }
+      size_t free_bytes = 0;
+      size_t total_bytes = 0;
+      DS_RETURN_IF_ERROR(ToStatus(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo"));
+      return NoMemory(ordinal_, bytes, free_bytes, total_bytes);
+    }
+    DS_RETURN_IF_ERROR(ToStatus(error, host ? "cudaMallocHost" : "cudaMalloc"));
+    return Buffer(data, bytes, [host](void* p) { host ? cudaFreeHost(p) : cudaFree(p); });
+  }
+
+  void CopyToDevice(TensorView dst, const void* src) override {
+    Move(dst.data(), src, dst.bytes(), cudaMemcpyHostToDevice);
+  }
+  void CopyToHost(void* dst, TensorView src) override {
+    Move(dst, src.data(), src.bytes(), cudaMemcpyDeviceToHost);
+  }
+  void Copy(TensorView dst, TensorView src) override {
+    DS_CHECK_EQ(dst.bytes(), src.bytes());
+    Move(dst.data(), src.data(), dst.bytes(), cudaMemcpyDeviceToDevice);
+  }
+  void Zero(TensorView dst) override {
+    if (dst.bytes() == 0) return;
+    queue_.Note(cudaMemsetAsync(dst.data(), 0, dst.bytes(), queue_.stream()), "cudaMemsetAsync");
+  }
+  absl::Status Synchronize() override {
+    queue_.Note(cudaStreamSynchronize(queue_.stream()), "cudaStreamSynchronize");
+    return queue_.TakeStatus();
+  }
+  Ops& ops() override { return *ops_; }
+
+ private:
+  void Move(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return;
+    queue_.Note(cudaMemcpyAsync(dst, src, bytes, kind, queue_.stream()), "cudaMemcpyAsync");
+  }
+
+  const int ordinal_;
+  const std::string name_;
+  Queue queue_;
+  std::unique_ptr<Ops> ops_;
+};
+
+absl::StatusOr<HostFacts> Host() {
+  HostFacts host;
+  DS_RETURN_IF_ERROR(ToStatus(cudaRuntimeGetVersion(&host.runtime_version), "its version"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaDriverGetVersion(&host.driver_version), "the driver's version"));
+  const cudaError_t error = cudaGetDeviceCount(&host.num_gpus);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) {
+    cudaGetLastError();
+    host.num_gpus = 0;
+  } else {
+    DS_RETURN_IF_ERROR(ToStatus(error, "cudaGetDeviceCount"));
+  }
+  return host;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
+  DS_ASSIGN_OR_RETURN(const HostFacts host, Host());
+  DS_RETURN_IF_ERROR(CheckHost(host, ordinal));
+  cudaDeviceProp properties;
+  DS_RETURN_IF_ERROR(
+      ToStatus(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"));
+  const std::string gpu = static_cast<const char*>(properties.name);
+  DS_RETURN_IF_ERROR(CheckGpu({gpu, properties.major, properties.minor}, ordinal));
+  DS_RETURN_IF_ERROR(ToStatus(cudaSetDevice(ordinal), "cudaSetDevice"));
+  cudaStream_t stream = nullptr;
+  DS_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                              "cudaStreamCreateWithFlags"));
+  auto device =
+      std::make_unique<CudaDevice>(ordinal, absl::StrCat("cuda:", ordinal, " (", gpu, ")"), stream,
+                                   properties.multiProcessorCount);
+  DS_RETURN_IF_ERROR(device->MakeOps());
+  return device;
+}
+
+}  // namespace deltaserve::cuda

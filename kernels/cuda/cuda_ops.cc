@@ -1,0 +1,103 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/rows.h"
+
+namespace deltaserve::cuda {
+namespace {
+
+// The one place that says which ops are not there.
+[[noreturn]] void Refuse(const char* op) {
+  DS_CHECK(false) << "cuda: no kernel for " << op;
+  std::abort();
+}
+
+class CudaOps final : public Ops {
+ public:
+  CudaOps(Device& device, Queue& queue, std::unique_ptr<MatrixProducts> products)
+      : device_(device), queue_(queue), products_(std::move(products)) {}
+
+  absl::Status Supports(const ModelShape& shape) const override;
+
+  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
+                                           DType dtype,
+                                           int64_t out_features,
+                                           int64_t in_features,
+                                           Precision /*precision*/) override {
+    return cuda::PackLinear(device_, std::move(weight), dtype, out_features, in_features);
+  }
+  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision /*precision*/) override {
+    return cuda::PackTable(device_, table);
+  }
+  std::unique_ptr<ExpertWeights> PackExperts(Buffer /*gate_up*/,
+                                             Buffer /*down*/,
+                                             DType /*dtype*/,
+                                             int64_t /*num_experts*/,
+                                             int64_t /*hidden*/,
+                                             int64_t /*width*/) override {
+    Refuse("PackExperts");
+  }
+
+  void BuildRows(const BuildRowsArgs& args) override { cuda::BuildRows(args, queue_); }
+  void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }
+  void RmsNorm(const RmsNormArgs& args) override { cuda::RmsNorm(args, queue_); }
+  void AddRmsNorm(const AddRmsNormArgs& args) override { cuda::AddRmsNorm(args, queue_); }
+  void Linear(const LinearArgs& args, Arena& /*arena*/) override { cuda::Linear(args, *products_); }
+  void GatedDeltaNet(const GatedDeltaNetArgs& /*args*/, Arena& /*arena*/) override {
+    Refuse("GatedDeltaNet");
+  }
+  void AttentionPrepare(const AttentionPrepareArgs& /*args*/) override {
+    Refuse("AttentionPrepare");
+  }
+  void Attention(const AttentionArgs& /*args*/, Arena& /*arena*/) override { Refuse("Attention"); }
+  void SiluMul(const SiluMulArgs& args) override { cuda::SiluMul(args, queue_); }
+  void RouteExperts(const RouteExpertsArgs& /*args*/) override { Refuse("RouteExperts"); }
+  void Experts(const ExpertsArgs& /*args*/, Arena& /*arena*/) override { Refuse("Experts"); }
+  void GatherRows(const GatherRowsArgs& args) override { cuda::GatherRows(args, queue_); }
+  void SampleLocal(const SampleLocalArgs& /*args*/) override { Refuse("SampleLocal"); }
+  void Penalize(const PenalizeArgs& /*args*/) override { Refuse("Penalize"); }
+  void MaskLogits(const MaskLogitsArgs& /*args*/) override { Refuse("MaskLogits"); }
+  void Sample(const SampleArgs& /*args*/, Arena& /*arena*/) override { Refuse("Sample"); }
+  void LogProbs(const LogProbsArgs& /*args*/, Arena& /*arena*/) override { Refuse("LogProbs"); }
+
+ private:
+  Device& device_;
+  Queue& queue_;
+  std::unique_ptr<MatrixProducts> products_;
+};
+
+absl::Status CudaOps::Supports(const ModelShape& shape) const {
+  const struct {
+    const char* field;
+    int64_t value;
+    int64_t legal;
+  } sizes[] = {{"head_dim", shape.head_dim, 256},
+               {"the number of rotary dimensions", shape.rotary_dim, 64},
+               {"linear_key_head_dim", shape.linear_key_head_dim, 128},
+               {"linear_value_head_dim", shape.linear_value_head_dim, 128},
+               {"linear_conv_kernel_dim", shape.linear_conv_kernel_dim, 4}};
+  for (const auto& size : sizes) {
+    if (size.value != size.legal) {
+      return absl::UnimplementedError(absl::StrCat("cuda: ", size.field, " is ", size.value,
+                                                   "; this device has ", size.legal,
+                                                   " only; run on --device=cpu"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> CreateCudaOps(Device& device,
+                                   Queue& queue,
+                                   std::unique_ptr<MatrixProducts> products) {
+  return std::make_unique<CudaOps>(device, queue, std::move(products));
+}
+
+}  // namespace deltaserve::cuda

@@ -1,0 +1,20 @@
+#pragma once
+
+// CUDA's Ops: each method calls the function of the same name in this folder.
+
+#include <memory>
+
+#include "kernels/cuda/matrix_products.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+namespace deltaserve::cuda {
+
+class Queue;
+
+// `device` and its `queue` must outlive the result. Weights are packed into memory of `device`.
+std::unique_ptr<Ops> CreateCudaOps(Device& device,
+                                   Queue& queue,
+                                   std::unique_ptr<MatrixProducts> products);
+
+}  // namespace deltaserve::cuda

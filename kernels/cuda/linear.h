@@ -1,0 +1,21 @@
+#pragma once
+
+// Linear layers: out = x . W^T with bf16 weights, row-major in memory of the device. See
+// kernels/ops.h.
+
+#include <memory>
+
+#include "kernels/cuda/matrix_products.h"
+#include "kernels/ops.h"
+
+namespace deltaserve::cuda {
+
+// See Ops::PackLinear and Ops::PackTable; f32 weights are rounded. Done when they return.
+std::unique_ptr<LinearWeight> PackLinear(
+    Device& device, Buffer weight, DType dtype, int64_t out_features, int64_t in_features);
+std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table);
+
+// See LinearArgs; x is bf16, out bf16 or f32.
+void Linear(const LinearArgs& args, MatrixProducts& products);
+
+}  // namespace deltaserve::cuda

@@ -1,0 +1,38 @@
+#pragma once
+
+// launch.h's Queue on a GPU, for files without kernels too, which the host's compiler compiles.
+
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace deltaserve::cuda {
+
+// A stream and the first error of what was put on it. One engine thread; owned by the Device.
+class Queue {
+ public:
+  explicit Queue(cudaStream_t stream, int num_processors)
+      : stream_(stream), num_processors_(num_processors) {}
+
+  cudaStream_t stream() const { return stream_; }
+  // Streaming multiprocessors, for grids that fill them.
+  int num_processors() const { return num_processors_; }
+
+  // `what`: the call that gave `error`. Only the first one is kept.
+  void Note(cudaError_t error, const char* what) {
+    if (error == cudaSuccess) return;
+    status_.Update(absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error),
+                                                    ": ", cudaGetErrorString(error))));
+  }
+  absl::Status TakeStatus() { return std::exchange(status_, absl::OkStatus()); }
+
+ private:
+  cudaStream_t stream_;
+  int num_processors_;
+  absl::Status status_;
+};
+
+}  // namespace deltaserve::cuda

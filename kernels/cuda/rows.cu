@@ -1,0 +1,192 @@
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/vectors.h"
+
+namespace deltaserve::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// BuildRowsArgs and its RowBatch as a kernel takes them.
+struct RowsPlan {
+  int num_decode;
+  int num_chunks;
+  int num_rows;
+  const int32_t* slot_length;
+  const int32_t* slot_last_token;
+  const int32_t* slot_state;
+  const int32_t* sequence_slot;
+  const int32_t* chunk_start;
+  const int32_t* chunk_begin;
+  const int32_t* chunk_ids;
+  int32_t* ids;
+  int32_t* positions;
+  int32_t* row_sequence;
+  int32_t* row_begin;
+  int32_t* slot;
+  int32_t* state;
+};
+
+// The chunk that holds entry `i` of chunk_ids: the last one that begins at or before it.
+__device__ int ChunkOf(const RowsPlan& plan, int i) {
+  int begin = 0;
+  int end = plan.num_chunks;
+  while (end - begin > 1) {
+    const int middle = (begin + end) / 2;
+    if (plan.chunk_begin[middle] <= i) {
+      begin = middle;
+    } else {
+      end = middle;
+    }
+  }
+  return begin;
+}
+
+// One thread a row, and one a sequence.
+__global__ void BuildRowsKernel(RowsPlan plan) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int num_sequences = plan.num_decode + plan.num_chunks;
+  if (i < num_sequences) {
+    const int32_t slot = plan.sequence_slot[i];
+    plan.slot[i] = slot;
+    plan.state[i] = plan.slot_state[slot];
+  }
+  if (i <= num_sequences) {
+    const int chunk = i - plan.num_decode;
+    plan.row_begin[i] = i == num_sequences ? plan.num_rows
+                        : chunk < 0        ? i
+                                           : plan.num_decode + plan.chunk_begin[chunk];
+  }
+  if (i >= plan.num_rows) return;
+  if (i < plan.num_decode) {
+    const int32_t slot = plan.sequence_slot[i];
+    plan.ids[i] = plan.slot_last_token[slot];
+    plan.positions[i] = plan.slot_length[slot];
+    plan.row_sequence[i] = i;
+    return;
+  }
+  const int entry = i - plan.num_decode;
+  const int chunk = ChunkOf(plan, entry);
+  plan.ids[i] = plan.chunk_ids[entry];
+  plan.positions[i] = plan.chunk_start[chunk] + entry - plan.chunk_begin[chunk];
+  plan.row_sequence[i] = plan.num_decode + chunk;
+}
+
+// One block a row.
+template <int kUnit, typename Table, typename Out>
+__global__ void EmbedKernel(const int32_t* ids,
+                            const Table* table,
+                            int64_t first_row,
+                            int64_t local_rows,
+                            int width,
+                            Out* out) {
+  const int64_t local = ids[blockIdx.x] - first_row;
+  const bool here = local >= 0 && local < local_rows;
+  Out* to = out + static_cast<int64_t>(blockIdx.x) * width;
+  for (int i = static_cast<int>(threadIdx.x) * kUnit; i < width;
+       i += static_cast<int>(blockDim.x) * kUnit) {
+    Unit<kUnit> unit = {};
+    if (here) unit = LoadUnit<kUnit>(table + local * width + i);
+    StoreUnit(to + i, unit);
+  }
+}
+
+// One block a row of `width` words.
+template <typename Word>
+__global__ void GatherRowsKernel(const Word* x, const int32_t* rows, int width, Word* out) {
+  const Word* from = x + static_cast<int64_t>(rows[blockIdx.x]) * width;
+  Word* to = out + static_cast<int64_t>(blockIdx.x) * width;
+  for (int i = static_cast<int>(threadIdx.x); i < width; i += static_cast<int>(blockDim.x)) {
+    to[i] = from[i];
+  }
+}
+
+template <typename Table, typename Out>
+void EmbedAs(const EmbedArgs& args, const Table* table, Out* out, Queue& queue) {
+  const int64_t width = args.table.dim(1);
+  const dim3 grid(Blocks(args.ids.numel(), 1));
+  const int32_t* ids = args.ids.as<int32_t>();
+  const auto columns = static_cast<int>(width);
+  if (ByEights(width, {&args.table, &args.out})) {
+    Launch<&EmbedKernel<8, Table, Out>>(queue, grid, dim3(ThreadsFor(width / 8, kThreads)), 0, ids,
+                                        table, args.first_row, args.table.dim(0), columns, out);
+  } else {
+    Launch<&EmbedKernel<1, Table, Out>>(queue, grid, dim3(ThreadsFor(width, kThreads)), 0, ids,
+                                        table, args.first_row, args.table.dim(0), columns, out);
+  }
+}
+
+template <typename Table>
+void EmbedFrom(const EmbedArgs& args, const Table* table, Queue& queue) {
+  if (args.out.dtype() == DType::kBF16) {
+    EmbedAs(args, table, Bf16Of(args.out), queue);
+  } else {
+    EmbedAs(args, table, args.out.as<float>(), queue);
+  }
+}
+
+template <typename Word>
+void GatherWords(const GatherRowsArgs& args, size_t row_bytes, Queue& queue) {
+  const auto width = static_cast<int>(row_bytes / sizeof(Word));
+  Launch<&GatherRowsKernel<Word>>(queue, dim3(Blocks(args.rows.numel(), 1)),
+                                  dim3(ThreadsFor(width, kThreads)), 0,
+                                  static_cast<const Word*>(args.x.data()), args.rows.as<int32_t>(),
+                                  width, static_cast<Word*>(args.out.data()));
+}
+
+}  // namespace
+
+void BuildRows(const BuildRowsArgs& args, Queue& queue) {
+  const RowBatch& out = *args.out;
+  const int64_t num_sequences = args.num_decode + args.num_chunks;
+  DS_CHECK(out.num_sequences == num_sequences && args.sequence_slot.numel() == num_sequences &&
+           out.num_rows == args.num_decode + args.chunk_ids.numel())
+      << out.num_rows << " rows of " << out.num_sequences << " sequences";
+  const RowsPlan plan = {.num_decode = static_cast<int>(args.num_decode),
+                         .num_chunks = static_cast<int>(args.num_chunks),
+                         .num_rows = static_cast<int>(out.num_rows),
+                         .slot_length = args.slot_length.as<int32_t>(),
+                         .slot_last_token = args.slot_last_token.as<int32_t>(),
+                         .slot_state = args.slot_state.as<int32_t>(),
+                         .sequence_slot = args.sequence_slot.as<int32_t>(),
+                         .chunk_start = args.chunk_start.as<int32_t>(),
+                         .chunk_begin = args.chunk_begin.as<int32_t>(),
+                         .chunk_ids = args.chunk_ids.as<int32_t>(),
+                         .ids = out.ids.as<int32_t>(),
+                         .positions = out.positions.as<int32_t>(),
+                         .row_sequence = out.row_sequence.as<int32_t>(),
+                         .row_begin = out.row_begin.as<int32_t>(),
+                         .slot = out.slot.as<int32_t>(),
+                         .state = out.state.as<int32_t>()};
+  const int64_t threads = out.num_rows > num_sequences ? out.num_rows : num_sequences + 1;
+  Launch<&BuildRowsKernel>(queue, dim3(Blocks(threads, kThreads)), dim3(kThreads), 0, plan);
+}
+
+void Embed(const EmbedArgs& args, Queue& queue) {
+  DS_CHECK(args.out.dim(0) == args.ids.numel() && args.out.dim(1) == args.table.dim(1))
+      << args.ids.ToString() << " to " << args.out.ToString();
+  if (args.table.dtype() == DType::kBF16) {
+    EmbedFrom(args, Bf16Of(args.table), queue);
+  } else {
+    EmbedFrom(args, args.table.as<float>(), queue);
+  }
+}
+
+void GatherRows(const GatherRowsArgs& args, Queue& queue) {
+  const int64_t width = args.x.dim(1);
+  DS_CHECK(args.out.dim(0) == args.rows.numel() && args.out.dim(1) == width &&
+           args.out.dtype() == args.x.dtype())
+      << args.x.ToString() << " to " << args.out.ToString();
+  const size_t row_bytes = static_cast<size_t>(width) * DTypeSize(args.x.dtype());
+  const auto address = reinterpret_cast<uintptr_t>(args.x.data()) |
+                       reinterpret_cast<uintptr_t>(args.out.data()) | row_bytes;
+  if (address % sizeof(uint4) == 0) {
+    GatherWords<uint4>(args, row_bytes, queue);
+  } else if (address % sizeof(uint32_t) == 0) {
+    GatherWords<uint32_t>(args, row_bytes, queue);
+  } else {
+    GatherWords<uint16_t>(args, row_bytes, queue);
+  }
+}
+
+}  // namespace deltaserve::cuda

@@ -1,0 +1,17 @@
+#pragma once
+
+// BuildRows, Embed and GatherRows. See kernels/ops.h.
+
+#include "kernels/ops.h"
+
+namespace deltaserve::cuda {
+
+class Queue;
+
+void BuildRows(const BuildRowsArgs& args, Queue& queue);
+// table and out: bf16 or f32 each.
+void Embed(const EmbedArgs& args, Queue& queue);
+// x and out: of one dtype, whichever.
+void GatherRows(const GatherRowsArgs& args, Queue& queue);
+
+}  // namespace deltaserve::cuda

@@ -1,0 +1,19 @@
+#pragma once
+
+// A Device whose ops are the CUDA kernels, compiled for the host over this folder. Linked by tests
+// only. A build with nvcc has no_shim.cc in its place.
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/device.h"
+
+namespace deltaserve::cuda {
+
+// As strict as a GPU may be: nothing is done before Synchronize(), memory of the device may not be
+// touched by the host (AddressSanitizer sees it), starts as NaN and ends where it was asked to.
+// `seed` draws the orders of threads and blocks. Null in a build with nvcc. May be used beside
+// others of its kind, by one thread each; their kernels take turns.
+std::unique_ptr<Device> CreateShimDevice(uint64_t seed = 1);
+
+}  // namespace deltaserve::cuda

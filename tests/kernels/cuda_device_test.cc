@@ -1,0 +1,135 @@
+// What a host must have, in words; and the device itself where there is one.
+
+#include "kernels/cuda/cuda_device.h"
+
+#include "gmock/gmock.h"
+#include "kernels/cuda/host_requirements.h"
+#include "tests/kernels/op_test.h"
+
+namespace deltaserve::cuda {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+TEST(CudaHostTest, AHostThatLacksSomethingIsToldWhat) {
+  const struct {
+    HostFacts host;
+    int ordinal;
+    std::string words;
+  } cases[] = {
+      {{13000, 0, 0}, 0, "has no NVIDIA driver; install one for CUDA 13.0 or later"},
+      {{13000, 12080, 4}, 0, "driver runs CUDA up to 12.8 and this build needs 13.0"},
+      {{13020, 13000, 0}, 0, "no GPU that this process may use"},
+      {{13000, 13010, 2}, 2, "the host has 2: start at most 2 ranks a host"},
+  };
+  for (const auto& c : cases) {
+    const absl::Status status = CheckHost(c.host, c.ordinal);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.words));
+  }
+}
+
+TEST(CudaHostTest, AHostThatHasAllPasses) {
+  EXPECT_TRUE(CheckHost({13000, 13000, 1}, 0).ok());
+  EXPECT_TRUE(CheckHost({13020, 13000, 8}, 7).ok());  // an older minor version runs it too
+  EXPECT_TRUE(CheckHost({12080, 13000, 1}, 0).ok());
+}
+
+TEST(CudaHostTest, OnlyTheComputeCapabilityOfTheKernelsPasses) {
+  EXPECT_TRUE(CheckGpu({"NVIDIA H200", 9, 0}, 3).ok());
+  for (const auto& [major, minor] : {std::pair{8, 0}, std::pair{9, 1}, std::pair{10, 0}}) {
+    const absl::Status status = CheckGpu({"NVIDIA X", major, minor}, 3);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("GPU 3 (NVIDIA X)"),
+                      HasSubstr("compute capability " + std::to_string(major) + "." +
+                                std::to_string(minor))));
+  }
+}
+
+TEST(CudaHostTest, NoMemoryGivesTheNumbers) {
+  const absl::Status status = NoMemory(1, 300, 200, 1000);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("cuda:1: no memory for 300 bytes: 200 of 1000"));
+}
+
+TEST(CudaDeviceTest, CopiesAndNamesItself) {
+  auto device = CreateCudaDevice(0);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  EXPECT_THAT((*device)->Name(), testing::StartsWith("cuda:0 (NVIDIA "));
+  Session s(**device);
+  const TensorView from = s.Put(std::vector<float>{1, 2, 3});
+  const TensorView to = s.NewF32({3});
+  (*device)->Zero(to);
+  (*device)->Copy(to.Rows(1, 2), from.Rows(0, 2));
+  EXPECT_THAT(s.Floats(to), testing::ElementsAre(0, 1, 2));
+  EXPECT_EQ((*device)->Allocate(size_t{1} << 50, MemoryKind::kDevice).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+// The shim is as strict as a GPU may be.
+TEST(CudaShimDeviceTest, NothingIsDoneBeforeTheHostWaits) {
+  const auto device = CreateShimDevice();
+  if (device == nullptr) GTEST_SKIP() << "this build has nvcc in the shim's place";
+  auto memory = device->Allocate(8, MemoryKind::kDevice);
+  ASSERT_TRUE(memory.ok());
+  const TensorView view = memory->View(DType::kF32, {2});
+  std::vector<float> in = {1, 2};
+  std::vector<float> out = {-1, -1};
+  device->CopyToDevice(view, in.data());
+  device->CopyToHost(out.data(), view);
+  EXPECT_THAT(out, testing::ElementsAre(-1, -1));
+  in = {3, 4};
+  ASSERT_TRUE(device->Synchronize().ok());
+  EXPECT_THAT(out, testing::ElementsAre(3, 4));
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST(CudaShimDeviceDeathTest, TheHostMayNotTouchItsMemory) {
+  const auto device = CreateShimDevice();
+  auto memory = device->Allocate(8, MemoryKind::kDevice);
+  ASSERT_TRUE(memory.ok());
+  EXPECT_DEATH(*static_cast<volatile int*>(memory->data()) = 1, "use-after-poison");
+}
+#endif
+
+// A table as it lies is the weight of a head.
+TEST(CudaShimDeviceTest, ATableIsALinearWeightWithoutACopy) {
+  const auto device = CreateShimDevice();
+  if (device == nullptr) GTEST_SKIP() << "this build has nvcc in the shim's place";
+  const std::vector<float> table = {1, 2, 3, 4, 5, 6};
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    Session s(*device);
+    const auto weight = s.ops().PackTable(s.PutAs(dtype, table, {3, 2}), Precision::kExact);
+    EXPECT_EQ(weight->bytes(), dtype == DType::kBF16 ? 0U : 12U);
+    const TensorView out = s.NewF32({1, 3});
+    s.ops().Linear({.x = s.PutAct({10, 1}, {1, 2}), .weight = weight.get(), .out = out}, s.arena());
+    EXPECT_THAT(s.Floats(out), testing::ElementsAre(12, 34, 56));
+  }
+}
+
+TEST(CudaShimDeviceTest, OtherHeadSizesAreRefusedByName) {
+  const auto device = CreateShimDevice();
+  if (device == nullptr) GTEST_SKIP() << "this build has nvcc in the shim's place";
+  const ModelShape legal = {.head_dim = 256,
+                            .rotary_dim = 64,
+                            .linear_key_head_dim = 128,
+                            .linear_value_head_dim = 128,
+                            .linear_conv_kernel_dim = 4};
+  EXPECT_TRUE(device->ops().Supports(legal).ok());
+  ModelShape shape = legal;
+  shape.head_dim = 128;
+  EXPECT_THAT(std::string(device->ops().Supports(shape).message()),
+              HasSubstr("head_dim is 128; this device has 256 only"));
+  for (int64_t ModelShape::*field :
+       {&ModelShape::rotary_dim, &ModelShape::linear_key_head_dim,
+        &ModelShape::linear_value_head_dim, &ModelShape::linear_conv_kernel_dim}) {
+    shape = legal;
+    ++(shape.*field);
+    EXPECT_TRUE(absl::IsUnimplemented(device->ops().Supports(shape)));
+  }
+}
+
+}  // namespace
+}  // namespace deltaserve::cuda
