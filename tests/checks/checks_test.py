@@ -10,6 +10,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.dont_write_bytecode = True
 import binaries  # noqa: E402
+import kernel_table  # noqa: E402
 import layering  # noqa: E402
 import tree  # noqa: E402
 
@@ -51,6 +52,15 @@ class LayeringTest(TreeCase):
         self.write("tests/worker/comm/x_test.cc",
                    '#include "worker/comm/communicator.h"\n#include "kernels/ops.h"\n#include <mpi.h>\n')
         self.assertEqual(self.messages(), [])
+
+    def test_the_shim_is_a_part_of_the_folder_whose_kernels_it_runs(self):
+        self.write("kernels/cuda/launch.h", '#pragma once\n#include "kernels/cuda/shim/fibers.h"\n')
+        self.write("kernels/cuda/shim/fibers.h", '#pragma once\n#include "kernels/ops.h"\n')
+        self.write("kernels/cuda/CMakeLists.txt", "deltaserve_library(DEPS kernels)\n")
+        self.write("kernels/cuda/shim/CMakeLists.txt", "deltaserve_library(DEPS kernels)\n")
+        self.assertEqual(self.messages(), [])
+        self.write("kernels/cuda/shim/a.cc", '#include "worker/comm/communicator.h"\n')
+        self.refused("kernels/cuda/shim/a.cc:1:", "kernels/cuda may not use worker/comm")
 
     def test_an_include_upwards_is_refused_with_its_line(self):
         self.write("kernels/ops.cc", '#include "kernels/ops.h"\n\n#include "worker/comm/communicator.h"\n')
@@ -193,6 +203,57 @@ esac
             found = self.binary(**settings)
             self.assertEqual(len(found), 1, (settings, found))
             self.assertIn(part, found[0])
+
+
+PTXAS = """ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function '_ZN10deltaserve4cuda12_GLOBAL__N_13OneILi8E13__nv_bfloat16EEvPT0_' for 'sm_90a'
+ptxas info    : Function properties for _ZN10deltaserve4cuda12_GLOBAL__N_13OneILi8E13__nv_bfloat16EEvPT0_
+    16 bytes stack frame, 32 bytes spill stores, 48 bytes spill loads
+ptxas info    : Used 64 registers, used 1 barriers, 16 bytes cumulative stack size, 128 bytes smem
+ptxas info    : Compiling entry function '_ZN10deltaserve4cuda12_GLOBAL__N_13TwoEPf' for 'sm_90a'
+ptxas info    : Function properties for _ZN10deltaserve4cuda12_GLOBAL__N_13TwoEPf
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 13 registers, used 0 barriers
+"""
+
+
+class KernelTableTest(TreeCase):
+    def setUp(self):
+        super().setUp()
+        self.kernels = kernel_table.demangled(kernel_table.parse(PTXAS, "a.cu"))
+
+    def test_the_table_has_what_ptxas_said(self):
+        self.assertEqual([kernel_table.row(k) for k in self.kernels],
+                         ["| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 80 |", "| `Two` | a.cu | 13 | 0 | 0 | 0 |"])
+
+    def test_a_spill_is_refused_unless_the_table_lists_as_much(self):
+        def refused(table):
+            return [k.name for k in kernel_table.unlisted_spills(self.kernels, table)]
+
+        self.assertEqual(refused(""), ["One<8, bf16>"])
+        self.assertEqual(refused("| `One<8, bf16>` | b.cu | 64 | 128 | 16 | 80 |"), ["One<8, bf16>"])
+        self.assertEqual(refused("| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 79 |"), ["One<8, bf16>"])
+        self.assertEqual(refused("| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 80 |"), [])
+
+    def test_a_compile_keeps_what_ptxas_said_and_passes_the_rest_on(self):
+        script = HERE.parents[1] / "tools/cmake/nvcc_keep_resources.py"
+        said = self.root / "said"
+        said.write_text(PTXAS + "a.cu(3): warning: something\n    and where\n")
+        compiler = self.root / "compiler"
+        compiler.write_text(f"#!/bin/sh\ncat {said} >&2\nexit $STATUS\n")
+        compiler.chmod(0o755)
+        target = self.root / "a.cu.o"
+
+        def run(status):
+            return subprocess.run([script, compiler, "-c", "a.cu", "-o", target], text=True, capture_output=True,
+                                  env={"PATH": "/usr/bin:/bin", "STATUS": str(status)}, check=False)
+
+        failed = run(3)
+        self.assertEqual(failed.returncode, 3)
+        self.assertFalse(pathlib.Path(f"{target}.ptxas").exists())
+        done = run(0)
+        self.assertEqual(done.stderr, "a.cu(3): warning: something\n    and where\n")
+        self.assertEqual(pathlib.Path(f"{target}.ptxas").read_text(), PTXAS)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ TEST(CudaHostTest, OnlyTheComputeCapabilityOfTheKernelsPasses) {
 TEST(CudaHostTest, NoMemoryGivesTheNumbers) {
   const absl::Status status = NoMemory(1, 300, 200, 1000);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("cuda:1: no memory for 300 bytes: 200 of 1000"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("cuda:1: no memory for 300 bytes: 200 of 1000"));
 }
 
 TEST(CudaDeviceTest, CopiesAndNamesItself) {

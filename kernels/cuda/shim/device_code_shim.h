@@ -10,22 +10,24 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 
 #include "kernels/cuda/shim/fibers.h"
 #include "kernels/cuda/shim/shared_arrays.h"
 #include "kernels/tensor/dtype.h"
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): CUDA's names
 #define __global__
 #define __device__
 #define __host__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
-#define __syncthreads() ::deltaserve::cuda::shim::BlockBarrier(std::source_location::current())
+#define __syncthreads() ::deltaserve::cuda::shim::BlockBarrier(::deltaserve::cuda::shim::Here())
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 namespace deltaserve::cuda {
 
+// NOLINTBEGIN(readability-identifier-naming): CUDA's names
 struct alignas(8) float2 {
   float x, y;
 };
@@ -58,6 +60,7 @@ inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
 struct bf16 {
   uint16_t bits;
 };
+// NOLINTEND(readability-identifier-naming)
 
 inline uint32_t BitsOf(float x) { return std::bit_cast<uint32_t>(x); }
 inline float FloatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
@@ -90,8 +93,6 @@ T* SharedMemory() {
 
 namespace shim {
 
-using Where = std::source_location;
-
 // What lane `lane` gave to the call, or was made for it.
 template <typename T>
 T Given(const Exchange& exchange, int lane) {
@@ -107,7 +108,7 @@ T Made(const Exchange& exchange, int lane) {
 }
 
 template <typename T>
-const Exchange& Give(const char* function, const T& value, const Where& at) {
+const Exchange& Give(const char* function, const T& value, Where at) {
   static_assert(sizeof(T) <= kSlotBytes);
   return WarpCall(function, &value, sizeof(T), nullptr, at);
 }
@@ -126,36 +127,36 @@ void LoadMatrices(uint32_t (&r)[4],
                   const bf16* row,
                   const char* function,
                   void (*make)(Exchange& exchange),
-                  const Where& at);
-void CheckAligned16(const char* function, const void* address, const Where& at);
+                  Where at);
+void CheckAligned16(const char* function, const void* address, Where at);
 
 }  // namespace shim
 
 // T: float, int32_t, uint32_t. A lane index is taken modulo 32, as the GPU does.
 inline constexpr unsigned int kAllLanes = 0xffffffffU;
 template <typename T>
-T Shuffle(T value, int lane, shim::Where at = shim::Where::current()) {
+T Shuffle(T value, int lane, shim::Where at = shim::Here()) {
   return shim::Given<T>(shim::Give("Shuffle", value, at), lane & (shim::kLanes - 1));
 }
 template <typename T>
-T ShuffleXor(T value, int mask, shim::Where at = shim::Where::current()) {
+T ShuffleXor(T value, int mask, shim::Where at = shim::Here()) {
   const int from = shim::Lane() ^ mask;
   const shim::Exchange& exchange = shim::Give("ShuffleXor", value, at);
   return from < shim::kLanes ? shim::Given<T>(exchange, from) : value;
 }
 template <typename T>
-T ShuffleUp(T value, int delta, shim::Where at = shim::Where::current()) {
+T ShuffleUp(T value, int delta, shim::Where at = shim::Here()) {
   const int from = shim::Lane() - delta;
   const shim::Exchange& exchange = shim::Give("ShuffleUp", value, at);
   return from >= 0 ? shim::Given<T>(exchange, from) : value;
 }
 template <typename T>
-T ShuffleDown(T value, int delta, shim::Where at = shim::Where::current()) {
+T ShuffleDown(T value, int delta, shim::Where at = shim::Here()) {
   const int from = shim::Lane() + delta;
   const shim::Exchange& exchange = shim::Give("ShuffleDown", value, at);
   return from < shim::kLanes ? shim::Given<T>(exchange, from) : value;
 }
-inline uint32_t Ballot(bool predicate, shim::Where at = shim::Where::current()) {
+inline uint32_t Ballot(bool predicate, shim::Where at = shim::Here()) {
   const shim::Exchange& exchange = shim::Give("Ballot", predicate, at);
   uint32_t votes = 0;
   for (int lane = 0; lane < shim::kLanes; ++lane) {
@@ -163,10 +164,10 @@ inline uint32_t Ballot(bool predicate, shim::Where at = shim::Where::current()) 
   }
   return votes;
 }
-inline bool AnyLane(bool predicate, shim::Where at = shim::Where::current()) {
+inline bool AnyLane(bool predicate, shim::Where at = shim::Here()) {
   return Ballot(predicate, at) != 0;
 }
-inline void SyncWarp(shim::Where at = shim::Where::current()) {
+inline void SyncWarp(shim::Where at = shim::Here()) {
   shim::WarpCall("SyncWarp", nullptr, 0, nullptr, at);
 }
 
@@ -174,7 +175,7 @@ inline void SyncWarp(shim::Where at = shim::Where::current()) {
 inline void MmaBf16(float (&d)[4],
                     const uint32_t (&a)[4],
                     const uint32_t (&b)[2],
-                    shim::Where at = shim::Where::current()) {
+                    shim::Where at = shim::Here()) {
   const shim::MmaOperands operands = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
   const shim::Exchange& exchange =
       shim::WarpCall("MmaBf16", &operands, sizeof(operands), &shim::MakeMma, at);
@@ -182,22 +183,17 @@ inline void MmaBf16(float (&d)[4],
   for (int i = 0; i < 4; ++i) d[i] += result.d[i];
 }
 
-inline void LoadMatrices(uint32_t (&r)[4],
-                         const bf16* row,
-                         shim::Where at = shim::Where::current()) {
+inline void LoadMatrices(uint32_t (&r)[4], const bf16* row, shim::Where at = shim::Here()) {
   shim::LoadMatrices(r, row, "LoadMatrices", &shim::MakeMatrices, at);
 }
 inline void LoadMatricesTransposed(uint32_t (&r)[4],
                                    const bf16* row,
-                                   shim::Where at = shim::Where::current()) {
+                                   shim::Where at = shim::Here()) {
   shim::LoadMatrices(r, row, "LoadMatricesTransposed", &shim::MakeMatricesTransposed, at);
 }
 
 // The bytes arrive in WaitCopies; until then there is garbage.
-inline void CopyAsync16(void* to,
-                        const void* from,
-                        bool valid,
-                        shim::Where at = shim::Where::current()) {
+inline void CopyAsync16(void* to, const void* from, bool valid, shim::Where at = shim::Here()) {
   shim::CopyAsync(to, from, valid, at);
 }
 inline void CommitCopies() { shim::CommitCopies(); }
@@ -206,11 +202,11 @@ void WaitCopies() {
   shim::WaitCopies(kLeft);
 }
 
-inline uint4 LoadStreaming(const void* from, shim::Where at = shim::Where::current()) {
+inline uint4 LoadStreaming(const void* from, shim::Where at = shim::Here()) {
   shim::CheckAligned16("LoadStreaming", from, at);
   return *static_cast<const uint4*>(from);
 }
-inline void StoreStreaming(void* to, uint4 value, shim::Where at = shim::Where::current()) {
+inline void StoreStreaming(void* to, uint4 value, shim::Where at = shim::Here()) {
   shim::CheckAligned16("StoreStreaming", to, at);
   *static_cast<uint4*>(to) = value;
 }

@@ -17,10 +17,12 @@
 
 namespace deltaserve::cuda {
 
+// NOLINTBEGIN(readability-identifier-naming): CUDA's names
 uint3 threadIdx;
 uint3 blockIdx;
 dim3 blockDim;
 dim3 gridDim;
+// NOLINTEND(readability-identifier-naming)
 
 namespace shim {
 namespace {
@@ -43,7 +45,7 @@ struct Thread {
   std::unique_ptr<Fiber> fiber;
   uint3 index{};
   State state = State::kEnded;
-  std::source_location at;
+  Where at;
   uint32_t warp_calls = 0;
   std::vector<Copy> copies;
   int64_t copy_group = 0;
@@ -53,7 +55,7 @@ struct Warp {
   Exchange exchanges[2];  // of a lane's last call and of the one it waits in
   int arrived = 0;
   const char* function = nullptr;
-  std::source_location at;
+  Where at;
 };
 
 // The block that runs.
@@ -78,18 +80,13 @@ Block& TheBlock() {
 
 Thread& Current() { return TheBlock().threads[TheBlock().current]; }
 
-const char* FileName(const std::source_location& at) {
-  const char* slash = std::strrchr(at.file_name(), '/');
-  return slash == nullptr ? at.file_name() : slash + 1;
+std::string Place(Where at) {
+  const char* slash = std::strrchr(at.file, '/');
+  const std::string file = slash == nullptr ? at.file : slash + 1;
+  return file + ":" + std::to_string(at.line);
 }
 
-std::string Place(const std::source_location& at) {
-  return std::string(FileName(at)) + ":" + std::to_string(at.line());
-}
-
-bool SamePlace(const std::source_location& a, const std::source_location& b) {
-  return a.line() == b.line() && a.column() == b.column();
-}
+bool SamePlace(Where a, Where b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
 
 // "kernel NAME, block (0, 0, 0)"
 std::string WhichBlock() {
@@ -130,7 +127,7 @@ std::string Waits() {
   return text.str();
 }
 
-void Suspend(State state, std::source_location at) {
+void Suspend(State state, Where at) {
   Thread& self = Current();
   self.state = state;
   self.at = at;
@@ -279,7 +276,7 @@ void RunGrid(const Grid& grid) {
   block.shared = nullptr;
 }
 
-void BlockBarrier(std::source_location at) { Suspend(State::kAtBlockBarrier, at); }
+void BlockBarrier(Where at) { Suspend(State::kAtBlockBarrier, at); }
 
 int Lane() { return static_cast<int>(TheBlock().current % kLanes); }
 
@@ -293,7 +290,7 @@ const Exchange& WarpCall(const char* function,
                          const void* value,
                          size_t bytes,
                          void (*make)(Exchange& exchange),
-                         std::source_location at) {
+                         Where at) {
   Block& block = TheBlock();
   Thread& self = Current();
   Warp& warp = block.warps[block.current / kLanes];
@@ -320,7 +317,7 @@ const Exchange& WarpCall(const char* function,
   return exchange;
 }
 
-void CopyAsync(void* to, const void* from, bool valid, std::source_location at) {
+void CopyAsync(void* to, const void* from, bool valid, Where at) {
   constexpr uintptr_t kAlignment = 16;
   const bool aligned = reinterpret_cast<uintptr_t>(to) % kAlignment == 0 &&
                        (!valid || reinterpret_cast<uintptr_t>(from) % kAlignment == 0);

@@ -8,11 +8,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <source_location>
 #include <string>
 
 namespace deltaserve::cuda {
 
+// NOLINTBEGIN(readability-identifier-naming): CUDA's names
 struct uint3 {
   unsigned int x, y, z;
 };
@@ -30,10 +30,20 @@ extern uint3 threadIdx;
 extern uint3 blockIdx;
 extern dim3 blockDim;
 extern dim3 gridDim;
+// NOLINTEND(readability-identifier-naming)
 
 namespace shim {
 
 inline constexpr int kLanes = 32;
+
+// A line of a kernel, for messages. As a default argument Here() is where the function is called.
+struct Where {
+  const char* file = "";
+  int line = 0;
+};
+constexpr Where Here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return {file, line};
+}
 
 struct Grid {
   std::string kernel;  // for messages
@@ -50,10 +60,10 @@ struct Grid {
 // could not launch, and threads that wait for what cannot come.
 void RunGrid(const Grid& grid);
 
-// What threads call. `at` is the place in the kernel, for messages.
+// What threads call, at the line `at` of the kernel.
 
 // Waits until each thread of the block that has not ended waits here.
-void BlockBarrier(std::source_location at);
+void BlockBarrier(Where at);
 
 // The dynamic shared memory of the block.
 void* SharedMemory();
@@ -77,10 +87,10 @@ const Exchange& WarpCall(const char* function,
                          const void* value,
                          size_t bytes,
                          void (*make)(Exchange& exchange),
-                         std::source_location at);
+                         Where at);
 
 // cp.async: see device_code.h.
-void CopyAsync(void* to, const void* from, bool valid, std::source_location at);
+void CopyAsync(void* to, const void* from, bool valid, Where at);
 void CommitCopies();
 void WaitCopies(int left);
 

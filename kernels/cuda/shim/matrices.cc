@@ -18,7 +18,8 @@ void Make(Exchange& exchange, bool transposed) {
     uint32_t r[4];
     for (int matrix = 0; matrix < 4; ++matrix) {
       const auto element = [&exchange, matrix](int row, int column) {
-        return Given<const bf16*>(exchange, matrix * 8 + row)[column].bits;
+        return static_cast<const bf16*>(Given<const void*>(exchange, matrix * 8 + row))[column]
+            .bits;
       };
       const uint32_t low = transposed ? element(2 * t, g) : element(g, 2 * t);
       const uint32_t high = transposed ? element(2 * t + 1, g) : element(g, 2 * t + 1);
@@ -71,15 +72,16 @@ void LoadMatrices(uint32_t (&r)[4],
                   const bf16* row,
                   const char* function,
                   void (*make)(Exchange& exchange),
-                  const Where& at) {
+                  Where at) {
   CheckAligned16(function, row, at);
-  const Exchange& exchange = WarpCall(function, &row, sizeof(const bf16*), make, at);
+  const void* address = row;
+  const Exchange& exchange = WarpCall(function, &address, sizeof(address), make, at);
   std::memcpy(r, exchange.made[Lane()], sizeof(r));
 }
 
-void CheckAligned16(const char* function, const void* address, const Where& at) {
+void CheckAligned16(const char* function, const void* address, Where at) {
   DS_CHECK(reinterpret_cast<uintptr_t>(address) % 16 == 0)
-      << function << " at " << at.file_name() << ":" << at.line() << ": " << address
+      << function << " at " << at.file << ":" << at.line << ": " << address
       << " is not aligned to 16 bytes";
 }
 

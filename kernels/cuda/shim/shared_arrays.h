@@ -5,6 +5,7 @@
 // are) and are filled anew before each block; with AddressSanitizer each keeps a place of its own
 // instead, where it sees accesses beyond it.
 
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): CUDA's names
 #if defined(__SANITIZE_ADDRESS__)
 #define __shared__ static
 #elif defined(__has_feature)
@@ -15,6 +16,7 @@
 #ifndef __shared__
 #define __shared__ static __attribute__((section("deltaserve_shared")))
 #endif
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 namespace deltaserve::cuda::shim {
 
