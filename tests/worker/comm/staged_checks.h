@@ -1,0 +1,156 @@
+#pragma once
+
+// What a communicator must do with tensors that the host cannot reach. Called by all ranks at once.
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "tests/worker/comm/collective_checks.h"
+#include "worker/comm/communicator.h"
+
+namespace deltaserve {
+
+template <typename T>
+Buffer OnDevice(Device& device, const std::vector<T>& values) {
+  Buffer memory = device.Allocate(values.size() * sizeof(T), MemoryKind::kDevice).value();
+  device.CopyToDevice(memory.View(DTypeOf<T>::value, {static_cast<int64_t>(values.size())}),
+                      values.data());
+  EXPECT_TRUE(device.Synchronize().ok());
+  return memory;
+}
+
+template <typename T>
+std::vector<T> OnHost(Device& device, TensorView tensor) {
+  std::vector<T> values(static_cast<size_t>(tensor.numel()));
+  device.CopyToHost(values.data(), tensor);
+  EXPECT_TRUE(device.Synchronize().ok());
+  return values;
+}
+
+inline BFloat16 Narrow(int rank, size_t index) { return ToBFloat16(RankValue(rank, index)); }
+
+// f32: the bits of the sum in rank order. bf16: of that sum, made in f32, rounded once.
+inline void CheckStagedSums(Communicator& communicator, Device& device) {
+  const std::vector<size_t> lengths = {1, 17, 4099, 20011};
+  Buffer exchange = communicator.AllocateExchange(lengths.back() * sizeof(float)).value();
+  for (const size_t length : lengths) {
+    const auto count = static_cast<int64_t>(length);
+    std::vector<float> mine(length);
+    std::vector<BFloat16> narrow(length);
+    for (size_t i = 0; i < length; ++i) {
+      mine[i] = RankValue(communicator.rank(), i);
+      narrow[i] = Narrow(communicator.rank(), i);
+    }
+    const TensorView wide_view = exchange.View(DType::kF32, {count});
+    device.CopyToDevice(wide_view, mine.data());
+    communicator.AllReduceSum(wide_view);
+    const std::vector<float> sums = OnHost<float>(device, wide_view);
+    const TensorView narrow_view = exchange.View(DType::kBF16, {count});
+    device.CopyToDevice(narrow_view, narrow.data());
+    communicator.AllReduceSum(narrow_view);
+    const std::vector<BFloat16> narrow_sums = OnHost<BFloat16>(device, narrow_view);
+    size_t num_wrong = 0;
+    for (size_t i = 0; i < length; ++i) {
+      float expected = ToFloat(Narrow(0, i));
+      for (int rank = 1; rank < communicator.size(); ++rank) expected += ToFloat(Narrow(rank, i));
+      num_wrong += narrow_sums[i].bits != ToBFloat16(expected).bits;
+      num_wrong += std::bit_cast<uint32_t>(sums[i]) !=
+                   std::bit_cast<uint32_t>(SerialSum(communicator.size(), i));
+    }
+    EXPECT_EQ(num_wrong, 0U) << "of " << length;
+  }
+}
+
+// One call after another, so that each finds in pinned memory what the one before has left there.
+inline void CheckStagedGathers(Communicator& communicator, Device& device) {
+  const int size = communicator.size();
+  for (const int64_t length : {int64_t{5000}, int64_t{3}, int64_t{70001}}) {
+    const auto value = [&](int rank, size_t i) {
+      return rank * 1000003 + static_cast<int32_t>(i) + static_cast<int32_t>(length);
+    };
+    std::vector<int32_t> mine(static_cast<size_t>(length));
+    for (size_t i = 0; i < mine.size(); ++i) mine[i] = value(communicator.rank(), i);
+    std::vector<int32_t> all;
+    for (int rank = 0; rank < size; ++rank) {
+      for (size_t i = 0; i < mine.size(); ++i) all.push_back(value(rank, i));
+    }
+    const Buffer in = OnDevice(device, mine);
+    const Buffer out = OnDevice(device, std::vector<int32_t>(all.size(), -1));
+    const TensorView in_view = in.View(DType::kI32, {length});
+    const TensorView out_view = out.View(DType::kI32, {size, length});
+    communicator.AllGather(in_view, out_view);
+    communicator.Broadcast(in_view, size - 1);
+    EXPECT_TRUE(OnHost<int32_t>(device, out_view) == all) << "AllGather of " << length;
+    for (int root = 0; root < size; ++root) {
+      device.Zero(out_view);
+      const bool is_root = communicator.rank() == root;
+      device.CopyToDevice(in_view, mine.data());
+      communicator.Gather(in_view, is_root ? out_view : TensorView(), root);
+      communicator.Broadcast(in_view, root);
+      const std::vector<int32_t> gathered = OnHost<int32_t>(device, out_view);
+      EXPECT_TRUE(gathered == (is_root ? all : std::vector<int32_t>(all.size(), 0)))
+          << "Gather of " << length << " to " << root;
+      const auto first = all.begin() + root * length;
+      EXPECT_TRUE(OnHost<int32_t>(device, in_view) == std::vector<int32_t>(first, first + length))
+          << "Broadcast of " << length << " from " << root;
+    }
+  }
+}
+
+// residual += sum of partials, out = norm of it.
+inline void CheckStagedReduceAddNorm(Communicator& communicator, Device& device) {
+  constexpr int64_t kRows = 5;
+  constexpr int64_t kHidden = 96;
+  std::vector<float> mine(kRows * kHidden);
+  std::vector<float> sum = mine;
+  std::vector<float> residual = mine;
+  for (size_t i = 0; i < mine.size(); ++i) {
+    mine[i] = RankValue(communicator.rank(), i);
+    sum[i] = SerialSum(communicator.size(), i);
+    residual[i] = RankValue(99, i);
+  }
+  const std::vector<float> ones(kHidden, 1.0F);
+  Buffer exchange = communicator.AllocateExchange(mine.size() * sizeof(float)).value();
+  const TensorView partial = exchange.View(DType::kF32, {kRows, kHidden});
+  const Buffer sums = OnDevice(device, sum);
+  const Buffer weight = OnDevice(device, ones);
+  const auto view = [](const Buffer& buffer) {
+    return buffer.View(DType::kF32, {kRows, kHidden});
+  };
+  std::vector<std::vector<float>> results;
+  for (const bool apart : {true, false}) {
+    const Buffer residuals = OnDevice(device, residual);
+    const Buffer out = OnDevice(device, std::vector<float>(mine.size()));
+    if (apart) {
+      device.ops().AddRmsNorm({.delta = view(sums),
+                               .residual = view(residuals),
+                               .weight = weight.View(DType::kF32, {kHidden}),
+                               .eps = 1e-6F,
+                               .out = view(out)});
+    } else {
+      device.CopyToDevice(partial, mine.data());
+      communicator.ReduceAddNorm({.partial = partial,
+                                  .residual = view(residuals),
+                                  .weight = weight.View(DType::kF32, {kHidden}),
+                                  .eps = 1e-6F,
+                                  .out = view(out)});
+    }
+    results.push_back(OnHost<float>(device, view(out)));
+    results.push_back(OnHost<float>(device, view(residuals)));
+  }
+  EXPECT_TRUE(results[0] == results[2]);
+  EXPECT_TRUE(results[1] == results[3]);
+}
+
+inline void CheckStagedCollectives(Communicator& communicator, Device& device) {
+  if (communicator.size() > 1) CheckStagedSums(communicator, device);
+  CheckStagedGathers(communicator, device);
+  CheckStagedReduceAddNorm(communicator, device);
+}
+
+}  // namespace deltaserve

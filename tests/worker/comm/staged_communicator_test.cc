@@ -1,0 +1,55 @@
+// Host communicators on a device that the host cannot reach.
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_device.h"
+#include "tests/worker/comm/deferred_device.h"
+#include "tests/worker/comm/rank_threads.h"
+#include "tests/worker/comm/staged_checks.h"
+#include "worker/comm/shared_communicator.h"
+#include "worker/comm/thread_communicator.h"
+
+namespace deltaserve {
+namespace {
+
+class StagedCommunicatorTest : public testing::TestWithParam<int> {
+ protected:
+  void Run(const std::function<void(ThreadWorld& world, int rank, DeferredDevice& device)>& body) {
+    ThreadWorld world(GetParam());
+    RunRanks(GetParam(), [&](int rank) {
+      const auto cpu = cpu::CreateCpuDevice({.num_threads = 1}).value();
+      DeferredDevice device(*cpu);
+      body(world, rank, device);
+    });
+  }
+};
+
+TEST_P(StagedCommunicatorTest, BetweenThreads) {
+  Run([](ThreadWorld& world, int rank, DeferredDevice& device) {
+    CheckStagedCollectives(*CreateThreadCommunicator(world, rank, device), device);
+  });
+}
+
+TEST_P(StagedCommunicatorTest, OverSharedMemory) {
+  Run([](ThreadWorld& world, int rank, DeferredDevice& device) {
+    CheckStagedCollectives(*CreateSharedCommunicator(world.world(rank), device).value(), device);
+  });
+}
+
+// Pinned memory is slow to make: nothing in a step makes any.
+TEST_P(StagedCommunicatorTest, SumsTakeNoPinnedMemoryBeyondTheExchangeBuffers) {
+  Run([](ThreadWorld& world, int rank, DeferredDevice& device) {
+    const auto communicator = CreateThreadCommunicator(world, rank, device);
+    Buffer exchange = communicator->AllocateExchange(4096).value();
+    const size_t before = device.most_host_bytes();
+    EXPECT_EQ(before, GetParam() == 1 ? 0U : 4096U);
+    device.Zero(exchange.View(DType::kF32, {1024}));
+    communicator->AllReduceSum(exchange.View(DType::kF32, {1024}));
+    communicator->AllReduceSum(exchange.View(DType::kBF16, {2048}));
+    EXPECT_EQ(device.most_host_bytes(), before);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, StagedCommunicatorTest, testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace deltaserve
