@@ -10,6 +10,7 @@
 #include "kernels/base/flags.h"
 #include "kernels/quantization.h"
 #include "worker/checkpoint/shard_plan.h"
+#include "worker/comm/world_communicator.h"
 
 namespace deltaserve {
 
@@ -17,6 +18,8 @@ namespace deltaserve {
 struct RankOptions {
   std::string model;                // folder
   std::string device = "cpu";       // cpu | cuda
+  std::string communicator = "auto";  // auto | mpi | nccl
+  int ranks_per_gpu = 1;
   std::string load = "checkpoint";  // checkpoint | random:SEED
   std::string moe = "tp";
   std::string linear_attention = "sharded";
@@ -35,9 +38,14 @@ struct RankOptions {
   std::string record_plans;     // file of rank 0; empty: none
   bool record_ops = false;      // with checksums of ops
   bool checksum_ops = false;    // the same without a recording, for a replay
+  std::string nccl_environment;  // NcclEnvironment() of this process
 
   // INVALID_ARGUMENT names the flag, its value and what would do.
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
+  // Refuses flags that mean nothing for --device.
+  absl::Status CheckDevice() const;
+  // What --communicator says; auto is NCCL for GPUs, shared memory or MPI for CPUs.
+  CommunicatorKind Communicator() const;
   // What --quantize says; refuses what --device has not.
   absl::StatusOr<Quantization> WeightQuantization() const;
   // The seed of --load=random:SEED; nullopt for --load=checkpoint.
@@ -45,6 +53,7 @@ struct RankOptions {
 };
 
 // Adds those flags that say where a rank runs and not what it computes; a replay has no others.
+// Reads what the process's variables say of the same.
 void AddPlaceFlags(CommandLine& line, RankOptions* options);
 
 // Adds all flags; their help says what each is for.
