@@ -50,11 +50,11 @@ absl::StatusOr<int> ChooseGpu(const cuda::System& system, const RankInfo& info, 
   const int ordinal = info.local_rank % num_gpus;
   const cuda::Gpu& gpu = system.gpus[static_cast<size_t>(ordinal)];
   if (gpu.compute_capability != cuda::kComputeCapability) {
-    return Refuse(info, absl::StrCat("its GPU ", ordinal, ", ", gpu.name,
-                                     ", has compute capability ", gpu.compute_capability / 10, ".",
-                                     gpu.compute_capability % 10,
-                                     " and the kernels are for 9.0; use an H100 or H200, or "
-                                     "--device cpu"));
+    return Refuse(info,
+                  absl::StrCat("its GPU ", ordinal, ", ", gpu.name, ", has compute capability ",
+                               gpu.compute_capability / 10, ".", gpu.compute_capability % 10,
+                               " and the kernels are for 9.0; use an H100 or H200, or "
+                               "--device cpu"));
   }
   return ordinal;
 }
@@ -65,8 +65,7 @@ absl::Status CheckGpuMemory(MemoryPlan plan,
                             int ranks_per_gpu) {
   plan.per_queued = 0;
   plan.per_queued_token = 0;
-  return CheckMemory(plan, options,
-                     std::max<int64_t>(free / ranks_per_gpu - kGpuReserve, 0));
+  return CheckMemory(plan, options, std::max<int64_t>(free / ranks_per_gpu - kGpuReserve, 0));
 }
 
 std::string ModelOfDevice(const std::string& device_name) {

@@ -239,9 +239,7 @@ absl::Status Rank::OpenCommunicator() {
   options.kind = options_.Communicator();
   options.nccl.stream = stream_;
   options.nccl.environment = options_.nccl_environment;
-  options.nccl.on_failure = [this](const std::string& cause) {
-    last_words_.Die(kExitNccl, cause);
-  };
+  options.nccl.on_failure = [this](const std::string& cause) { last_words_.Die(kExitNccl, cause); };
   DS_ASSIGN_OR_RETURN(comm_, CreateWorldCommunicator(world_, *device_, options));
   return absl::OkStatus();
 }
@@ -266,6 +264,7 @@ void Rank::ChecksumOps() {
 absl::Status Rank::Load(const EngineOptions& engine) {
   LoaderOptions loader_options;
   loader_options.num_readers = options_.readers;
+  loader_options.staging = device_.get();
   if (world_.info().rank == 0) loader_options.progress = &LogProgress;
   std::vector<WeightSpec> table = WeightTable(config_, plan_->options());
   DS_ASSIGN_OR_RETURN(const std::optional<uint64_t> seed, options_.RandomSeed());

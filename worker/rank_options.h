@@ -16,8 +16,8 @@ namespace deltaserve {
 
 // A value; every rank of a world is given the same flags.
 struct RankOptions {
-  std::string model;                // folder
-  std::string device = "cpu";       // cpu | cuda
+  std::string model;                  // folder
+  std::string device = "cpu";         // cpu | cuda
   std::string communicator = "auto";  // auto | mpi | nccl
   int ranks_per_gpu = 1;
   std::string load = "checkpoint";  // checkpoint | random:SEED
@@ -34,10 +34,10 @@ struct RankOptions {
   int threads = 0;  // 0 = cores / ranks on this host
   int readers = 4;
   std::string log_level = "info";
-  std::string control_network;  // see ControlLinkOptions::address
-  std::string record_plans;     // file of rank 0; empty: none
-  bool record_ops = false;      // with checksums of ops
-  bool checksum_ops = false;    // the same without a recording, for a replay
+  std::string control_network;   // see ControlLinkOptions::address
+  std::string record_plans;      // file of rank 0; empty: none
+  bool record_ops = false;       // with checksums of ops
+  bool checksum_ops = false;     // the same without a recording, for a replay
   std::string nccl_environment;  // NcclEnvironment() of this process
 
   // INVALID_ARGUMENT names the flag, its value and what would do.

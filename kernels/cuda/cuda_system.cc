@@ -16,16 +16,18 @@ bool IsAboutVersions(cudaError_t error) {
 
 absl::Status StatusOf(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("CUDA: ", call, ": ", cudaGetErrorName(error), ": ",
-                                          cudaGetErrorString(error)));
+  return absl::InternalError(
+      absl::StrCat("CUDA: ", call, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
 }
 
 }  // namespace
 
 absl::StatusOr<System> QuerySystem() {
   System system;
-  DS_RETURN_IF_ERROR(StatusOf(cudaDriverGetVersion(&system.driver_version), "cudaDriverGetVersion"));
-  DS_RETURN_IF_ERROR(StatusOf(cudaRuntimeGetVersion(&system.runtime_version), "cudaRuntimeGetVersion"));
+  DS_RETURN_IF_ERROR(
+      StatusOf(cudaDriverGetVersion(&system.driver_version), "cudaDriverGetVersion"));
+  DS_RETURN_IF_ERROR(
+      StatusOf(cudaRuntimeGetVersion(&system.runtime_version), "cudaRuntimeGetVersion"));
   int num_gpus = 0;
   const cudaError_t counted = cudaGetDeviceCount(&num_gpus);
   if (counted != cudaSuccess) {
@@ -37,13 +39,13 @@ absl::StatusOr<System> QuerySystem() {
   }
   for (int ordinal = 0; ordinal < num_gpus; ++ordinal) {
     cudaDeviceProp properties = {};
-    if (const auto status = StatusOf(cudaGetDeviceProperties(&properties, ordinal),
-                                     "cudaGetDeviceProperties");
+    if (const auto status =
+            StatusOf(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
         !status.ok()) {
       return status;
     }
-    system.gpus.push_back({.name = properties.name,
-                           .compute_capability = 10 * properties.major + properties.minor});
+    system.gpus.push_back(
+        {.name = properties.name, .compute_capability = 10 * properties.major + properties.minor});
   }
   return system;
 }

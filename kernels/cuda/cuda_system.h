@@ -12,7 +12,7 @@
 namespace deltaserve::cuda {
 
 struct Gpu {
-  std::string name = {};      // "NVIDIA H200"
+  std::string name = {};       // "NVIDIA H200"
   int compute_capability = 0;  // 90 is 9.0
 };
 

@@ -69,10 +69,8 @@ absl::StatusOr<Buffer> HostCommunicator::AllocateExchange(size_t bytes) {
   regions_->Add(memory.data(), bytes);
   if (size_ > 1) {
     ExchangeGrewTo(bytes);
-    if (!device_.HostAddressable()) {
-      GrowStaging(bytes);
-      GrowWide(bytes / sizeof(BFloat16));
-    }
+    GrowStaging(bytes);
+    if (device_.numerics().reduction == DType::kBF16) GrowWide(bytes / sizeof(BFloat16));
   }
   void* const data = memory.data();
   auto owned = std::make_shared<Buffer>(std::move(memory));

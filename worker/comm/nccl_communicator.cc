@@ -22,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr absl::Duration kPollPeriod = absl::Milliseconds(1);   // of a phase of the start
+constexpr absl::Duration kPollPeriod = absl::Milliseconds(1);     // of a phase of the start
 constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);  // between looks while steps run
 constexpr absl::Duration kEndTimeout = absl::Seconds(10);
 
@@ -133,8 +133,8 @@ class NcclStart {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     config.splitShare = 1;
-    DS_RETURN_IF_ERROR(StatusOf(ncclCommInitRankConfig(&group_->start, phase_.rank.size, id,
-                                                       phase_.rank.rank, &config)));
+    DS_RETURN_IF_ERROR(StatusOf(
+        ncclCommInitRankConfig(&group_->start, phase_.rank.size, id, phase_.rank.rank, &config)));
     return Await();
   }
 
@@ -190,8 +190,7 @@ class NcclStart {
   // Of a call or of the state: what is under way is no error.
   absl::Status StatusOf(ncclResult_t result) const {
     if (result == ncclSuccess || result == ncclInProgress) return absl::OkStatus();
-    return absl::Status(CodeOf(result),
-                        NcclReport(phase_, NcclText(result, group_->start)));
+    return absl::Status(CodeOf(result), NcclReport(phase_, NcclText(result, group_->start)));
   }
 
   World& world_;

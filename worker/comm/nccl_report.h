@@ -24,8 +24,8 @@ struct NcclPhase {
 // the way between hosts and are not set: "NCCL_SOCKET_IFNAME=eth0; not set: NCCL_IB_HCA, ...".
 std::string NcclEnvironment(const std::vector<std::string>& variables);
 
-// "rank 1 of 4 on b, cuda:1 (NVIDIA H200): NCCL, connecting the ranks: <problem>; environment: ...",
-// with what helps where `problem` is that ranks share a GPU.
+// "rank 1 of 4 on b, cuda:1 (NVIDIA H200): NCCL, connecting the ranks: <problem>; environment:
+// ...", with what helps where `problem` is that ranks share a GPU.
 std::string NcclReport(const NcclPhase& phase, const std::string& problem);
 
 // DEADLINE_EXCEEDED: a phase took longer than it may.

@@ -18,10 +18,12 @@
 
 namespace deltaserve {
 
-// `arithmetic`: a host-addressable device whose ops are this one's; outlives it.
+// `arithmetic`: a host-addressable device whose ops are this one's; outlives it. `numerics`: what
+// this one says of itself.
 class DeferredDevice final : public Device {
  public:
-  explicit DeferredDevice(Device& arithmetic) : arithmetic_(arithmetic) {}
+  explicit DeferredDevice(Device& arithmetic, const Numerics& numerics = kF32Numerics)
+      : arithmetic_(arithmetic), numerics_(numerics) {}
 
   // Of kHost memory that lives, and the most there was at once.
   size_t host_bytes() const { return *host_bytes_; }
@@ -29,6 +31,7 @@ class DeferredDevice final : public Device {
 
   std::string Name() const override { return "deferred:0"; }
   bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return numerics_; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     void* const memory = std::malloc(bytes == 0 ? 1 : bytes);
     if (kind == MemoryKind::kDevice) return Buffer(memory, bytes, std::free);
@@ -61,6 +64,7 @@ class DeferredDevice final : public Device {
 
  private:
   Device& arithmetic_;
+  const Numerics numerics_;
   std::vector<std::function<void()>> queue_;
   std::shared_ptr<size_t> host_bytes_ = std::make_shared<size_t>(0);  // buffers may outlive this
   size_t most_host_bytes_ = 0;

@@ -24,8 +24,8 @@ TEST(NcclReportTest, EnvironmentNamesWhatIsSetAndWhatChoosesTheWayAndIsNot) {
                              "NCCL_SOCKET_IFNAME_OLD=eth1"}),
             "NCCL_DEBUG=INFO, NCCL_IB_HCA=mlx5, NCCL_SOCKET_IFNAME_OLD=eth1; not set: "
             "NCCL_SOCKET_IFNAME, NCCL_IB_DISABLE, NCCL_HOSTID");
-  EXPECT_EQ(NcclEnvironment({"NCCL_SOCKET_IFNAME=lo", "NCCL_IB_HCA=", "NCCL_IB_DISABLE=1",
-                             "NCCL_HOSTID=a"}),
+  EXPECT_EQ(NcclEnvironment(
+                {"NCCL_SOCKET_IFNAME=lo", "NCCL_IB_HCA=", "NCCL_IB_DISABLE=1", "NCCL_HOSTID=a"}),
             "NCCL_SOCKET_IFNAME=lo, NCCL_IB_HCA=, NCCL_IB_DISABLE=1, NCCL_HOSTID=a");
 }
 
