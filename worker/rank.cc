@@ -18,7 +18,6 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/cuda_system.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
 #include "worker/comm/world_communicator.h"
@@ -225,9 +224,13 @@ absl::Status Rank::OpenDevice() {
 
 absl::Status Rank::OpenGpu() {
   const RankInfo& info = world_.info();
-  DS_ASSIGN_OR_RETURN(const cuda::System system, cuda::QuerySystem());
-  DS_ASSIGN_OR_RETURN(const int ordinal, ChooseGpu(system, info, options_.ranks_per_gpu));
-  DS_ASSIGN_OR_RETURN(device_, cuda::CreateCudaDevice(ordinal));
+  auto opened = cuda::CreateCudaDevice(GpuOrdinal(info, options_.ranks_per_gpu));
+  if (!opened.ok()) {
+    return absl::Status(opened.status().code(),
+                        absl::StrCat("rank ", info.rank, " on ", info.host, ": ",
+                                     std::string(opened.status().message())));
+  }
+  device_ = *std::move(opened);
   stream_ = cuda::StreamOf(*device_);
   ChecksumOps();
   LogInfo("rank {} of {} on {}: {}", info.rank, info.size, info.host, device_->Name());
@@ -249,8 +252,9 @@ absl::Status Rank::CheckMemory(const EngineOptions& engine) {
                       PlanMemory(config_, *plan_, device_->numerics(), engine));
   if (!device_->HostAddressable()) {
     const std::optional<int64_t> free = device_->FreeMemory();
-    return free.has_value() ? deltaserve::CheckMemory(WithoutHostParts(memory), engine, *free)
-                            : absl::OkStatus();
+    if (!free.has_value()) return absl::OkStatus();
+    return deltaserve::CheckMemory(WithoutHostParts(memory), engine,
+                                   GpuShare(*free, options_.ranks_per_gpu));
   }
   return deltaserve::CheckMemory(memory, engine, cpu::MostMemory(world_.info().local_size));
 }

@@ -98,9 +98,8 @@ absl::StatusOr<Buffer> WeightStage::Take(size_t item) {
   taken.state = State::kTaken;
   const size_t bytes = taken.bytes;
   auto block = std::make_shared<Buffer>(std::move(taken.memory));
-  Buffer memory(block->data(), bytes, [pool = pool_, block](void* /*data*/) {
-    pool->Release(std::move(*block));
-  });
+  Buffer memory(block->data(), bytes,
+                [pool = pool_, block](void* /*data*/) { pool->Release(std::move(*block)); });
   DS_RETURN_IF_ERROR(taken.status);
   return memory;
 }

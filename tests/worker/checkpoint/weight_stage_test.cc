@@ -48,18 +48,16 @@ TEST_F(WeightStageTest, GivesEveryItemInAnyOrder) {
 TEST_F(WeightStageTest, HoldsNoMorePinnedMemoryThanTheBudget) {
   constexpr size_t kItems = 20;
   const std::vector<size_t> bytes(kItems, kMiB);
-  WeightStage stage(device_, 3 * kMiB, bytes, [](size_t item, char* out) {
-    return FillWithNumber(item, out, kMiB);
-  });
+  WeightStage stage(device_, 3 * kMiB, bytes,
+                    [](size_t item, char* out) { return FillWithNumber(item, out, kMiB); });
   for (size_t item = 0; item < kItems; ++item) EXPECT_TRUE(stage.Take(item).ok());
   EXPECT_EQ(device_.most_host_bytes(), 3 * kMiB);
 }
 
 TEST_F(WeightStageTest, AnItemLargerThanTheBudgetIsHeldAlone) {
   const std::vector<size_t> bytes = {kMiB, 8 * kMiB, kMiB, kMiB};
-  WeightStage stage(device_, 2 * kMiB, bytes, [&](size_t item, char* out) {
-    return FillWithNumber(item, out, bytes[item]);
-  });
+  WeightStage stage(device_, 2 * kMiB, bytes,
+                    [&](size_t item, char* out) { return FillWithNumber(item, out, bytes[item]); });
   for (size_t item = 0; item < bytes.size(); ++item) {
     EXPECT_TRUE(stage.Take(item).ok());
   }
@@ -105,7 +103,8 @@ TEST_F(WeightStageTest, EndsWithItemsThatNobodyTook) {
 }
 
 // A rank's weights, by name, each freed before the next is taken.
-std::map<std::string, std::string> TakeEach(WeightLoader& loader, const std::vector<WeightSpec>& table) {
+std::map<std::string, std::string> TakeEach(WeightLoader& loader,
+                                            const std::vector<WeightSpec>& table) {
   std::map<std::string, std::string> all;
   for (const WeightSpec& spec : table) {
     if (!loader.Has(spec.name)) continue;
@@ -159,8 +158,9 @@ TEST_F(WeightStageTest, AStagingLoaderDropsATiedHeadThatIsEqual) {
     }
     WriteSingle(folder, tensors);
     const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
-    auto loader = OpenCheckpoint(folder, config, plan, WeightTable(config, {}),
-                                 {.staging = &device_}).value();
+    auto loader =
+        OpenCheckpoint(folder, config, plan, WeightTable(config, {}), {.staging = &device_})
+            .value();
     ASSERT_TRUE(loader->LoadAll().ok());
     EXPECT_EQ(loader->Has("lm_head.weight"), !equal);
     EXPECT_EQ(BytesOf(loader->Take("norm.weight").value()),
@@ -175,8 +175,9 @@ TEST_F(WeightStageTest, AFileThatIsCutWhileItIsReadIsToldByTake) {
   WriteSingle(folder, FileTensors(config, ExpertForm::kFused));
   const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
   const std::vector<WeightSpec> table = WeightTable(config, {});
-  auto loader = OpenCheckpoint(folder, config, plan, table,
-                               {.fingerprint = false, .staging = &device_}).value();
+  auto loader =
+      OpenCheckpoint(folder, config, plan, table, {.fingerprint = false, .staging = &device_})
+          .value();
   std::filesystem::resize_file(folder + "/model.safetensors", 8);
   ASSERT_TRUE(loader->LoadAll().ok());
   const auto taken = loader->Take(table.front().name);
