@@ -43,11 +43,12 @@ absl::StatusOr<LocalWeight> WeightLoader::Take(const std::string& name) {
   if (found == index_.end()) {
     return absl::NotFoundError(absl::StrCat("the checkpoint has no weight ", name));
   }
-  Entry& entry = entries_[found->second];
-  if (stage_ != nullptr) {
-    DS_ASSIGN_OR_RETURN(entry.data, stage_->Take(found->second));
-  }
+  const size_t at = found->second;
   index_.erase(found);
+  Entry& entry = entries_[at];
+  if (stage_ != nullptr) {
+    DS_ASSIGN_OR_RETURN(entry.data, stage_->Take(at));
+  }
   if (stage_ != nullptr && index_.empty()) source_->End();
   return LocalWeight{.data = std::move(entry.data),
                      .dtype = entry.item.dtype,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -99,53 +100,61 @@ inline void CheckStagedGathers(Communicator& communicator, Device& device) {
   }
 }
 
-// residual += sum of partials, out = norm of it.
-inline void CheckStagedReduceAddNorm(Communicator& communicator, Device& device) {
+// residual += sum of partials, out = norm of it: the same bits as the sum and AddRmsNorm. T: the
+// device's dtype of reductions and of activations.
+template <typename T>
+void CheckStagedReduceAddNorm(Communicator& communicator, Device& device) {
   constexpr int64_t kRows = 5;
   constexpr int64_t kHidden = 96;
-  std::vector<float> mine(kRows * kHidden);
-  std::vector<float> sum = mine;
-  std::vector<float> residual = mine;
-  for (size_t i = 0; i < mine.size(); ++i) {
-    mine[i] = RankValue(communicator.rank(), i);
-    sum[i] = SerialSum(communicator.size(), i);
+  constexpr size_t kCount = kRows * kHidden;
+  std::vector<T> mine(kCount);
+  std::vector<T> sum(kCount);
+  std::vector<float> residual(kCount);
+  for (size_t i = 0; i < kCount; ++i) {
+    mine[i] = PartOf(communicator.rank(), i, T());
+    sum[i] = SumOf(communicator.size(), i, T());
     residual[i] = RankValue(99, i);
   }
-  const std::vector<float> ones(kHidden, 1.0F);
-  Buffer exchange = communicator.AllocateExchange(mine.size() * sizeof(float)).value();
-  const TensorView partial = exchange.View(DType::kF32, {kRows, kHidden});
+  Buffer exchange = communicator.AllocateExchange(kCount * sizeof(T)).value();
   const Buffer sums = OnDevice(device, sum);
-  const Buffer weight = OnDevice(device, ones);
-  const auto view = [](const Buffer& buffer) { return buffer.View(DType::kF32, {kRows, kHidden}); };
-  std::vector<std::vector<float>> results;
+  const Buffer weight = OnDevice(device, std::vector<float>(kHidden, 1.0F));
+  const TensorView weight_view = weight.View(DType::kF32, {kHidden});
+  const auto view = [](const Buffer& buffer) {
+    return buffer.View(DTypeOf<T>::value, {kRows, kHidden});
+  };
+  std::vector<std::string> results;
   for (const bool apart : {true, false}) {
     const Buffer residuals = OnDevice(device, residual);
-    const Buffer out = OnDevice(device, std::vector<float>(mine.size()));
+    const TensorView residual_view = residuals.View(DType::kF32, {kRows, kHidden});
+    const Buffer out = OnDevice(device, std::vector<T>(kCount));
     if (apart) {
       device.ops().AddRmsNorm({.delta = view(sums),
-                               .residual = view(residuals),
-                               .weight = weight.View(DType::kF32, {kHidden}),
+                               .residual = residual_view,
+                               .weight = weight_view,
                                .eps = 1e-6F,
                                .out = view(out)});
     } else {
-      device.CopyToDevice(partial, mine.data());
-      communicator.ReduceAddNorm({.partial = partial,
-                                  .residual = view(residuals),
-                                  .weight = weight.View(DType::kF32, {kHidden}),
+      device.CopyToDevice(view(exchange), mine.data());
+      communicator.ReduceAddNorm({.partial = view(exchange),
+                                  .residual = residual_view,
+                                  .weight = weight_view,
                                   .eps = 1e-6F,
                                   .out = view(out)});
     }
-    results.push_back(OnHost<float>(device, view(out)));
-    results.push_back(OnHost<float>(device, view(residuals)));
+    const std::vector<T> normed = OnHost<T>(device, view(out));
+    const std::vector<float> added = OnHost<float>(device, residual_view);
+    results.emplace_back(reinterpret_cast<const char*>(normed.data()), kCount * sizeof(T));
+    results.back().append(reinterpret_cast<const char*>(added.data()), kCount * sizeof(float));
   }
-  EXPECT_TRUE(results[0] == results[2]);
-  EXPECT_TRUE(results[1] == results[3]);
+  EXPECT_TRUE(results[0] == results[1]);
 }
 
-inline void CheckStagedCollectives(Communicator& communicator, Device& device) {
-  CheckStagedSums<float>(communicator, device);
+// All of it, on a device that reduces in T.
+template <typename T>
+void CheckStagedCollectives(Communicator& communicator, Device& device) {
+  CheckStagedSums<T>(communicator, device);
   CheckStagedGathers(communicator, device);
-  CheckStagedReduceAddNorm(communicator, device);
+  CheckStagedReduceAddNorm<T>(communicator, device);
 }
 
 }  // namespace deltaserve

@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/shim/shim_device.h"
 #include "tests/worker/comm/deferred_device.h"
 #include "tests/worker/comm/rank_threads.h"
 #include "tests/worker/comm/staged_checks.h"
@@ -27,13 +28,14 @@ class StagedCommunicatorTest : public testing::TestWithParam<int> {
 
 TEST_P(StagedCommunicatorTest, BetweenThreads) {
   Run([](ThreadWorld& world, int rank, DeferredDevice& device) {
-    CheckStagedCollectives(*CreateThreadCommunicator(world, rank, device), device);
+    CheckStagedCollectives<float>(*CreateThreadCommunicator(world, rank, device), device);
   });
 }
 
 TEST_P(StagedCommunicatorTest, OverSharedMemory) {
   Run([](ThreadWorld& world, int rank, DeferredDevice& device) {
-    CheckStagedCollectives(*CreateSharedCommunicator(world.world(rank), device).value(), device);
+    CheckStagedCollectives<float>(*CreateSharedCommunicator(world.world(rank), device).value(),
+                                  device);
   });
 }
 
@@ -43,6 +45,16 @@ TEST_P(StagedCommunicatorTest, Bf16IsAddedInF32AndRoundedOnce) {
     CheckStagedSums<BFloat16>(*CreateSharedCommunicator(world.world(rank), device).value(), device);
   };
   Run(check, kBF16Numerics);
+}
+
+// The device of the CUDA kernels over the host, which reduces in bf16.
+TEST_P(StagedCommunicatorTest, OnTheDeviceOfTheKernelsOverTheHost) {
+  if (cuda::CreateShimDevice() == nullptr) GTEST_SKIP() << "built for GPUs";
+  ThreadWorld world(GetParam());
+  RunRanks(GetParam(), [&](int rank) {
+    const auto device = cuda::CreateShimDevice(static_cast<uint64_t>(rank) + 1);
+    CheckStagedCollectives<BFloat16>(*CreateThreadCommunicator(world, rank, *device), *device);
+  });
 }
 
 // Pinned memory is slow to make: nothing in a step makes any.

@@ -113,7 +113,7 @@ TEST_F(MpiTest, StagesWhatTheHostCannotReach) {
   DeferredDevice remote(*device_);
   const auto communicator =
       CreateWorldCommunicator(world_, remote, {.kind = CommunicatorKind::kMpi}).value();
-  CheckStagedCollectives(*communicator, remote);
+  CheckStagedCollectives<float>(*communicator, remote);
 }
 
 TEST_F(MpiTest, PlansReachEveryRank) {
