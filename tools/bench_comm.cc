@@ -98,8 +98,8 @@ int Main(int argc, char** argv) {
   if (const auto code = line.Parse(argc, argv, prints)) return *code;
   const auto device = cpu::CreateCpuDevice({.num_threads = options.threads});
   if (!device.ok()) return line.Refuse(device.status(), prints);
-  const auto comm = options.path == "mpi" ? CreateMpiCommunicator(**world, **device)
-                                          : CreateSharedCommunicator(**world, **device);
+  absl::StatusOr<std::unique_ptr<Communicator>> comm = CreateMpiCommunicator(**world, **device);
+  if (options.path == "shared") comm = CreateSharedCommunicator(**world, **device);
   if (!comm.ok()) return line.Refuse(comm.status(), prints);
   Bench(options, **world, **device, **comm);
   return 0;

@@ -20,11 +20,11 @@
 #include "kernels/cuda/cuda_device.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
-#include "worker/comm/nccl_communicator.h"
 #include "worker/comm/world_communicator.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/engine/follower.h"
 #include "worker/engine/memory_plan.h"
+#include "worker/gpu.h"
 
 namespace deltaserve {
 namespace {
@@ -52,14 +52,18 @@ std::vector<std::vector<int>> CoresOfHost(MpiWorld& world) {
   return cores;
 }
 
-// Ranks that round differently would route a token to different experts.
+// Ranks that round differently would route a token to different experts; a GPU that is slower or
+// smaller than the others would be so for all.
 absl::Status CheckSameDevice(MpiWorld& world, const Device& device) {
   const RankInfo& info = world.info();
   const std::vector<std::string> all = world.AllGather(device.Name());
-  if (!device.HostAddressable() || device.Name() == all.front()) return absl::OkStatus();
+  if (ModelOfDevice(device.Name()) == ModelOfDevice(all.front())) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "device of rank ", info.rank, " on ", info.host, " is ", device.Name(), ", of rank 0 ",
-      all.front(), ": give all ranks one instruction set that every host has by --cpu-isa"));
+      all.front(),
+      device.HostAddressable()
+          ? ": give all ranks one instruction set that every host has by --cpu-isa"
+          : ": start a world on GPUs of one model; CUDA_VISIBLE_DEVICES chooses among a host's"));
 }
 
 // All ranks must have read the same model: a folder that differs on one host gives nonsense, not an
@@ -202,11 +206,8 @@ std::string Rank::numerics_fingerprint() const {
 
 absl::Status Rank::OpenDevice() {
   const RankInfo& info = world_.info();
-  if (options_.device == "cuda") {
-    DS_ASSIGN_OR_RETURN(device_, cuda::CreateCudaDevice(info.local_rank));
-    ChecksumOps();
-    return absl::OkStatus();
-  }
+  DS_RETURN_IF_ERROR(options_.CheckDevice());
+  if (options_.device == "cuda") return OpenGpu();
   const cpu::ThreadPlan threads =
       cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank, cpu::CoreQuota());
   DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads.num_threads,
@@ -222,12 +223,28 @@ absl::Status Rank::OpenDevice() {
   return absl::OkStatus();
 }
 
-absl::Status Rank::OpenCommunicator() {
-  if (options_.device == "cuda") {
-    DS_ASSIGN_OR_RETURN(comm_, CreateNcclCommunicator(world_, *device_));
-  } else {
-    DS_ASSIGN_OR_RETURN(comm_, CreateWorldCommunicator(world_, *device_));
+absl::Status Rank::OpenGpu() {
+  const RankInfo& info = world_.info();
+  auto opened = cuda::CreateCudaDevice(GpuOrdinal(info, options_.ranks_per_gpu));
+  if (!opened.ok()) {
+    return absl::Status(opened.status().code(),
+                        absl::StrCat("rank ", info.rank, " on ", info.host, ": ",
+                                     std::string(opened.status().message())));
   }
+  device_ = *std::move(opened);
+  stream_ = cuda::StreamOf(*device_);
+  ChecksumOps();
+  LogInfo("rank {} of {} on {}: {}", info.rank, info.size, info.host, device_->Name());
+  return absl::OkStatus();
+}
+
+absl::Status Rank::OpenCommunicator() {
+  CommunicatorOptions options;
+  options.kind = options_.Communicator();
+  options.nccl.stream = stream_;
+  options.nccl.environment = options_.nccl_environment;
+  options.nccl.on_failure = [this](const std::string& cause) { last_words_.Die(kExitNccl, cause); };
+  DS_ASSIGN_OR_RETURN(comm_, CreateWorldCommunicator(world_, *device_, options));
   return absl::OkStatus();
 }
 
@@ -236,8 +253,9 @@ absl::Status Rank::CheckMemory(const EngineOptions& engine) {
                       PlanMemory(config_, *plan_, device_->numerics(), engine));
   if (!device_->HostAddressable()) {
     const std::optional<int64_t> free = device_->FreeMemory();
-    return free.has_value() ? deltaserve::CheckMemory(WithoutHostParts(memory), engine, *free)
-                            : absl::OkStatus();
+    if (!free.has_value()) return absl::OkStatus();
+    return deltaserve::CheckMemory(WithoutHostParts(memory), engine,
+                                   GpuShare(*free, options_.ranks_per_gpu));
   }
   return deltaserve::CheckMemory(memory, engine, cpu::MostMemory(world_.info().local_size));
 }
@@ -251,6 +269,7 @@ void Rank::ChecksumOps() {
 absl::Status Rank::Load(const EngineOptions& engine) {
   LoaderOptions loader_options;
   loader_options.num_readers = options_.readers;
+  loader_options.staging = device_.get();
   if (world_.info().rank == 0) loader_options.progress = &LogProgress;
   std::vector<WeightSpec> table = WeightTable(config_, plan_->options());
   DS_ASSIGN_OR_RETURN(const std::optional<uint64_t> seed, options_.RandomSeed());

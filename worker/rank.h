@@ -77,6 +77,7 @@ class Rank {
   absl::Status ReadConfig();
   absl::Status CheckRecording();
   absl::Status OpenDevice();
+  absl::Status OpenGpu();
   absl::Status OpenCommunicator();
   // That the flags can hold, before a weight is read.
   absl::Status CheckMemory(const EngineOptions& engine);
@@ -95,6 +96,7 @@ class Rank {
   std::string weights_fingerprint_;
   std::unique_ptr<OpChecksums> op_checksums_;
   std::unique_ptr<Device> device_;
+  void* stream_ = nullptr;  // of a GPU's queue, for NCCL
   int num_threads_ = 1;
   std::unique_ptr<Communicator> comm_;
   std::unique_ptr<Model> model_;

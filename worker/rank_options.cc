@@ -1,10 +1,26 @@
 #include "worker/rank_options.h"
 
+#include <unistd.h>
+
+#include <vector>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/flags.h"
+#include "worker/comm/nccl_report.h"
 
 namespace deltaserve {
+namespace {
+
+std::vector<std::string> EnvironmentOfProcess() {
+  std::vector<std::string> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    variables.emplace_back(*variable);
+  }
+  return variables;
+}
+
+}  // namespace
 
 absl::StatusOr<ParallelOptions> RankOptions::Parallel(int ranks) const {
   ParallelOptions parallel{.ranks = ranks};
@@ -19,6 +35,28 @@ absl::StatusOr<ParallelOptions> RankOptions::Parallel(int ranks) const {
   parallel.linear_attention = linear_attention == "replicated" ? LinearAttentionMode::kReplicated
                                                                : LinearAttentionMode::kSharded;
   return parallel;
+}
+
+absl::Status RankOptions::CheckDevice() const {
+  const auto refuse = [&](const std::string& flag, const std::string& remedy) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": it means nothing with --device ", device, "; ", remedy));
+  };
+  if (device == "cuda") {
+    if (threads != 0) return refuse(absl::StrCat("--threads is ", threads), "leave it out");
+    if (cpu_isa != "auto") return refuse(absl::StrCat("--cpu-isa is ", cpu_isa), "leave it out");
+    return absl::OkStatus();
+  }
+  if (communicator == "nccl") return refuse("--communicator is nccl", "use auto or mpi");
+  if (ranks_per_gpu != 1) {
+    return refuse(absl::StrCat("--ranks-per-gpu is ", ranks_per_gpu), "leave it out");
+  }
+  return absl::OkStatus();
+}
+
+CommunicatorKind RankOptions::Communicator() const {
+  if (communicator == "mpi") return CommunicatorKind::kMpi;
+  return device == "cuda" ? CommunicatorKind::kNccl : CommunicatorKind::kHost;
 }
 
 absl::StatusOr<Quantization> RankOptions::WeightQuantization() const {
@@ -49,12 +87,21 @@ absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
 }
 
 void AddPlaceFlags(CommandLine& line, RankOptions* options) {
+  options->nccl_environment = NcclEnvironment(EnvironmentOfProcess());
   line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
+  line.Add("--communicator", &options->communicator,
+           "What ranks exchange tensors over: auto (NCCL for cuda; for cpu shared memory where all "
+           "are on one host, else MPI), mpi (from a GPU by way of host memory, slow) or nccl")
+      .OneOf({"auto", "mpi", "nccl"});
+  line.Add("--ranks-per-gpu", &options->ranks_per_gpu,
+           "Ranks that may share a GPU, for tests: slow, and over NCCL only where each has a "
+           "NCCL_HOSTID of its own")
+      .In(1, 16);
   line.Add("--cpu-isa", &options->cpu_isa,
            "Instruction set of the CPU's kernels, on all ranks the same: auto (the best that the "
            "processor has), x86-64-v3, x86-64-v4, x86-64-v4-vnni or armv8-a");
   line.Add("--threads", &options->threads,
-           "Compute threads of a rank; 0: cores divided by the ranks on this host")
+           "Compute threads of a rank (cpu); 0: cores divided by the ranks on this host")
       .In(0, 1024);
   line.Add("--readers", &options->readers, "Threads that read weights").In(1, 64);
   line.Add("--control-network", &options->control_network,

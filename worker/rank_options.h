@@ -10,13 +10,16 @@
 #include "kernels/base/flags.h"
 #include "kernels/quantization.h"
 #include "worker/checkpoint/shard_plan.h"
+#include "worker/comm/world_communicator.h"
 
 namespace deltaserve {
 
 // A value; every rank of a world is given the same flags.
 struct RankOptions {
-  std::string model;                // folder
-  std::string device = "cpu";       // cpu | cuda
+  std::string model;                  // folder
+  std::string device = "cpu";         // cpu | cuda
+  std::string communicator = "auto";  // auto | mpi | nccl
+  int ranks_per_gpu = 1;
   std::string load = "checkpoint";  // checkpoint | random:SEED
   std::string moe = "tp";
   std::string linear_attention = "sharded";
@@ -32,13 +35,18 @@ struct RankOptions {
   int threads = 0;  // 0 = cores / ranks on this host
   int readers = 4;
   std::string log_level = "info";
-  std::string control_network;  // see ControlLinkOptions::address
-  std::string record_plans;     // file of rank 0; empty: none
-  bool record_ops = false;      // with checksums of ops
-  bool checksum_ops = false;    // the same without a recording, for a replay
+  std::string control_network;   // see ControlLinkOptions::address
+  std::string record_plans;      // file of rank 0; empty: none
+  bool record_ops = false;       // with checksums of ops
+  bool checksum_ops = false;     // the same without a recording, for a replay
+  std::string nccl_environment;  // NcclEnvironment() of this process
 
   // INVALID_ARGUMENT names the flag, its value and what would do.
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;
+  // Refuses flags that mean nothing for --device.
+  absl::Status CheckDevice() const;
+  // What --communicator says; auto is NCCL for GPUs, shared memory or MPI for CPUs.
+  CommunicatorKind Communicator() const;
   // What --quantize says; refuses what --device has not.
   absl::StatusOr<Quantization> WeightQuantization() const;
   // Steps ahead as --run-ahead says; auto: 1 where the device works while the host does.
@@ -48,6 +56,7 @@ struct RankOptions {
 };
 
 // Adds those flags that say where a rank runs and not what it computes; a replay has no others.
+// Reads what the process's variables say of the same.
 void AddPlaceFlags(CommandLine& line, RankOptions* options);
 
 // Adds all flags; their help says what each is for.

@@ -91,6 +91,8 @@ class CudaDevice final : public Device {
   }
   Ops& ops() override { return *ops_; }
 
+  cudaStream_t stream() const { return queue_.stream(); }
+
  private:
   void Move(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
     if (bytes == 0) return;
@@ -137,5 +139,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
   DS_RETURN_IF_ERROR(device->MakeOps());
   return device;
 }
+
+void* StreamOf(Device& device) { return static_cast<CudaDevice&>(device).stream(); }
 
 }  // namespace deltaserve::cuda

@@ -13,4 +13,8 @@ namespace deltaserve::cuda {
 // The GPU of CUDA ordinal `ordinal`. UNIMPLEMENTED, with the remedy, in a build without CUDA.
 absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal);
 
+// The cudaStream_t of the queue of a device that CreateCudaDevice made, for a communicator that
+// enqueues on it.
+void* StreamOf(Device& device);
+
 }  // namespace deltaserve::cuda

@@ -1,10 +1,13 @@
 // OpenCheckpoint of weight_loader.h.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "kernels/base/log.h"
@@ -55,9 +58,9 @@ class ProgressMeter {
   std::atomic<int64_t> read_{0};
 };
 
-class CheckpointLoader : public WeightLoader {
+class CheckpointSource final : public WeightSource {
  public:
-  CheckpointLoader(CheckpointFiles files,
+  CheckpointSource(CheckpointFiles files,
                    const ModelConfig& config,
                    const ShardPlan& plan,
                    const LoaderOptions& options)
@@ -75,29 +78,65 @@ class CheckpointLoader : public WeightLoader {
     return absl::OkStatus();
   }
 
-  absl::Status LoadAll() override {
+  absl::StatusOr<std::vector<WeightItem>> Begin(ThreadPool& readers) override {
+    DS_RETURN_IF_ERROR(SettleTiedHead(readers));
     int64_t total = 0;
-    int64_t needed = 0;
+    std::vector<WeightItem> items;
     for (const MatchedWeight& weight : match_.weights) {
       const ReadPlan reads = PlanReads(plan_.Ranges(weight.spec, weight.dtype));
       total += reads.read_bytes;
-      needed += reads.needed_bytes;
+      needed_ += reads.needed_bytes;
+      items.push_back(ItemOf(plan_, weight.spec, weight.dtype));
     }
-    ThreadPool readers(std::max(1, options_.num_readers));
-    ProgressMeter meter(total, options_.progress);
-    for (const MatchedWeight& weight : match_.weights) {
-      DS_RETURN_IF_ERROR(Load(weight, readers, meter));
-    }
-    const LoadProgress done = meter.Finish();
-    LogInfo("read {} bytes of weights ({} needed) in {:.1f} s, {:.2f} GB/s, {} readers",
-            done.bytes_read, needed, done.seconds,
-            static_cast<double>(done.bytes_read) / 1e9 / std::max(done.seconds, 1e-9),
-            readers.num_threads());
-    SettleTiedHead(tied_);
-    return absl::OkStatus();
+    meter_.emplace(total, options_.progress);
+    return items;
   }
 
+  absl::Status Fill(size_t item, ThreadPool& readers, char* out) override {
+    const MatchedWeight& weight = match_.weights[item];
+    const ReadPlan reads = PlanReads(plan_.Ranges(weight.spec, weight.dtype));
+    const size_t bytes = ItemOf(plan_, weight.spec, weight.dtype).bytes;
+    if (reads.needed_bytes < static_cast<int64_t>(bytes)) std::memset(out, 0, bytes);
+    num_readers_ = readers.num_threads();
+    return ForRuns(reads, readers, [&](const ReadRun& run, std::vector<char>& scratch, int thread) {
+      DS_RETURN_IF_ERROR(Read(weight, reads, run, scratch, out));
+      meter_->Advance(run.bytes, thread);
+      return absl::OkStatus();
+    });
+  }
+
+  void End() override {
+    const LoadProgress done = meter_->Finish();
+    LogInfo("read {} bytes of weights ({} needed) in {:.1f} s, {:.2f} GB/s, {} readers",
+            done.bytes_read, needed_, done.seconds,
+            static_cast<double>(done.bytes_read) / 1e9 / std::max(done.seconds, 1e-9),
+            num_readers_);
+  }
+
+  const std::string& fingerprint() const override { return fingerprint_; }
+
  private:
+  using RunBody =
+      absl::FunctionRef<absl::Status(const ReadRun& run, std::vector<char>& scratch, int thread)>;
+
+  // Calls `body` for every run, by all readers, until one fails.
+  static absl::Status ForRuns(const ReadPlan& reads, ThreadPool& readers, RunBody body) {
+    absl::Mutex mutex;
+    absl::Status failure;
+    readers.ParallelFor(
+        static_cast<int64_t>(reads.runs.size()), [&](int64_t begin, int64_t end, int thread) {
+          std::vector<char> scratch;
+          for (int64_t i = begin; i < end; ++i) {
+            const absl::Status status = body(reads.runs[static_cast<size_t>(i)], scratch, thread);
+            if (status.ok()) continue;
+            const absl::MutexLock lock(&mutex);
+            failure = status;
+            return;
+          }
+        });
+    return failure;
+  }
+
   void LogOddities() const {
     for (const std::string& warning : match_.warnings) LogWarning("{}", warning);
     if (match_.skipped.empty()) return;
@@ -105,35 +144,47 @@ class CheckpointLoader : public WeightLoader {
             SummarizeNames(match_.skipped));
   }
 
-  absl::Status Load(const MatchedWeight& weight, ThreadPool& readers, ProgressMeter& meter) {
-    LocalWeight local;
-    local.dtype = weight.dtype;
-    local.shape = plan_.LocalShape(weight.spec);
-    local.precision = weight.spec.precision;
-    const ReadPlan reads = PlanReads(plan_.Ranges(weight.spec, weight.dtype));
-    const int64_t bytes = NumElements(local.shape) * static_cast<int64_t>(DTypeSize(local.dtype));
-    local.data = Buffer::AllocateHost(static_cast<size_t>(bytes));
-    if (reads.needed_bytes < bytes) std::memset(local.data.data(), 0, local.data.bytes());
-    absl::Mutex mutex;
-    absl::Status failure;
-    readers.ParallelFor(
-        static_cast<int64_t>(reads.runs.size()), [&](int64_t begin, int64_t end, int thread) {
-          std::vector<char> scratch;
-          for (int64_t i = begin; i < end; ++i) {
-            const ReadRun& run = reads.runs[static_cast<size_t>(i)];
-            const absl::Status status =
-                Read(weight, reads, run, scratch, static_cast<char*>(local.data.data()));
-            if (!status.ok()) {
-              absl::MutexLock lock(&mutex);
-              failure = status;
-              return;
-            }
-            meter.Advance(run.bytes, thread);
-          }
-        });
-    if (!failure.ok()) return failure;
-    weights_[weight.spec.name] = std::move(local);
+  // Drops a tied head that is stored and equal to the embedding (spec 2.6).
+  absl::Status SettleTiedHead(ThreadPool& readers) {
+    const auto find = [&](const char* name) {
+      return std::find_if(match_.weights.begin(), match_.weights.end(),
+                          [&](const MatchedWeight& weight) { return weight.spec.name == name; });
+    };
+    const auto head = find("lm_head.weight");
+    if (!tied_ || head == match_.weights.end()) return absl::OkStatus();
+    DS_ASSIGN_OR_RETURN(const bool equal, AreEqual(*head, *find("embed_tokens.weight"), readers));
+    if (equal) {
+      match_.weights.erase(head);
+    } else {
+      LogWarning(
+          "tie_word_embeddings is true but the checkpoint's lm_head.weight differs from its "
+          "embedding; lm_head.weight is used");
+    }
     return absl::OkStatus();
+  }
+
+  // This rank's parts of two weights that are split alike and stored in one tensor each.
+  absl::StatusOr<bool> AreEqual(const MatchedWeight& a,
+                                const MatchedWeight& b,
+                                ThreadPool& readers) const {
+    if (a.dtype != b.dtype) return false;
+    std::atomic<bool> equal = true;
+    const ReadPlan reads = PlanReads(plan_.Ranges(a.spec, a.dtype));
+    const absl::Status read =
+        ForRuns(reads, readers, [&](const ReadRun& run, std::vector<char>& scratch, int) {
+          const auto size = static_cast<size_t>(run.bytes);
+          scratch.resize(2 * size);
+          char* out = scratch.data();
+          for (const TensorLocation* location : {&a.locations[0], &b.locations[0]}) {
+            const int64_t offset = location->entry->offset + run.offset;
+            DS_RETURN_IF_ERROR(location->file->Read(offset, run.bytes, out));
+            out += size;
+          }
+          if (std::memcmp(scratch.data(), scratch.data() + size, size) != 0) equal = false;
+          return absl::OkStatus();
+        });
+    if (!read.ok()) return read;
+    return equal.load();
   }
 
   // One run: straight to its place where it is one range, else through `scratch`.
@@ -186,6 +237,10 @@ class CheckpointLoader : public WeightLoader {
   const ShardPlan plan_;
   const LoaderOptions options_;
   TableMatch match_;
+  std::string fingerprint_;
+  std::optional<ProgressMeter> meter_;
+  int64_t needed_ = 0;
+  int num_readers_ = 0;
 };
 
 }  // namespace
@@ -196,9 +251,9 @@ absl::StatusOr<std::unique_ptr<WeightLoader>> OpenCheckpoint(const std::string& 
                                                              std::vector<WeightSpec> table,
                                                              const LoaderOptions& options) {
   DS_ASSIGN_OR_RETURN(CheckpointFiles files, CheckpointFiles::Open(directory));
-  auto loader = std::make_unique<CheckpointLoader>(std::move(files), config, plan, options);
-  DS_RETURN_IF_ERROR(loader->Open(config, std::move(table)));
-  return std::unique_ptr<WeightLoader>(std::move(loader));
+  auto source = std::make_unique<CheckpointSource>(std::move(files), config, plan, options);
+  DS_RETURN_IF_ERROR(source->Open(config, std::move(table)));
+  return std::make_unique<WeightLoader>(std::move(source), options);
 }
 
 }  // namespace deltaserve

@@ -15,18 +15,13 @@
 namespace deltaserve {
 namespace {
 
-class RandomLoader : public WeightLoader {
+class RandomSource final : public WeightSource {
  public:
-  RandomLoader(uint64_t seed,
+  RandomSource(uint64_t seed,
                const ModelConfig& config,
                const ShardPlan& plan,
-               std::vector<WeightSpec> table,
-               const LoaderOptions& options)
-      : seed_(seed),
-        tied_(config.tie_word_embeddings),
-        plan_(plan),
-        table_(std::move(table)),
-        options_(options) {
+               std::vector<WeightSpec> table)
+      : seed_(seed), tied_(config.tie_word_embeddings), plan_(plan), table_(std::move(table)) {
     std::vector<StoredTensor> tensors = StoredTensors(config, table_);
     std::sort(tensors.begin(), tensors.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });
@@ -40,44 +35,42 @@ class RandomLoader : public WeightLoader {
     fingerprint_ = hash.Finish();
   }
 
-  absl::Status LoadAll() override {
-    ThreadPool pool(std::max(1, options_.num_readers));
+  absl::StatusOr<std::vector<WeightItem>> Begin(ThreadPool& /*readers*/) override {
+    if (tied_) std::erase_if(table_, [](const WeightSpec& spec) { return spec.optional; });
+    std::vector<WeightItem> items;
     for (const WeightSpec& spec : table_) {
-      if (!(spec.optional && tied_)) weights_[spec.name] = Draw(spec, pool);
+      items.push_back(ItemOf(plan_, spec, spec.stored.front().dtype));
     }
+    return items;
+  }
+
+  absl::Status Fill(size_t item, ThreadPool& readers, char* out) override {
+    const WeightSpec& spec = table_[item];
+    const DType dtype = spec.stored.front().dtype;
+    const auto size = static_cast<int64_t>(DTypeSize(dtype));
+    const size_t bytes = ItemOf(plan_, spec, dtype).bytes;
+    const ReadPlan pieces = PlanReads(plan_.Ranges(spec, dtype));
+    if (pieces.needed_bytes < static_cast<int64_t>(bytes)) std::memset(out, 0, bytes);
+    readers.ParallelFor(static_cast<int64_t>(pieces.ranges.size()),
+                        [&](int64_t begin, int64_t end, int) {
+                          for (int64_t i = begin; i < end; ++i) {
+                            const ByteRange& range = pieces.ranges[static_cast<size_t>(i)];
+                            FillRandom(seed_, spec.stored[static_cast<size_t>(range.stored)],
+                                       range.source_offset / size, range.bytes / size, dtype,
+                                       out + range.destination_offset);
+                          }
+                        });
     return absl::OkStatus();
   }
 
- private:
-  LocalWeight Draw(const WeightSpec& spec, ThreadPool& pool) const {
-    LocalWeight local;
-    local.dtype = spec.stored.front().dtype;
-    local.shape = plan_.LocalShape(spec);
-    local.precision = spec.precision;
-    const auto size = static_cast<int64_t>(DTypeSize(local.dtype));
-    local.data = Buffer::AllocateHost(static_cast<size_t>(NumElements(local.shape) * size));
-    const ReadPlan pieces = PlanReads(plan_.Ranges(spec, local.dtype));
-    if (pieces.needed_bytes < static_cast<int64_t>(local.data.bytes())) {
-      std::memset(local.data.data(), 0, local.data.bytes());
-    }
-    auto* out = static_cast<char*>(local.data.data());
-    pool.ParallelFor(static_cast<int64_t>(pieces.ranges.size()),
-                     [&](int64_t begin, int64_t end, int) {
-                       for (int64_t i = begin; i < end; ++i) {
-                         const ByteRange& range = pieces.ranges[static_cast<size_t>(i)];
-                         FillRandom(seed_, spec.stored[static_cast<size_t>(range.stored)],
-                                    range.source_offset / size, range.bytes / size, local.dtype,
-                                    out + range.destination_offset);
-                       }
-                     });
-    return local;
-  }
+  const std::string& fingerprint() const override { return fingerprint_; }
 
+ private:
   const uint64_t seed_;
   const bool tied_;
   const ShardPlan plan_;
-  const std::vector<WeightSpec> table_;
-  const LoaderOptions options_;
+  std::vector<WeightSpec> table_;
+  std::string fingerprint_;
 };
 
 }  // namespace
@@ -87,8 +80,8 @@ absl::StatusOr<std::unique_ptr<WeightLoader>> RandomWeights(uint64_t seed,
                                                             const ShardPlan& plan,
                                                             std::vector<WeightSpec> table,
                                                             const LoaderOptions& options) {
-  return std::unique_ptr<WeightLoader>(
-      std::make_unique<RandomLoader>(seed, config, plan, std::move(table), options));
+  return std::make_unique<WeightLoader>(
+      std::make_unique<RandomSource>(seed, config, plan, std::move(table)), options);
 }
 
 }  // namespace deltaserve

@@ -1,24 +1,59 @@
 #include "worker/checkpoint/weight_loader.h"
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
 
 namespace deltaserve {
 
-bool WeightLoader::Has(const std::string& name) const { return weights_.count(name) != 0; }
+WeightLoader::WeightLoader(std::unique_ptr<WeightSource> source, const LoaderOptions& options)
+    : options_(options), source_(std::move(source)), readers_(std::max(1, options.num_readers)) {}
+
+WeightLoader::~WeightLoader() = default;
+
+absl::Status WeightLoader::LoadAll() {
+  DS_ASSIGN_OR_RETURN(std::vector<WeightItem> items, source_->Begin(readers_));
+  std::vector<size_t> bytes;
+  for (WeightItem& item : items) {
+    index_[item.name] = entries_.size();
+    bytes.push_back(item.bytes);
+    entries_.push_back({.item = std::move(item), .data = {}});
+  }
+  if (options_.staging != nullptr && !options_.staging->HostAddressable()) {
+    stage_ = std::make_unique<WeightStage>(
+        *options_.staging, options_.staging_bytes, std::move(bytes),
+        [this](size_t item, char* out) { return source_->Fill(item, readers_, out); });
+    return absl::OkStatus();
+  }
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    Buffer data = Buffer::AllocateHost(bytes[i]);
+    DS_RETURN_IF_ERROR(source_->Fill(i, readers_, static_cast<char*>(data.data())));
+    entries_[i].data = std::move(data);
+  }
+  source_->End();
+  return absl::OkStatus();
+}
+
+bool WeightLoader::Has(const std::string& name) const { return index_.count(name) != 0; }
 
 absl::StatusOr<LocalWeight> WeightLoader::Take(const std::string& name) {
-  const auto found = weights_.find(name);
-  if (found == weights_.end()) {
+  const auto found = index_.find(name);
+  if (found == index_.end()) {
     return absl::NotFoundError(absl::StrCat("the checkpoint has no weight ", name));
   }
-  LocalWeight weight = std::move(found->second);
-  weights_.erase(found);
-  return weight;
+  const size_t at = found->second;
+  index_.erase(found);
+  Entry& entry = entries_[at];
+  if (stage_ != nullptr) {
+    DS_ASSIGN_OR_RETURN(entry.data, stage_->Take(at));
+  }
+  if (stage_ != nullptr && index_.empty()) source_->End();
+  return LocalWeight{.data = std::move(entry.data),
+                     .dtype = entry.item.dtype,
+                     .shape = std::move(entry.item.shape),
+                     .precision = entry.item.precision};
 }
 
 absl::StatusOr<LocalWeight> WeightLoader::TakeF32(const std::string& name) {
@@ -33,22 +68,6 @@ absl::StatusOr<LocalWeight> WeightLoader::TakeF32(const std::string& name) {
   auto* to = static_cast<float*>(wide.data.data());
   for (int64_t i = 0; i < count; ++i) to[i] = ToFloat(from[i]);
   return wide;
-}
-
-void WeightLoader::SettleTiedHead(bool tied) {
-  const auto head = weights_.find("lm_head.weight");
-  if (!tied || head == weights_.end()) return;
-  const LocalWeight& embedding = weights_.at("embed_tokens.weight");
-  const bool equal =
-      head->second.dtype == embedding.dtype &&
-      std::memcmp(head->second.data.data(), embedding.data.data(), embedding.data.bytes()) == 0;
-  if (equal) {
-    weights_.erase(head);
-  } else {
-    LogWarning(
-        "tie_word_embeddings is true but the checkpoint's lm_head.weight differs from its "
-        "embedding; lm_head.weight is used");
-  }
 }
 
 }  // namespace deltaserve

@@ -9,13 +9,18 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/base/thread_pool.h"
+#include "kernels/device.h"
 #include "kernels/tensor/tensor_view.h"
 #include "worker/checkpoint/shard_plan.h"
+#include "worker/checkpoint/weight_source.h"
 #include "worker/checkpoint/weight_spec.h"
+#include "worker/checkpoint/weight_stage.h"
 
 namespace deltaserve {
 
-// A local weight in host memory, in the stored dtype (BF16 or F32).
+// A local weight in host memory, in the stored dtype (BF16 or F32). The memory is pinned where the
+// loader stages, and must then stay until copies from it are done.
 struct LocalWeight {
   Buffer data = {};
   DType dtype = DType::kBF16;
@@ -31,24 +36,31 @@ struct LoadProgress {
 
 struct LoaderOptions {
   int num_readers = 4;
-  // Called from the loading thread about once a second and at the end.
+  // Called from one thread at a time, about once a second and at the end.
   std::function<void(const LoadProgress&)> progress = {};
   // Off: fingerprint() is empty. It costs two small reads a tensor, so one rank is enough.
   bool fingerprint = true;
+  // Where it is set, and out of the host's reach, weights are not held by the host all at once:
+  // each is read into this device's pinned memory shortly before it is taken, at most
+  // `staging_bytes` of them, or one weight where that is more.
+  Device* staging = nullptr;
+  size_t staging_bytes = size_t{1} << 30;
 };
 
 // Not thread safe; readers inside. A weight may be taken once.
 class WeightLoader {
  public:
-  virtual ~WeightLoader() = default;
+  WeightLoader(std::unique_ptr<WeightSource> source, const LoaderOptions& options);
+  ~WeightLoader();
 
   // Reads all of this rank's weights (by several readers), with progress; logs bytes and GB/s. Call
-  // once. A tied lm_head that is stored and equal to the embedding is dropped here; one that
-  // differs is kept, with a warning, and used (spec 2.6).
-  virtual absl::Status LoadAll() = 0;
+  // once. Where it stages, reading only begins here and Take() waits for its weight: then take them
+  // in the table's order, about. A tied lm_head that is stored and equal to the embedding is
+  // dropped here; one that differs is kept, with a warning, and used (spec 2.6).
+  absl::Status LoadAll();
 
   // Takes a loaded weight by canonical name. NOT_FOUND names what the checkpoint or the table has
-  // not; Has(), after LoadAll, asks first.
+  // not; Has(), after LoadAll, asks first. Where it stages, errors of reading too.
   absl::StatusOr<LocalWeight> Take(const std::string& name);
   bool Has(const std::string& name) const;
 
@@ -59,14 +71,20 @@ class WeightLoader {
   // order (names without prefix), name, dtype, shape and the first and last 4 KiB; of random
   // weights: config, seed and the tensors' names, dtypes and shapes. Equal on all ranks and in all
   // modes.
-  const std::string& fingerprint() const { return fingerprint_; }
+  const std::string& fingerprint() const { return source_->fingerprint(); }
 
- protected:
-  // Drops or keeps a tied head that was loaded; see LoadAll.
-  void SettleTiedHead(bool tied);
+ private:
+  struct Entry {
+    WeightItem item;
+    Buffer data;  // empty where it stages
+  };
 
-  std::map<std::string, LocalWeight> weights_;
-  std::string fingerprint_;
+  const LoaderOptions options_;
+  const std::unique_ptr<WeightSource> source_;
+  ThreadPool readers_;
+  std::vector<Entry> entries_;
+  std::map<std::string, size_t> index_;  // of what was not taken
+  std::unique_ptr<WeightStage> stage_;   // its thread reads from the source
 };
 
 // Opens DIR (index or single file), checks every tensor of the table (missing, misshapen, wrong

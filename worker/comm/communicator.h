@@ -37,14 +37,16 @@ struct ReduceAddNormArgs {
 // What has gone through a communicator, for metrics.
 struct CommunicatorStats {
   uint64_t calls = 0;
-  uint64_t bytes = 0;   // of tensors as this rank brought them; 0 where there is one rank
-  absl::Duration time;  // within the calls, so waiting for slower ranks is in it
+  uint64_t bytes = 0;  // of tensors as this rank brought them; 0 where there is one rank
+  // Within the calls: with the wait for slower ranks, but over NCCL, whose calls only enqueue.
+  absl::Duration time;
 };
 
 // One engine thread; every rank makes the same calls in the same order. Calls are enqueued; a
 // failure after that ends the world (it is fatal, see docs/architecture) or surfaces when the
-// Device is synchronised. Sums are added in rank order at every size, so a result's bits are the
-// same on all ranks and do not depend on how many rows travel together.
+// Device is synchronised. A sum's bits are the same on all ranks. Over host memory sums are added
+// in rank order at every size, so that they do not depend on how many rows travel together either;
+// NCCL chooses its order by size.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
@@ -63,13 +62,16 @@ class HostCommunicator::Counted {
 HostCommunicator::HostCommunicator(int rank, int size, Device& device)
     : rank_(rank), size_(size), device_(device), regions_(std::make_shared<ExchangeRegions>()) {
   DS_CHECK(rank >= 0 && rank < size) << "rank " << rank << " of " << size;
-  DS_CHECK_OK(CheckHostReach("of the host", device, size));
 }
 
 absl::StatusOr<Buffer> HostCommunicator::AllocateExchange(size_t bytes) {
   DS_ASSIGN_OR_RETURN(Buffer memory, device_.Allocate(bytes, MemoryKind::kDevice));
   regions_->Add(memory.data(), bytes);
-  if (size_ > 1) ExchangeGrewTo(bytes);
+  if (size_ > 1) {
+    ExchangeGrewTo(bytes);
+    GrowStaging(bytes);
+    if (device_.numerics().reduction == DType::kBF16) GrowWide(bytes / sizeof(BFloat16));
+  }
   void* const data = memory.data();
   auto owned = std::make_shared<Buffer>(std::move(memory));
   return Buffer(data, bytes, [regions = regions_, owned](void* address) {
@@ -82,13 +84,68 @@ void HostCommunicator::AllReduceSum(TensorView inout) {
   CheckExchange(inout);
   if (size_ == 1 || inout.numel() == 0) return;
   const Counted counted(*this, inout.bytes());
-  SumInRankOrder(inout.as<float>(), static_cast<size_t>(inout.numel()));
+  if (SumsInPlace(inout)) {
+    SumInRankOrder(inout.as<float>(), static_cast<size_t>(inout.numel()));
+  } else {
+    SumStaged(inout);
+  }
 }
 
 void HostCommunicator::CheckExchange(TensorView tensor) const {
   DS_CHECK(tensor.dtype() == device_.numerics().reduction) << tensor.ToString();
   DS_CHECK(tensor.numel() == 0 || regions_->Contains(tensor.data(), tensor.bytes()))
       << tensor.ToString() << " lies in no buffer of AllocateExchange";
+}
+
+bool HostCommunicator::SumsInPlace(TensorView tensor) const {
+  return device_.HostAddressable() && tensor.dtype() == DType::kF32;
+}
+
+void HostCommunicator::SumStaged(TensorView inout) {
+  const auto count = static_cast<size_t>(inout.numel());
+  void* const placed = Fetch(inout);
+  if (inout.dtype() == DType::kF32) {
+    SumInRankOrder(static_cast<float*>(placed), count);
+  } else {
+    GrowWide(count);
+    auto* const wide = static_cast<float*>(wide_.data());
+    auto* const narrow = static_cast<BFloat16*>(placed);
+    for (size_t i = 0; i < count; ++i) wide[i] = ToFloat(narrow[i]);
+    SumInRankOrder(wide, count);
+    for (size_t i = 0; i < count; ++i) narrow[i] = ToBFloat16(wide[i]);
+  }
+  Store(inout, placed);
+}
+
+void HostCommunicator::GrowWide(size_t count) {
+  if (wide_.bytes() >= count * sizeof(float)) return;
+  wide_ = Buffer::AllocateHost(count * sizeof(float));
+  ExchangeGrewTo(wide_.bytes());
+}
+
+void HostCommunicator::GrowStaging(size_t bytes) {
+  if (device_.HostAddressable() || staging_.bytes() >= bytes) return;
+  DS_CHECK_OK(device_.Synchronize());  // copies out of the old one
+  auto larger = device_.Allocate(std::max(bytes, 2 * staging_.bytes()), MemoryKind::kHost);
+  DS_CHECK_OK(larger.status());
+  staging_ = *std::move(larger);
+}
+
+void* HostCommunicator::Fetch(TensorView tensor) {
+  if (device_.HostAddressable()) return tensor.data();
+  GrowStaging(tensor.bytes());
+  device_.CopyToHost(staging_.data(), tensor);
+  DS_CHECK_OK(device_.Synchronize());
+  return staging_.data();
+}
+
+void* HostCommunicator::Place(TensorView out, size_t offset) {
+  if (device_.HostAddressable()) return out.data();
+  return static_cast<std::byte*>(staging_.data()) + offset;
+}
+
+void HostCommunicator::Store(TensorView out, const void* placed) {
+  if (!device_.HostAddressable()) device_.CopyToDevice(out, placed);
 }
 
 TensorView HostCommunicator::SumOrParts(TensorView partial) {
@@ -101,7 +158,11 @@ void HostCommunicator::ReduceAddNorm(const ReduceAddNormArgs& args) {
   TensorView delta = args.partial;
   if (size_ > 1 && delta.numel() > 0) {
     const Counted counted(*this, delta.bytes());
-    delta = SumOrParts(args.partial);
+    if (SumsInPlace(delta)) {
+      delta = SumOrParts(args.partial);
+    } else {
+      SumStaged(args.partial);
+    }
   }
   device_.ops().AddRmsNorm({.delta = delta,
                             .residual = args.residual,
@@ -119,7 +180,11 @@ void HostCommunicator::AllGather(TensorView in, TensorView out) {
     return;
   }
   const Counted counted(*this, in.bytes());
-  AllGatherBytes(in.data(), out.data(), in.bytes());
+  GrowStaging(in.bytes() + out.bytes());
+  const void* const mine = Fetch(in);
+  void* const all = Place(out, in.bytes());
+  AllGatherBytes(mine, all, in.bytes());
+  Store(out, all);
 }
 
 void HostCommunicator::Gather(TensorView in, TensorView out, int root) {
@@ -132,35 +197,27 @@ void HostCommunicator::Gather(TensorView in, TensorView out, int root) {
     return;
   }
   const Counted counted(*this, in.bytes());
-  GatherBytes(in.data(), rank_ == root ? out.data() : nullptr, in.bytes(), root);
+  const bool mine = rank_ == root;
+  GrowStaging(in.bytes() + (mine ? out.bytes() : 0));
+  const void* const part = Fetch(in);
+  void* const all = mine ? Place(out, in.bytes()) : nullptr;
+  GatherBytes(part, all, in.bytes(), root);
+  if (mine) Store(out, all);
 }
 
 void HostCommunicator::Broadcast(TensorView inout, int root) {
   DS_CHECK(root >= 0 && root < size_) << "root " << root << " of " << size_;
   if (inout.numel() == 0 || size_ == 1) return;
   const Counted counted(*this, inout.bytes());
-  BroadcastBytes(inout.data(), inout.bytes(), root);
+  void* const placed = Fetch(inout);
+  BroadcastBytes(placed, inout.bytes(), root);
+  if (rank_ != root) Store(inout, placed);
 }
 
 CommunicatorStats HostCommunicator::Stats() const {
   return {.calls = calls_.load(std::memory_order_relaxed),
           .bytes = bytes_.load(std::memory_order_relaxed),
           .time = absl::Nanoseconds(nanoseconds_.load(std::memory_order_relaxed))};
-}
-
-absl::Status CheckHostReach(const std::string& communicator, const Device& device, int size) {
-  if (size == 1) return absl::OkStatus();
-  const auto refuse = [&](const std::string& does, const std::string& keep) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("communicator ", communicator, " ", does, ", and ", size, " ranks keep ", keep,
-                     " on ", device.Name(), ": use the communicator nccl, or the device cpu"));
-  };
-  if (!device.HostAddressable()) return refuse("reaches host memory only", "theirs");
-  const DType reduction = device.numerics().reduction;
-  if (reduction != DType::kF32) {
-    return refuse("adds F32 only", absl::StrCat("parts of sums in ", DTypeName(reduction)));
-  }
-  return absl::OkStatus();
 }
 
 void AddInRankOrder(const float* parts, size_t stride, int num_parts, size_t count, float* sum) {

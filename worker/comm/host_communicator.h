@@ -1,7 +1,8 @@
 #pragma once
 
 // HostCommunicator: what communicators that reach tensors through host memory share: a world of
-// one rank costs nothing, exchange buffers are known by address, bytes and time are counted.
+// one rank costs nothing, exchange buffers are known by address, tensors that the host cannot reach
+// go through pinned memory, bytes and time are counted.
 
 #include <atomic>
 #include <cstddef>
@@ -14,8 +15,10 @@
 
 namespace deltaserve {
 
-// The device must be host-addressable, have done its work when an op returns and reduce in f32,
-// unless size is 1: then any device will do, and no call does more than a copy on its queue.
+// On a host-addressable device, which has done its work when an op returns, calls work on the
+// tensors themselves. On another one each call waits for the queue, copies down, works on the host
+// and enqueues the copy up; an error that the wait finds is a failed check. Where size is 1 no call
+// does more than a copy on the queue. Sums of bf16 are made in f32 and rounded once.
 class HostCommunicator : public Communicator {
  public:
   int rank() const override { return rank_; }
@@ -53,10 +56,25 @@ class HostCommunicator : public Communicator {
   // Of the device's dtype of reductions, in an exchange buffer that lives.
   void CheckExchange(TensorView tensor) const;
 
+  // What SumInRankOrder can do in place.
+  bool SumsInPlace(TensorView tensor) const;
+  // The sum of `inout` by way of staging_ and wide_.
+  void SumStaged(TensorView inout);
+  void GrowWide(size_t count);
+  // Grows staging_, whose contents are lost, where tensors have to go through it.
+  void GrowStaging(size_t bytes);
+  // `tensor` in host memory, once all that was enqueued is done; to be used until the next call.
+  void* Fetch(TensorView tensor);
+  // Where the host may put what Store() then brings to `out`: `offset` of staging_, or `out`.
+  void* Place(TensorView out, size_t offset);
+  void Store(TensorView out, const void* placed);
+
   const int rank_;
   const int size_;
   Device& device_;
   const std::shared_ptr<ExchangeRegions> regions_;  // shared with the buffers given out
+  Buffer staging_;                                  // pinned; empty where the host reaches tensors
+  Buffer wide_;                                     // f32, of a bf16 tensor
   std::atomic<uint64_t> calls_{0};
   std::atomic<uint64_t> bytes_{0};
   std::atomic<int64_t> nanoseconds_{0};
@@ -65,9 +83,5 @@ class HostCommunicator : public Communicator {
 // sum[i] = ((parts[0][i] + parts[1][i]) + parts[2][i]) + ..., parts[r] = parts + r * stride.
 // f32 [num_parts, count]; sum may be parts[0], or apart from all.
 void AddInRankOrder(const float* parts, size_t stride, int num_parts, size_t count, float* sum);
-
-// FAILED_PRECONDITION, naming `communicator`, where `size` ranks cannot reach each other's tensors
-// on such devices through host memory, or cannot add them.
-absl::Status CheckHostReach(const std::string& communicator, const Device& device, int size);
 
 }  // namespace deltaserve

@@ -1,10 +1,9 @@
 #pragma once
 
-// The Communicator over MPI, for host-addressable devices.
+// The Communicator over MPI; tensors that the host cannot reach go through pinned memory.
 
 #include <memory>
 
-#include "absl/status/statusor.h"
 #include "kernels/device.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/mpi_world.h"
@@ -12,8 +11,6 @@
 namespace deltaserve {
 
 // Name "mpi", or "single" where the world has one rank. `world` and `device` outlive it.
-// FAILED_PRECONDITION where the device's memory is out of the host's reach and size > 1.
-absl::StatusOr<std::unique_ptr<Communicator>> CreateMpiCommunicator(const MpiWorld& world,
-                                                                    Device& device);
+std::unique_ptr<Communicator> CreateMpiCommunicator(const MpiWorld& world, Device& device);
 
 }  // namespace deltaserve

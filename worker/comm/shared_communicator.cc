@@ -172,7 +172,6 @@ absl::StatusOr<std::unique_ptr<Communicator>> CreateSharedCommunicator(World& wo
     return absl::UnavailableError(
         absl::StrCat(info.local_size, " of ", info.size, " ranks are on ", info.host));
   }
-  DS_RETURN_IF_ERROR(CheckHostReach("shared", device, info.size));
   DS_ASSIGN_OR_RETURN(std::unique_ptr<SharedSegment> segment,
                       SharedSegment::Create(world, SharedCommunicatorBytes(info.size)));
   void* const memory = segment->data();

@@ -24,7 +24,7 @@ size_t OneShotBytes(int ranks);
 size_t SharedCommunicatorBytes(int ranks);
 
 // Name "shared". `memory`: one piece for all ranks, zeroed before the first comes, at a multiple of
-// 64 bytes; it and `device`, which is host-addressable (checked), outlive the communicator.
+// 64 bytes; it and `device` outlive the communicator.
 std::unique_ptr<Communicator> CreateSharedCommunicator(void* memory,
                                                        int rank,
                                                        int size,

@@ -11,8 +11,7 @@
 namespace deltaserve {
 
 // Name "threads" ("single" where the world has one rank). The same sums in the same order as over
-// MPI. Used by the thread of `rank` only; `device` outlives it and is host-addressable (checked) if
-// size > 1.
+// MPI. Used by the thread of `rank` only; `device` outlives it.
 std::unique_ptr<Communicator> CreateThreadCommunicator(ThreadWorld& world,
                                                        int rank,
                                                        Device& device);

@@ -1,6 +1,6 @@
 #pragma once
 
-// Which Communicator a world of host-addressable devices gets.
+// Which Communicator a world gets.
 
 #include <memory>
 
@@ -8,14 +8,25 @@
 #include "kernels/device.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/mpi_world.h"
+#include "worker/comm/nccl_communicator.h"
 
 namespace deltaserve {
 
-// Shared memory where all ranks are on one host and can share it, else MPI. Rank 0 logs which, and
-// what kept ranks of one host from sharing. Collective; `world` and `device` outlive it.
-// FAILED_PRECONDITION on every rank where the devices' memory is out of the host's reach and
-// size > 1.
-absl::StatusOr<std::unique_ptr<Communicator>> CreateWorldCommunicator(MpiWorld& world,
-                                                                      Device& device);
+enum class CommunicatorKind {
+  kHost,  // shared memory where all ranks are on one host and can share it, else MPI
+  kMpi,   // MPI; on a device that the host cannot reach, by way of pinned memory
+  kNccl,
+};
+
+struct CommunicatorOptions {
+  CommunicatorKind kind = CommunicatorKind::kHost;
+  NcclOptions nccl = {};  // looked at for kNccl
+};
+
+// Collective; `world` and `device` outlive it. A world of one rank gets "single", whatever the
+// kind, and starts nothing. Of kHost rank 0 logs which, and what kept ranks of one host from
+// sharing. Errors are those of CreateNcclCommunicator.
+absl::StatusOr<std::unique_ptr<Communicator>> CreateWorldCommunicator(
+    MpiWorld& world, Device& device, const CommunicatorOptions& options);
 
 }  // namespace deltaserve

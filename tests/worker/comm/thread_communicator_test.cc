@@ -134,25 +134,6 @@ TEST(SingleCommunicatorTest, SumsInTheDevicesDtypeOfReductions) {
   EXPECT_DEATH(communicator->AllReduceSum(exchange.View(DType::kF32, {8})), "F32\\[8\\]");
 }
 
-TEST(HostReachTest, RefusesManyRanksWhoseSumsTheHostCannotAdd) {
-  RemoteDevice device;
-  EXPECT_EQ(CheckHostReach("mpi", device, 1), absl::OkStatus());
-  EXPECT_THAT(std::string(CheckHostReach("mpi", device, 2).message()),
-              testing::HasSubstr("communicator mpi reaches host memory only, and 2 ranks keep "
-                                 "theirs on remote:0: use the communicator nccl"));
-  device.host_addressable = true;
-  EXPECT_EQ(CheckHostReach("mpi", device, 2), absl::OkStatus());
-  device.of_ops = {.activation = DType::kBF16, .kv = DType::kBF16};
-  EXPECT_EQ(CheckHostReach("mpi", device, 2), absl::OkStatus());
-  device.of_ops.reduction = DType::kBF16;
-  EXPECT_EQ(CheckHostReach("mpi", device, 1), absl::OkStatus());
-  const absl::Status refused = CheckHostReach("shared", device, 3);
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
-  EXPECT_THAT(std::string(refused.message()),
-              testing::HasSubstr("communicator shared adds F32 only, and 3 ranks keep parts of "
-                                 "sums in BF16 on remote:0"));
-}
-
 class CommunicatorDeathTest : public testing::Test {
  protected:
   CommunicatorDeathTest() { testing::FLAGS_gtest_death_test_style = "threadsafe"; }

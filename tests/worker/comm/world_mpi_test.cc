@@ -11,12 +11,12 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
 #include "tests/worker/comm/collective_checks.h"
-#include "tests/worker/comm/remote_device.h"
+#include "tests/worker/comm/deferred_device.h"
+#include "tests/worker/comm/staged_checks.h"
 #include "tests/worker/comm/world_checks.h"
 #include "worker/comm/control_link.h"
 #include "worker/comm/mpi_communicator.h"
 #include "worker/comm/mpi_world.h"
-#include "worker/comm/nccl_communicator.h"
 #include "worker/comm/plan_channel.h"
 #include "worker/comm/shared_communicator.h"
 #include "worker/comm/world_communicator.h"
@@ -30,7 +30,7 @@ class MpiTest : public testing::Test {
  protected:
   MpiTest() : world_(*the_world), info_(world_.info()) {
     device_ = cpu::CreateCpuDevice({.num_threads = 1}).value();
-    communicator_ = CreateMpiCommunicator(world_, *device_).value();
+    communicator_ = CreateMpiCommunicator(world_, *device_);
     shared_ = CreateSharedCommunicator(world_, *device_).value();
   }
 
@@ -92,7 +92,7 @@ TEST_F(MpiTest, RanksThatSleepInSharedMemoryAreWoken) {
 }
 
 TEST_F(MpiTest, AWorldOnOneHostSharesMemory) {
-  const auto chosen = CreateWorldCommunicator(world_, *device_);
+  const auto chosen = CreateWorldCommunicator(world_, *device_, {});
   ASSERT_TRUE(chosen.ok()) << chosen.status();
   EXPECT_EQ((*chosen)->Name(), info_.size == 1 ? "single" : "shared");
 }
@@ -103,20 +103,17 @@ TEST_F(MpiTest, NamesItself) {
   EXPECT_EQ(communicator_->size(), info_.size);
 }
 
-TEST_F(MpiTest, RefusesADeviceOutOfTheHostsReach) {
-  RemoteDevice remote;
-  const auto refused = CreateWorldCommunicator(world_, remote);
-  if (info_.size == 1) {
-    EXPECT_TRUE(refused.ok());
-    return;
-  }
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(refused.status().message()),
-              testing::AllOf(testing::HasSubstr("remote:0"), testing::HasSubstr("use the")));
-  remote.host_addressable = true;
-  remote.of_ops = kBF16Numerics;
-  EXPECT_THAT(std::string(CreateWorldCommunicator(world_, remote).status().message()),
-              testing::HasSubstr("adds F32 only"));
+TEST_F(MpiTest, OverMpiWhereThatIsAskedFor) {
+  const auto chosen =
+      CreateWorldCommunicator(world_, *device_, {.kind = CommunicatorKind::kMpi}).value();
+  EXPECT_EQ(chosen->Name(), info_.size == 1 ? "single" : "mpi");
+}
+
+TEST_F(MpiTest, StagesWhatTheHostCannotReach) {
+  DeferredDevice remote(*device_);
+  const auto communicator =
+      CreateWorldCommunicator(world_, remote, {.kind = CommunicatorKind::kMpi}).value();
+  CheckStagedCollectives<float>(*communicator, remote);
 }
 
 TEST_F(MpiTest, PlansReachEveryRank) {
@@ -159,10 +156,19 @@ TEST_F(MpiTest, IdleRanksSleepOnTheLinkUntilTheNextPlan) {
   (*link)->Close();
 }
 
-TEST_F(MpiTest, ABuildWithoutNcclSaysWhatToDo) {
-  const auto nccl = CreateNcclCommunicator(world_, *device_);
-  if (nccl.status().code() != absl::StatusCode::kUnimplemented) GTEST_SKIP() << "built with NCCL";
-  EXPECT_THAT(std::string(nccl.status().message()), testing::HasSubstr("-DDELTASERVE_CUDA=ON"));
+// One rank starts no NCCL, so any device will do.
+TEST_F(MpiTest, RefusesNcclWhereItIsNotBuiltInOrTheDeviceIsNoGpu) {
+  CommunicatorOptions options;
+  options.kind = CommunicatorKind::kNccl;
+  options.nccl.on_failure = [](const std::string& cause) { ADD_FAILURE() << cause; };
+  const auto nccl = CreateWorldCommunicator(world_, *device_, options);
+  if (info_.size == 1) {
+    EXPECT_EQ(nccl.value()->Name(), "single");
+    return;
+  }
+  EXPECT_THAT(std::string(nccl.status().message()),
+              testing::AnyOf(testing::HasSubstr("this build has no NCCL; use the communicator mpi"),
+                             testing::HasSubstr("has no CUDA stream")));
 }
 
 // Prints what fails, and nothing else.
