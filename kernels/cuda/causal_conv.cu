@@ -4,8 +4,8 @@ namespace deltaserve::cuda {
 namespace {
 
 constexpr int kConvWarps = 4;
-constexpr int kTileRows = 8;       // of a warp
-constexpr int kLaneChannels = 4;   // kDeltaHead / kWarp
+constexpr int kTileRows = 8;      // of a warp
+constexpr int kLaneChannels = 4;  // kDeltaHead / kWarp
 constexpr int kAdvanceThreads = 256;
 
 // Row `row` of a sequence that begins at row `begin`, as the convolution of its channels
@@ -80,8 +80,7 @@ __global__ void __launch_bounds__(kAdvanceThreads) AdvanceStates(DeltaParams p) 
   if (channel >= p.channels) return;
   const int begin = p.row_begin[sequence];
   const int count = p.row_begin[sequence + 1] - begin;
-  float* state =
-      p.conv_state + int64_t{p.state[sequence]} * kConvHistory * p.channels + channel;
+  float* state = p.conv_state + int64_t{p.state[sequence]} * kConvHistory * p.channels + channel;
   const bf16* x = p.qkv + int64_t{begin} * p.channels + channel;
   float newest[kConvHistory];
 #pragma unroll
@@ -99,10 +98,9 @@ __global__ void __launch_bounds__(kAdvanceThreads) AdvanceStates(DeltaParams p) 
 void CausalConv(const DeltaParams& params, bf16* to, Queue& queue) {
   const int64_t rows = params.num_rows - params.num_decode_rows;
   const int heads = 2 * params.num_key_heads + params.num_value_heads;
-  Launch<&ConvRows>(queue,
-                    dim3(Blocks(rows, int64_t{kConvWarps} * kTileRows),
-                         static_cast<unsigned int>(heads)),
-                    dim3(kConvWarps * kWarp), 0, params, to);
+  Launch<&ConvRows>(
+      queue, dim3(Blocks(rows, int64_t{kConvWarps} * kTileRows), static_cast<unsigned int>(heads)),
+      dim3(kConvWarps * kWarp), 0, params, to);
 }
 
 void AdvanceConvState(const DeltaParams& params, Queue& queue) {

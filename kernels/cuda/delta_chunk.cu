@@ -1,15 +1,14 @@
 #include "kernels/cuda/delta_chunk.h"
-
 #include "kernels/cuda/fragments.h"
 
 namespace deltaserve::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kColumns = 32;                    // of the state, to a block
-constexpr int kKeyStride = kDeltaHead + 8;      // of rows of q and k
-constexpr int kMatrixStride = kChunkRows + 8;   // of rows of 64 x 64 matrices
-constexpr int kColumnStride = kColumns + 8;     // of rows of v and of the state
+constexpr int kColumns = 32;                   // of the state, to a block
+constexpr int kKeyStride = kDeltaHead + 8;     // of rows of q and k
+constexpr int kMatrixStride = kChunkRows + 8;  // of rows of 64 x 64 matrices
+constexpr int kColumnStride = kColumns + 8;    // of rows of v and of the state
 constexpr int kNormWarps = 8;
 
 // What a chunk needs that no chunk before it has made.
@@ -25,9 +24,9 @@ struct Inputs {
 struct Shared {
   Inputs inputs[2];  // the chunk's and, on its way, the next one's
   bf16 state[kDeltaHead * kColumnStride];
-  bf16 rest[kChunkRows * kColumnStride];      // V - X
-  bf16 values[kChunkRows * kColumnStride];    // V'
-  bf16 to_last[kChunkRows * kColumnStride];   // exp(G of the last row - G) V'
+  bf16 rest[kChunkRows * kColumnStride];     // V - X
+  bf16 values[kChunkRows * kColumnStride];   // V'
+  bf16 to_last[kChunkRows * kColumnStride];  // exp(G of the last row - G) V'
 };
 
 // `rows` rows of 8 * kPieces elements, those from `valid_rows` on as zeros.
@@ -53,11 +52,8 @@ struct Task {
 };
 
 // Starts the copies of chunk `chunk`, one group.
-__device__ void CopyInputs(const DeltaParams& p,
-                           const ChunkScratch& scratch,
-                           const Task& task,
-                           int chunk,
-                           Inputs& to) {
+__device__ void CopyInputs(
+    const DeltaParams& p, const ChunkScratch& scratch, const Task& task, int chunk, Inputs& to) {
   const int first = task.begin + chunk * kChunkRows;
   const int count = task.end - first;  // or more than a chunk's rows
   const bf16* conv = scratch.conv + int64_t{first - p.num_decode_rows} * p.channels;
@@ -73,8 +69,8 @@ __device__ void CopyInputs(const DeltaParams& p,
                            scratch.inverse + at * kChunkRows * kChunkRows, kChunkRows, kChunkRows,
                            kChunkRows);
   CopyRows<kChunkRows / 8>(to.attention, kMatrixStride,
-                           scratch.attention + at * kChunkRows * kChunkRows, kChunkRows,
-                           kChunkRows, kChunkRows);
+                           scratch.attention + at * kChunkRows * kChunkRows, kChunkRows, kChunkRows,
+                           kChunkRows);
   const auto i = static_cast<int>(threadIdx.x);
   if (i < 2 * kChunkRows / 4) {
     CopyAsync16(to.decay + i * 4, scratch.decay + at * 2 * kChunkRows + i * 4, true);
@@ -89,13 +85,8 @@ __device__ void StoreTile(bf16* to, int row, int column, const float (&d)[4]) {
 }
 
 // d[n] += x[row .. row + 16][0 .. depth] y[0 .. depth][column + 8 n .. + 8]
-__device__ void Multiply(float (&d)[2][4],
-                         const bf16* x,
-                         int x_stride,
-                         int row,
-                         int depth,
-                         const bf16* y,
-                         int column) {
+__device__ void Multiply(
+    float (&d)[2][4], const bf16* x, int x_stride, int row, int depth, const bf16* y, int column) {
 #pragma unroll 4
   for (int i = 0; i < depth; i += 16) {
     uint32_t left[4];
@@ -114,7 +105,7 @@ __device__ void RunChunk(
   const Inputs& in = shared.inputs[chunk % 2];
   const int row = WarpId() % 4 * 16;
   const int column = WarpId() / 4 * 16;
-  const int my_row = row + LaneId() / 4;           // and 8 below
+  const int my_row = row + LaneId() / 4;            // and 8 below
   const int my_column = column + LaneId() % 4 * 2;  // and the next; and 8 to the right
 
   float read[2][4] = {};
@@ -171,8 +162,7 @@ __device__ void RunChunk(
                  task.column + my_column;
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        *reinterpret_cast<uint32_t*>(to + n * 8) =
-            PackBf16(out[n][half * 2], out[n][half * 2 + 1]);
+        *reinterpret_cast<uint32_t*>(to + n * 8) = PackBf16(out[n][half * 2], out[n][half * 2 + 1]);
       }
     }
   }
@@ -252,8 +242,8 @@ __global__ void __launch_bounds__(kThreads) RunSequence(DeltaParams p, ChunkScra
 
 // A warp: one value head of one row. grid: (heads of rows).
 __global__ void __launch_bounds__(kNormWarps* kWarp) NormHeads(DeltaParams p) {
-  const int64_t index = int64_t{blockIdx.x} * kNormWarps + WarpId() +
-                        int64_t{p.num_decode_rows} * p.num_value_heads;
+  const int64_t index =
+      int64_t{blockIdx.x} * kNormWarps + WarpId() + int64_t{p.num_decode_rows} * p.num_value_heads;
   if (index >= int64_t{p.num_rows} * p.num_value_heads) return;  // a whole warp, no barrier
   const int64_t at = index * kDeltaHead + LaneId() * 4;
   const float4 x = LoadBf16x4(p.out + at);
@@ -268,11 +258,11 @@ __global__ void __launch_bounds__(kNormWarps* kWarp) NormHeads(DeltaParams p) {
 }  // namespace
 
 void RunChunks(const DeltaParams& params, const ChunkScratch& scratch, Queue& queue) {
-  Launch<&RunSequence>(queue,
-                       dim3(kDeltaHead / kColumns,
-                            static_cast<unsigned int>(params.num_value_heads),
-                            static_cast<unsigned int>(params.num_sequences - params.num_decode)),
-                       dim3(kThreads), sizeof(Shared), params, scratch);
+  Launch<&RunSequence>(
+      queue,
+      dim3(kDeltaHead / kColumns, static_cast<unsigned int>(params.num_value_heads),
+           static_cast<unsigned int>(params.num_sequences - params.num_decode)),
+      dim3(kThreads), sizeof(Shared), params, scratch);
 }
 
 void GateAndNorm(const DeltaParams& params, Queue& queue) {

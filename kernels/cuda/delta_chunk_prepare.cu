@@ -5,14 +5,14 @@ namespace deltaserve::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kKeyStride = kDeltaHead + 8;   // of rows of q and k
+constexpr int kKeyStride = kDeltaHead + 8;  // of rows of q and k
 constexpr int kMatrixStride = kChunkRows + 4;
 
 struct Shared {
   bf16 q[kChunkRows * kKeyStride];
   bf16 k[kChunkRows * kKeyStride];
   float matrix[kChunkRows * kMatrixStride];  // I + N, then its inverse
-  double decay_sum[kChunkRows];  // G
+  double decay_sum[kChunkRows];              // G
   float log_decay[kChunkRows];
   float beta[kChunkRows];
 };
@@ -56,8 +56,7 @@ __device__ void LoadKeys(
 }
 
 // Gates of the chunk's rows; past them nothing decays and nothing is written.
-__device__ void Gates(
-    const DeltaParams& p, Chunk chunk, int head, float* decay, Shared& shared) {
+__device__ void Gates(const DeltaParams& p, Chunk chunk, int head, float* decay, Shared& shared) {
   const auto i = static_cast<int>(threadIdx.x);
   if (i < kChunkRows) {
     float log_decay = 0;
@@ -135,11 +134,8 @@ __device__ void KeyProducts(Shared& shared, bf16* attention) {
 // sums[n] = left_n . right_n, kDepth terms each: left_n at left + n * left_step, right_n at
 // right + n * right_step in steps of kRightStride.
 template <int kDepth, int kRightStride, int kSums>
-__device__ void Dots(float (&sums)[kSums],
-                     const float* left,
-                     int left_step,
-                     const float* right,
-                     int right_step) {
+__device__ void Dots(
+    float (&sums)[kSums], const float* left, int left_step, const float* right, int right_step) {
   constexpr int kVector = kDepth < 4 ? kDepth : 4;
 #pragma unroll
   for (int n = 0; n < kSums; ++n) sums[n] = 0;

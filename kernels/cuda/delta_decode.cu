@@ -78,9 +78,8 @@ __global__ void __launch_bounds__(kThreads, 2) DecodeHead(DeltaParams p) {
   const bool has_query = warp < kHeadWarps;
   const int column = thread % kDeltaHead;
   const int value_channel = (2 * p.num_key_heads + head) * kDeltaHead + column;
-  ConvChannel keys(
-      p, state_index,
-      ((has_query ? 0 : p.num_key_heads) + key_head) * kDeltaHead + column);
+  ConvChannel keys(p, state_index,
+                   ((has_query ? 0 : p.num_key_heads) + key_head) * kDeltaHead + column);
   ConvChannel values(p, state_index, value_channel);
   const float norm_weight = p.norm_weight[column];
 
@@ -107,8 +106,8 @@ __global__ void __launch_bounds__(kThreads, 2) DecodeHead(DeltaParams p) {
     // so that the state is gone through once for both.
     const float4 my_k = LoadFloat4(k + lane * 4);
     const float4 my_q = LoadFloat4(q + lane * 4);
-    const float key_query = WarpSum((my_k.x * my_q.x + my_k.y * my_q.y) +
-                                    (my_k.z * my_q.z + my_k.w * my_q.w));
+    const float key_query =
+        WarpSum((my_k.x * my_q.x + my_k.y * my_q.y) + (my_k.z * my_q.z + my_k.w * my_q.w));
     float4 with_k = make_float4(0, 0, 0, 0);
     float4 with_q = make_float4(0, 0, 0, 0);
 #pragma unroll

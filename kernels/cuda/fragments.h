@@ -9,8 +9,7 @@
 namespace deltaserve::cuda {
 
 // A = x[row .. row + 16][column .. column + 16].
-__device__ inline void LoadLeft(
-    uint32_t (&a)[4], const bf16* x, int stride, int row, int column) {
+__device__ inline void LoadLeft(uint32_t (&a)[4], const bf16* x, int stride, int row, int column) {
   const int lane = LaneId();
   LoadMatrices(a, x + (row + lane % 16) * stride + column + lane / 16 * 8);
 }
@@ -20,8 +19,8 @@ __device__ inline void LoadLeftTransposed(
     uint32_t (&a)[4], const bf16* x, int stride, int row, int column) {
   const int lane = LaneId();
   const int matrix = lane / 8;
-  LoadMatricesTransposed(
-      a, x + (row + lane % 8 + matrix / 2 * 8) * stride + column + matrix % 2 * 8);
+  LoadMatricesTransposed(a,
+                         x + (row + lane % 8 + matrix / 2 * 8) * stride + column + matrix % 2 * 8);
 }
 
 // Two neighbours: b[n] = x[row .. row + 16][column + 8 n .. column + 8 n + 8].

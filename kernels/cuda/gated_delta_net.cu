@@ -1,9 +1,8 @@
-#include "kernels/cuda/gated_delta_net.h"
-
 #include "kernels/cuda/causal_conv.h"
 #include "kernels/cuda/delta_chunk.h"
 #include "kernels/cuda/delta_decode.h"
 #include "kernels/cuda/delta_rule.h"
+#include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/launch.h"
 
 namespace deltaserve::cuda {
