@@ -4,6 +4,7 @@
 #include "kernels/cuda/delta_rule.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/vectors.h"
 
 namespace deltaserve::cuda {
 namespace {
@@ -33,8 +34,6 @@ void CheckShapes(const GatedDeltaNetArgs& args) {
       << args.recurrent_state.ToString();
 }
 
-bf16* Bf16Data(const TensorView& x) { return reinterpret_cast<bf16*>(x.as<BFloat16>()); }
-
 DeltaParams Params(const GatedDeltaNetArgs& args) {
   const RowBatch& rows = *args.rows;
   return {.num_key_heads = static_cast<int>(args.num_key_heads),
@@ -48,17 +47,17 @@ DeltaParams Params(const GatedDeltaNetArgs& args) {
           .row_begin = rows.row_begin.as<int32_t>(),
           .row_sequence = rows.row_sequence.as<int32_t>(),
           .state = rows.state.as<int32_t>(),
-          .qkv = Bf16Data(args.qkv),
-          .z = Bf16Data(args.z),
-          .b = Bf16Data(args.b),
-          .a = Bf16Data(args.a),
+          .qkv = Bf16Of(args.qkv),
+          .z = Bf16Of(args.z),
+          .b = Bf16Of(args.b),
+          .a = Bf16Of(args.a),
           .conv_weight = args.conv_weight.as<float>(),
           .a_log = args.a_log.as<float>(),
           .dt_bias = args.dt_bias.as<float>(),
           .norm_weight = args.norm_weight.as<float>(),
           .conv_state = args.conv_state.as<float>(),
           .recurrent_state = args.recurrent_state.as<float>(),
-          .out = Bf16Data(args.out)};
+          .out = Bf16Of(args.out)};
 }
 
 // The rows of prefill, in scratch whose size follows from counts that the host knows.
@@ -68,12 +67,12 @@ void Chunks(const DeltaParams& params, Arena& arena, Queue& queue) {
   const int64_t hv = params.num_value_heads;
   const int64_t chunks = rows / kChunkRows + sequences;  // see ChunkBase
   const auto matrices = [&] {
-    return Bf16Data(arena.Allocate(DType::kBF16, {chunks, hv, kChunkRows, kChunkRows}));
+    return Bf16Of(arena.Allocate(DType::kBF16, {chunks, hv, kChunkRows, kChunkRows}));
   };
   ArenaScope scope(arena);
   ChunkScratch scratch;
   scratch.chunks = static_cast<int>(chunks);
-  scratch.conv = Bf16Data(arena.Allocate(DType::kBF16, {rows, params.channels}));
+  scratch.conv = Bf16Of(arena.Allocate(DType::kBF16, {rows, params.channels}));
   scratch.inverse = matrices();
   scratch.attention = matrices();
   scratch.decay = arena.Allocate(DType::kF32, {chunks, hv, 2, kChunkRows}).as<float>();
