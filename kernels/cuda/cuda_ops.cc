@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
@@ -49,8 +50,8 @@ class CudaOps final : public Ops {
   void RmsNorm(const RmsNormArgs& args) override { cuda::RmsNorm(args, queue_); }
   void AddRmsNorm(const AddRmsNormArgs& args) override { cuda::AddRmsNorm(args, queue_); }
   void Linear(const LinearArgs& args, Arena& /*arena*/) override { cuda::Linear(args, *products_); }
-  void GatedDeltaNet(const GatedDeltaNetArgs& /*args*/, Arena& /*arena*/) override {
-    Refuse("GatedDeltaNet");
+  void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
+    cuda::GatedDeltaNet(args, arena, queue_);
   }
   void AttentionPrepare(const AttentionPrepareArgs& /*args*/) override {
     Refuse("AttentionPrepare");

@@ -119,6 +119,7 @@ std::vector<GdnCase> Cases() {
           {"whole_chunk", {1, 2, 128, 128, 4}, {{}, {{64, 0}}}},
           {"ragged_chunks", {2, 2, 128, 128, 4}, {{}, {{63, 0}, {65, 64}, {130, 0}}}},
           {"mixed", {1, 4, 128, 128, 4}, {{{1, 5}, {1, 64}, {3, 9}}, {{70, 0}, {2, 128}}}},
+          {"long_and_short", {1, 1, 128, 128, 4}, {{{2, 3}}, {{3, 0}, {200, 64}}}},
           {"new_sequences", {1, 3, 128, 128, 4}, {{{1, 0}, {2, 0}}, {{2, 0}, {67, 0}}}},
           {"odd_sizes", {1, 3, 5, 7, 4}, {{{1, 0}, {2, 0}}, {{67, 0}}}},
           {"odd_wide", {3, 6, 12, 41, 3}, {{{1, 0}}, {{129, 0}}}},
@@ -148,7 +149,7 @@ TEST_P(GatedDeltaNetTest, AgreesWithTheRecurrentRule) {
 
 INSTANTIATE_TEST_SUITE_P(Cases,
                          GatedDeltaNetTest,
-                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                         testing::Combine(testing::ValuesIn(DevicesAndShim()),
                                           testing::ValuesIn(Cases())),
                          [](const auto& param_info) {
                            return std::get<0>(param_info.param) + "_" +
@@ -246,11 +247,51 @@ TEST_P(GdnDeviceTest, SoftplusIsLinearAboveTwentyAndStateSurvivesExtremeGates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, GdnDeviceTest, testing::ValuesIn(DevicesUnderTest()));
+// A head that keeps everything, one that keeps nothing and one that forgets all now and then: what
+// is summed over rows, what a chunk hands on, and differences of large sums of decays. Where
+// factors are rounded to bf16 the first one's state keeps the errors of all rows.
+TEST_P(GdnDeviceTest, KeepsAndForgetsOverChunks) {
+  const auto device = MakeDevice(GetParam());
+  if (device == nullptr) GTEST_SKIP() << "no " << GetParam();
+  Rng rng(35);
+  const GdnShape shape{.key_heads = 1, .value_heads = 3, .dk = 128, .dv = 128, .kernel = 4};
+  constexpr int64_t kRows = 100;
+  GdnInputs in(shape, kRows, 1, rng);
+  in.a_log = {-12.0f, 4.0f, 5.0f};
+  in.dt_bias = {0.0f, 4.0f, -15.0f};
+  for (int64_t r = 0; r < kRows; ++r) {
+    in.b[static_cast<size_t>(r * 3)] += 4.0f;  // and writes all that is new
+    in.a[static_cast<size_t>(r * 3 + 2)] = r % 24 == 23 ? 60.0f : 0.0f;
+  }
+  in.RoundFor(*device);
+  const GdnResult actual = Compute(*device, in, {{}, {{kRows, 0}}}, {0});
+  const GdnResult expected = Compute(*MakeDevice("reference"), in, {{}, {{kRows, 0}}}, {0});
+  ExpectClose(actual.out, expected.out, Tolerance(*device, kGdnTolerance, kGdnBF16Tolerance));
+  ExpectClose(actual.recurrent_state, expected.recurrent_state,
+              Tolerance(*device, kStateTolerance, 2 * kStateBF16Tolerance));
+}
 
-// Promise 2: the bits of a sequence.
-class GdnInvarianceTest : public CpuIsaTest {
+INSTANTIATE_TEST_SUITE_P(Devices, GdnDeviceTest, testing::ValuesIn(DevicesAndShim()));
+
+// Promise 2, the bits of a sequence, on the CPU's instruction sets and on CUDA.
+class GdnInvarianceTest : public testing::TestWithParam<std::string> {
  protected:
+  void SetUp() override {
+    if (MakeDevice(GetParam()) == nullptr) GTEST_SKIP() << "no " << GetParam();
+  }
+
+  static bool IsCpu() {
+    const auto isas = CpuIsas();
+    return std::find(isas.begin(), isas.end(), GetParam()) != isas.end();
+  }
+  // `variant`, which must not show: of the CPU its threads, of the shim its order of threads and
+  // blocks.
+  static std::unique_ptr<Device> Make(int variant) {
+    if (IsCpu()) return MakeCpu(variant, GetParam());
+    if (GetParam() == "cuda_shim") return cuda::CreateShimDevice(static_cast<uint64_t>(variant));
+    return MakeDevice(GetParam());
+  }
+
   GdnInvarianceTest() : rng_(41), in_(kShape, kRows, kStates, rng_) {}
 
   static constexpr GdnShape kShape{
@@ -274,18 +315,18 @@ class GdnInvarianceTest : public CpuIsaTest {
 TEST_P(GdnInvarianceTest, ASequenceAloneHasTheBitsItHasInABatch) {
   const BatchSpec batch{{{1, 3}, {1, 70}, {2, 5}}, {{130, 0}, {1, 64}, {64, 0}, {63, 128}}};
   const auto slots = ReversedSlots(batch);
-  const GdnResult all = Compute(*MakeCpu(1), in_, batch, slots);
-  for (int threads = 1; threads <= 3; ++threads) {
-    const auto cpu = MakeCpu(threads);
-    const GdnResult same = Compute(*cpu, in_, batch, slots);
-    ExpectSameBits(same.out, all.out, "threads");
-    ExpectSameBits(same.recurrent_state, all.recurrent_state, "threads");
+  const GdnResult all = Compute(*Make(1), in_, batch, slots);
+  for (int variant = IsCpu() ? 1 : 3; variant <= 3; ++variant) {
+    const auto device = Make(variant);
+    const GdnResult same = Compute(*device, in_, batch, slots);
+    ExpectSameBits(same.out, all.out, "variants");
+    ExpectSameBits(same.recurrent_state, all.recurrent_state, "variants");
     int64_t row = 0;
     const auto sequences = batch.sequences();
     for (size_t s = 0; s < sequences.size(); ++s) {
       const BatchSpec one =
           s < batch.decodes.size() ? BatchSpec{{sequences[s]}, {}} : BatchSpec{{}, {sequences[s]}};
-      const GdnResult alone = Compute(*cpu, in_, one, {slots[s]}, row);
+      const GdnResult alone = Compute(*device, in_, one, {slots[s]}, row);
       const std::string what = "sequence " + std::to_string(s);
       ExpectSameBits(alone.out, RowsOf(all.out, kWidth, row, sequences[s].rows), what);
       ExpectSameBits(StateOf(alone, slots[s]), StateOf(all, slots[s]), what);
@@ -295,8 +336,8 @@ TEST_P(GdnInvarianceTest, ASequenceAloneHasTheBitsItHasInABatch) {
 }
 
 TEST_P(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
-  const auto cpu = MakeCpu(2);
-  const GdnResult whole = Compute(*cpu, in_, {{}, {{130, 0}}}, {2});
+  const auto device = Make(2);
+  const GdnResult whole = Compute(*device, in_, {{}, {{130, 0}}}, {2});
   for (const std::vector<int64_t>& cut :
        {std::vector<int64_t>{64, 64, 2}, std::vector<int64_t>{128, 2},
         std::vector<int64_t>{64, 66}}) {
@@ -305,7 +346,7 @@ TEST_P(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
     std::vector<float> out;
     int64_t row = 0;
     for (const int64_t n : cut) {
-      state = Compute(*cpu, in_, {{}, {{n, row}}}, {2}, row, &state);
+      state = Compute(*device, in_, {{}, {{n, row}}}, {2}, row, &state);
       out.insert(out.end(), state.out.begin(), state.out.end());
       row += n;
     }
@@ -316,27 +357,27 @@ TEST_P(GdnInvarianceTest, CutsAtMultiplesOfSixtyFourChangeNoBit) {
 }
 
 TEST_P(GdnInvarianceTest, ARowOfAChunkDoesNotDependOnLaterRows) {
-  const auto cpu = MakeCpu(1);
-  const GdnResult whole = Compute(*cpu, in_, {{}, {{64, 0}}}, {0});
+  const auto device = Make(1);
+  const GdnResult whole = Compute(*device, in_, {{}, {{64, 0}}}, {0});
   for (const int64_t n : {1, 2, 7, 33, 63}) {
-    ExpectSameBits(Compute(*cpu, in_, {{}, {{n, 0}}}, {0}).out, RowsOf(whole.out, kWidth, 0, n),
+    ExpectSameBits(Compute(*device, in_, {{}, {{n, 0}}}, {0}).out, RowsOf(whole.out, kWidth, 0, n),
                    std::to_string(n) + " rows");
   }
 }
 
 TEST_P(GdnInvarianceTest, SeveralDecodeRowsAreAsManyDecodes) {
-  const auto cpu = MakeCpu(2);
-  const GdnResult together = Compute(*cpu, in_, {{{3, 7}}, {}}, {1});
+  const auto device = Make(2);
+  const GdnResult together = Compute(*device, in_, {{{3, 7}}, {}}, {1});
   GdnResult state{.out = {}, .conv_state = in_.conv_state, .recurrent_state = in_.recurrent_state};
   for (int64_t r = 0; r < 3; ++r) {
-    state = Compute(*cpu, in_, {{{1, 7 + r}}, {}}, {1}, r, &state);
+    state = Compute(*device, in_, {{{1, 7 + r}}, {}}, {1}, r, &state);
     ExpectSameBits(state.out, RowsOf(together.out, kWidth, r, 1), "row " + std::to_string(r));
   }
   ExpectSameBits(StateOf(state, 1), StateOf(together, 1), "state");
 }
 
 TEST_P(GdnInvarianceTest, OtherStatesAreLeftAlone) {
-  const GdnResult result = Compute(*MakeCpu(2), in_, {{{1, 0}}, {{5, 0}}}, {1, 4});
+  const GdnResult result = Compute(*Make(2), in_, {{{1, 0}}, {{5, 0}}}, {1, 4});
   const GdnResult before{
       .out = {}, .conv_state = in_.conv_state, .recurrent_state = in_.recurrent_state};
   for (const int64_t state : {0, 2, 3, 5, 6}) {
@@ -344,7 +385,18 @@ TEST_P(GdnInvarianceTest, OtherStatesAreLeftAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, GdnInvarianceTest, testing::ValuesIn(CpuIsas()), IsaOfTest);
+std::vector<std::string> InvariantDevices() {
+  std::vector<std::string> names = CpuIsas();
+  for (const std::string& name : DevicesAndShim()) {
+    if (name.starts_with("cuda")) names.push_back(name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         GdnInvarianceTest,
+                         testing::ValuesIn(InvariantDevices()),
+                         IsaOfTest);
 
 }  // namespace
 }  // namespace deltaserve
