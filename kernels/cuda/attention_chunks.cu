@@ -12,7 +12,7 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kQueries = 16 * kWarps;
 constexpr int kSlots = 4;
 using Ring = KvRing<kThreads, kSlots>;
-constexpr size_t kSharedBytes = (kQueries * kHeadDim + Ring::kElements) * sizeof(bf16);
+constexpr size_t kSharedBytes = (kQueries * kRowStride + Ring::kElements) * sizeof(bf16);
 
 // Queries [first, first + kQueries) of the rows of a chunk; those past the last are not there.
 struct ChunkTile {
@@ -55,7 +55,7 @@ __global__ void AttendTiles(AttentionParams p, int first_sequence, int num_seque
   if (tile.sequence == num_sequences) return;
   const int first_row = p.row_begin[tile.sequence];
   const int num_queries = (p.row_begin[tile.sequence + 1] - first_row) * group;
-  const int last = min(tile.first + kQueries, num_queries) - 1;
+  const int last = Min(tile.first + kQueries, num_queries) - 1;
   const int end = p.positions[first_row + last / group] + 1;
 
   bf16* q_tile = SharedMemory<bf16>();
@@ -63,23 +63,23 @@ __global__ void AttendTiles(AttentionParams p, int first_sequence, int num_seque
   for (int i = 0; i < kQueries * kPiecesPerRow / kThreads; ++i) {
     const int piece = i * kThreads + static_cast<int>(threadIdx.x);
     const int query = tile.first + piece / kPiecesPerRow;
-    const int64_t row = first_row + min(query, last) / group;
-    const int head = kv_head * group + min(query, last) % group;
+    const int64_t row = first_row + Min(query, last) / group;
+    const int head = kv_head * group + Min(query, last) % group;
     const int column = piece % kPiecesPerRow * kPiece;
-    CopyAsync16(q_tile + TileOffset(piece / kPiecesPerRow, column),
+    CopyAsync16(q_tile + piece / kPiecesPerRow * kRowStride + column,
                 p.q + (row * p.num_heads + head) * kHeadDim + column, query <= last);
   }
-  Ring ring(p, p.slot[tile.sequence], kv_head, 0, end, q_tile + kQueries * kHeadDim);
+  Ring ring(p, p.slot[tile.sequence], kv_head, 0, end, q_tile + kQueries * kRowStride);
 
   // This lane's rows of the tile of scores: queries g and g + 8 of its warp.
   const int query = tile.first + WarpId() * 16 + LaneId() / 4;
   int position[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    position[half] = p.positions[first_row + min(query + 8 * half, last) / group];
+    position[half] = p.positions[first_row + Min(query + 8 * half, last) / group];
   }
   const int warp_end =
-      p.positions[first_row + min(tile.first + WarpId() * 16 + 15, last) / group] + 1;
+      p.positions[first_row + Min(tile.first + WarpId() * 16 + 15, last) / group] + 1;
   float out[kHeadDim / 8][4] = {};
   float max[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0, 0};

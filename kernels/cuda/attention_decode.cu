@@ -16,7 +16,7 @@ constexpr int kSlots = 3;  // two blocks fit a processor
 using Ring = KvRing<kThreads, kSlots>;
 constexpr int kColumns = kHeadDim / kWarps;  // of the output, a warp's
 constexpr int kScoreStride = kBlock + 8;     // so that a warp's rows lie in different banks
-constexpr size_t kSharedBytes = (kQueries * kHeadDim + Ring::kElements) * sizeof(bf16) +
+constexpr size_t kSharedBytes = (kQueries * kRowStride + Ring::kElements) * sizeof(bf16) +
                                 kQueries * kScoreStride * sizeof(float);
 constexpr int kSplit = 256;  // positions; parts are whole splits
 // Blocks a processor that a launch is cut into, as the lengths are not known where it is made:
@@ -53,7 +53,7 @@ __device__ RowTile TileOf(const DecodeParams& p, int row) {
   const int begin = p.attention.row_begin[tile.sequence];
   const int left = p.attention.row_begin[tile.sequence + 1];
   tile.first_row = row - (row - begin) % p.rows_per_tile;
-  tile.num_rows = min(p.rows_per_tile, left - tile.first_row);
+  tile.num_rows = Min(p.rows_per_tile, left - tile.first_row);
   tile.end = p.attention.positions[tile.first_row + tile.num_rows - 1] + 1;
   const int splits = (tile.end + kSplit - 1) / kSplit;
   tile.part_size = (splits + p.num_parts - 1) / p.num_parts * kSplit;
@@ -70,25 +70,25 @@ __global__ void AttendParts(DecodeParams params) {
   const int begin = part * tile.part_size;
   // Each tile is done once, by the block of its first row.
   if (tile.first_row != row || begin >= tile.end) return;
-  const int end = min(begin + tile.part_size, tile.end);
+  const int end = Min(begin + tile.part_size, tile.end);
   const int kv_head = static_cast<int>(blockIdx.z);
   const int head_in_group = static_cast<int>(blockIdx.y) % head_tiles * params.heads_per_tile;
-  const int heads = min(params.heads_per_tile, group - head_in_group);
+  const int heads = Min(params.heads_per_tile, group - head_in_group);
   const int first_head = kv_head * group + head_in_group;
   const int last = tile.num_rows * heads - 1;
 
   bf16* q_tile = SharedMemory<bf16>();
-  bf16* ring_memory = q_tile + kQueries * kHeadDim;
+  bf16* ring_memory = q_tile + kQueries * kRowStride;
   float* shared_scores = reinterpret_cast<float*>(ring_memory + Ring::kElements);
 #pragma unroll
   for (int i = 0; i < kQueries * kPiecesPerRow / kThreads; ++i) {
     const int piece = i * kThreads + static_cast<int>(threadIdx.x);
     const int query = piece / kPiecesPerRow;
     const int64_t index =
-        int64_t{tile.first_row + min(query, last) / heads} * p.num_heads + first_head +
-        min(query, last) % heads;
+        int64_t{tile.first_row + Min(query, last) / heads} * p.num_heads + first_head +
+        Min(query, last) % heads;
     const int column = piece % kPiecesPerRow * kPiece;
-    CopyAsync16(q_tile + TileOffset(query, column), p.q + index * kHeadDim + column,
+    CopyAsync16(q_tile + query * kRowStride + column, p.q + index * kHeadDim + column,
                 query <= last);
   }
   Ring ring(p, p.slot[tile.sequence], kv_head, begin, end, ring_memory);
@@ -99,7 +99,7 @@ __global__ void AttendParts(DecodeParams params) {
   int position[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    position[half] = p.positions[tile.first_row + min(g + 8 * half, last) / heads];
+    position[half] = p.positions[tile.first_row + Min(g + 8 * half, last) / heads];
   }
   float out[kColumns / 8][4] = {};
   float max[2] = {-INFINITY, -INFINITY};

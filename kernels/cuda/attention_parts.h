@@ -4,7 +4,7 @@
 //
 // A block of threads has a tile of queries (rows of one sequence times the query heads of one KV
 // head, heads fastest) and runs over the cache, 64 positions at a time, K then V through a ring in
-// shared memory. Tiles in shared memory are bf16 [rows, kHeadDim].
+// shared memory. Tiles in shared memory are bf16 [rows, kRowStride], of which kHeadDim are in use.
 
 #include "kernels/cuda/attention_sizes.h"
 
@@ -38,20 +38,16 @@ void AttendChunks(const AttentionParams& params, const RowBatch& rows, Queue& qu
 // Softmax is done in powers of two: scores times head_dim^-0.5 and log2(e).
 inline constexpr float kScoreScale = 0.0625F * 1.44269504088896341F;
 
-inline constexpr int kTileElements = kBlock * kHeadDim;
 inline constexpr int kPiece = 8;  // elements in 16 bytes
 inline constexpr int kPiecesPerRow = kHeadDim / kPiece;
-
-// Element of a tile at which `column`, a multiple of 8, begins. The 16-byte pieces of a row are
-// permuted, so that a column of eight rows lies in all banks.
-__device__ inline int TileOffset(int row, int column) {
-  return row * kHeadDim + ((column / kPiece) ^ (row % 8)) * kPiece;
-}
+// A piece more than a row has, so that a column of eight rows lies in all banks.
+inline constexpr int kRowStride = kHeadDim + kPiece;
+inline constexpr int kTileElements = kBlock * kRowStride;
 
 // MmaBf16's a: rows [row, + 16), columns [column, + 16) of a tile.
 __device__ inline void LoadA(uint32_t (&a)[4], const bf16* tile, int row, int column) {
   const int lane = LaneId();
-  LoadMatrices(a, tile + TileOffset(row + lane % 16, column + lane / 16 * 8));
+  LoadMatrices(a, tile + (row + lane % 16) * kRowStride + column + lane / 16 * 8);
 }
 
 // Adds to d[0] and d[1] the products of a with 8 rows of a tile each, rows [row, + 16), of columns
@@ -60,7 +56,7 @@ __device__ inline void MultiplyRows(
     float (&d0)[4], float (&d1)[4], const uint32_t (&a)[4], const bf16* tile, int row, int column) {
   const int lane = LaneId();
   uint32_t b[4];
-  LoadMatrices(b, tile + TileOffset(row + lane % 8 + lane / 16 * 8, column + lane / 8 % 2 * 8));
+  LoadMatrices(b, tile + (row + lane % 8 + lane / 16 * 8) * kRowStride + column + lane / 8 % 2 * 8);
   MmaBf16(d0, a, {b[0], b[1]});
   MmaBf16(d1, a, {b[2], b[3]});
 }
@@ -71,7 +67,7 @@ __device__ inline void MultiplyColumns(
     float (&d0)[4], float (&d1)[4], const uint32_t (&a)[4], const bf16* tile, int row, int column) {
   const int lane = LaneId();
   uint32_t b[4];
-  LoadMatricesTransposed(b, tile + TileOffset(row + lane % 16, column + lane / 16 * 8));
+  LoadMatricesTransposed(b, tile + (row + lane % 16) * kRowStride + column + lane / 16 * 8);
   MmaBf16(d0, a, {b[0], b[1]});
   MmaBf16(d1, a, {b[2], b[3]});
 }
@@ -143,9 +139,9 @@ class KvRing {
   __device__ KvRing(
       const AttentionParams& params, int slot, int kv_head, int begin, int end, bf16* memory)
       : memory_(memory),
-        k_(params.k_cache + int64_t{kv_head} * kTileElements),
-        v_(params.v_cache + int64_t{kv_head} * kTileElements),
-        stride_(int64_t{params.num_kv_heads} * kTileElements),
+        k_(params.k_cache + int64_t{kv_head} * kBlock * kHeadDim),
+        v_(params.v_cache + int64_t{kv_head} * kBlock * kHeadDim),
+        stride_(int64_t{params.num_kv_heads} * kBlock * kHeadDim),
         blocks_(params.block_table + slot * params.max_blocks + begin / kBlock),
         num_positions_(end - begin) {
 #pragma unroll
@@ -172,10 +168,10 @@ class KvRing {
       const bf16* from = (issued_ % 2 == 0 ? k_ : v_) + blocks_[index] * stride_;
       bf16* to = memory_ + write_ * kTileElements;
 #pragma unroll
-      for (int i = 0; i < kTileElements / kPiece / kThreads; ++i) {
+      for (int i = 0; i < kBlock * kPiecesPerRow / kThreads; ++i) {
         const int piece = i * kThreads + static_cast<int>(threadIdx.x);
         const int row = piece / kPiecesPerRow;
-        CopyAsync16(to + TileOffset(row, piece % kPiecesPerRow * kPiece), from + piece * kPiece,
+        CopyAsync16(to + row * kRowStride + piece % kPiecesPerRow * kPiece, from + piece * kPiece,
                     row < left);
       }
     }

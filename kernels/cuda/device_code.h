@@ -23,6 +23,8 @@ inline constexpr int kWarp = 32;
 __device__ inline int LaneId() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int WarpId() { return static_cast<int>(threadIdx.x) / kWarp; }
 
+__device__ inline int Min(int a, int b) { return a < b ? a : b; }
+
 // All lanes get the result; one order of additions.
 __device__ inline float WarpSum(float value) {
 #pragma unroll
