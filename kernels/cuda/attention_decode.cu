@@ -51,9 +51,9 @@ __device__ RowTile TileOf(const DecodeParams& p, int row) {
   RowTile tile;
   tile.sequence = p.attention.row_sequence[row];
   const int begin = p.attention.row_begin[tile.sequence];
-  const int left = p.attention.row_begin[tile.sequence + 1];
+  const int row_end = p.attention.row_begin[tile.sequence + 1];
   tile.first_row = row - (row - begin) % p.rows_per_tile;
-  tile.num_rows = Min(p.rows_per_tile, left - tile.first_row);
+  tile.num_rows = Min(p.rows_per_tile, row_end - tile.first_row);
   tile.end = p.attention.positions[tile.first_row + tile.num_rows - 1] + 1;
   const int splits = (tile.end + kSplit - 1) / kSplit;
   tile.part_size = (splits + p.num_parts - 1) / p.num_parts * kSplit;
