@@ -1,5 +1,4 @@
 #include "kernels/cuda/attention.h"
-
 #include "kernels/cuda/attention_parts.h"
 #include "kernels/cuda/launch.h"
 
@@ -11,16 +10,16 @@ void Attention(const AttentionArgs& args, Arena& arena, Queue& queue) {
   DS_CHECK_EQ(args.head_dim, kHeadDim);
   DS_CHECK(args.num_heads % args.num_kv_heads == 0)
       << args.num_heads << " heads on " << args.num_kv_heads << " KV heads";
-  DS_CHECK(args.q.numel() == n * args.num_heads * kHeadDim &&
-           args.out.numel() == args.q.numel() && args.qg.numel() == 2 * args.q.numel())
+  DS_CHECK(args.q.numel() == n * args.num_heads * kHeadDim && args.out.numel() == args.q.numel() &&
+           args.qg.numel() == 2 * args.q.numel())
       << args.q.ToString() << " to " << args.out.ToString();
   CheckCache(args.k_cache, args.v_cache, args.num_kv_heads);
   if (n == 0) return;
-  const AttentionParams params{.q = Bf16(args.q),
-                               .qg = Bf16(args.qg),
-                               .k_cache = Bf16(args.k_cache),
-                               .v_cache = Bf16(args.v_cache),
-                               .out = Bf16(args.out),
+  const AttentionParams params{.q = AlignedBf16Of(args.q),
+                               .qg = AlignedBf16Of(args.qg),
+                               .k_cache = AlignedBf16Of(args.k_cache),
+                               .v_cache = AlignedBf16Of(args.v_cache),
+                               .out = AlignedBf16Of(args.out),
                                .positions = rows.positions.as<int32_t>(),
                                .row_sequence = rows.row_sequence.as<int32_t>(),
                                .row_begin = rows.row_begin.as<int32_t>(),

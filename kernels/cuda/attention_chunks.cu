@@ -1,5 +1,5 @@
-// Prefill: one block of threads a tile of 128 queries and KV head, 16 queries a warp with their sums
-// in registers (after FlashAttention-2, Dao 2023).
+// Prefill: one block of threads a tile of 128 queries and KV head, 16 queries a warp with their
+// sums in registers (after FlashAttention-2, Dao 2023).
 
 #include "kernels/cuda/attention_parts.h"
 #include "kernels/cuda/launch.h"
@@ -22,8 +22,8 @@ struct ChunkTile {
 
 // Tile `tile` of the chunks [first_sequence, num_sequences), in their order. `sequence` is
 // num_sequences where there is none. Every warp does all of it.
-__device__ ChunkTile FindTile(
-    const AttentionParams& p, int first_sequence, int num_sequences, int group, int tile) {
+__device__ ChunkTile
+FindTile(const AttentionParams& p, int first_sequence, int num_sequences, int group, int tile) {
   for (int base = first_sequence; base < num_sequences; base += kWarp) {
     const int s = base + LaneId();
     const int rows = s < num_sequences ? p.row_begin[s + 1] - p.row_begin[s] : 0;
@@ -71,15 +71,17 @@ __global__ void AttendTiles(AttentionParams p, int first_sequence, int num_seque
   }
   Ring ring(p, p.slot[tile.sequence], kv_head, 0, end, q_tile + kQueries * kRowStride);
 
+  // What this warp's queries see, none where it has none.
+  const int warp_first = tile.first + WarpId() * 16;
+  const int warp_end =
+      warp_first > last ? 0 : p.positions[first_row + Min(warp_first + 15, last) / group] + 1;
   // This lane's rows of the tile of scores: queries g and g + 8 of its warp.
-  const int query = tile.first + WarpId() * 16 + LaneId() / 4;
+  const int query = warp_first + LaneId() / 4;
   int position[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     position[half] = p.positions[first_row + Min(query + 8 * half, last) / group];
   }
-  const int warp_end =
-      p.positions[first_row + Min(tile.first + WarpId() * 16 + 15, last) / group] + 1;
   float out[kHeadDim / 8][4] = {};
   float max[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0, 0};
@@ -150,11 +152,10 @@ void AttendChunks(const AttentionParams& params, const RowBatch& rows, Queue& qu
   // The most that so many chunks with so many queries can have: one each, and one for every
   // further kQueries. Where there are fewer, blocks return at once.
   const int64_t tiles = chunks + (queries - chunks) / kQueries;
-  Launch<&AttendTiles>(queue,
-                       dim3(static_cast<unsigned int>(tiles),
-                            static_cast<unsigned int>(params.num_kv_heads)),
-                       dim3(kThreads), kSharedBytes, params, static_cast<int>(rows.num_decode),
-                       static_cast<int>(rows.num_sequences));
+  Launch<&AttendTiles>(
+      queue, dim3(static_cast<unsigned int>(tiles), static_cast<unsigned int>(params.num_kv_heads)),
+      dim3(kThreads), kSharedBytes, params, static_cast<int>(rows.num_decode),
+      static_cast<int>(rows.num_sequences));
 }
 
 }  // namespace deltaserve::cuda

@@ -84,9 +84,8 @@ __global__ void AttendParts(DecodeParams params) {
   for (int i = 0; i < kQueries * kPiecesPerRow / kThreads; ++i) {
     const int piece = i * kThreads + static_cast<int>(threadIdx.x);
     const int query = piece / kPiecesPerRow;
-    const int64_t index =
-        int64_t{tile.first_row + Min(query, last) / heads} * p.num_heads + first_head +
-        Min(query, last) % heads;
+    const int64_t index = int64_t{tile.first_row + Min(query, last) / heads} * p.num_heads +
+                          first_head + Min(query, last) % heads;
     const int column = piece % kPiecesPerRow * kPiece;
     CopyAsync16(q_tile + query * kRowStride + column, p.q + index * kHeadDim + column,
                 query <= last);
@@ -164,8 +163,7 @@ __global__ void AttendParts(DecodeParams params) {
     float* to = params.sums + index * kHeadDim + WarpId() * kColumns + 2 * t;
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
-      *reinterpret_cast<float2*>(to + n * 8) =
-          make_float2(out[n][2 * half], out[n][2 * half + 1]);
+      *reinterpret_cast<float2*>(to + n * 8) = make_float2(out[n][2 * half], out[n][2 * half + 1]);
     }
     if (WarpId() == 0 && t == 0) {
       params.maxes[index] = max[half];
@@ -230,13 +228,12 @@ void AttendDecodes(const AttentionParams& params,
       .sums = arena.Allocate(DType::kF32, {n, heads, parts, kHeadDim}).as<float>(),
       .maxes = arena.Allocate(DType::kF32, {n, heads, parts}).as<float>(),
       .totals = arena.Allocate(DType::kF32, {n, heads, parts}).as<float>()};
-  Launch<&AttendParts>(queue,
-                       dim3(static_cast<unsigned int>(parts),
-                            static_cast<unsigned int>(n * head_tiles),
-                            static_cast<unsigned int>(kv_heads)),
-                       dim3(kThreads), kSharedBytes, decode);
-  Launch<&MergeParts>(queue,
-                      dim3(static_cast<unsigned int>(heads), static_cast<unsigned int>(n)),
+  Launch<&AttendParts>(
+      queue,
+      dim3(static_cast<unsigned int>(parts), static_cast<unsigned int>(n * head_tiles),
+           static_cast<unsigned int>(kv_heads)),
+      dim3(kThreads), kSharedBytes, decode);
+  Launch<&MergeParts>(queue, dim3(static_cast<unsigned int>(heads), static_cast<unsigned int>(n)),
                       dim3(kMergeThreads), static_cast<size_t>(parts) * sizeof(float), decode);
 }
 

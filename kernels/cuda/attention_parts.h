@@ -29,10 +29,7 @@ struct AttentionParams {
 };
 
 // The rows of sequences that decode, and those of chunks.
-void AttendDecodes(const AttentionParams& params,
-                   const RowBatch& rows,
-                   Arena& arena,
-                   Queue& queue);
+void AttendDecodes(const AttentionParams& params, const RowBatch& rows, Arena& arena, Queue& queue);
 void AttendChunks(const AttentionParams& params, const RowBatch& rows, Queue& queue);
 
 // Softmax is done in powers of two: scores times head_dim^-0.5 and log2(e).
@@ -114,7 +111,9 @@ __device__ void Softmax(float (&scores)[kTiles][4],
 }
 
 // Weights of 16 positions, two tiles of 8, as MmaBf16's a.
-__device__ inline void PackWeights(uint32_t (&a)[4], const float (&low)[4], const float (&high)[4]) {
+__device__ inline void PackWeights(uint32_t (&a)[4],
+                                   const float (&low)[4],
+                                   const float (&high)[4]) {
   a[0] = PackBf16(low[0], low[1]);
   a[1] = PackBf16(low[2], low[3]);
   a[2] = PackBf16(high[0], high[1]);
@@ -128,8 +127,8 @@ __device__ inline float SumOfRow(float value) {
 }
 
 // Brings positions [begin, end) of one KV head of a slot to shared memory, `begin` a multiple of
-// kBlock, in the order K, V of the first 64, K, V of the next 64, ... Rows past `end` are zeros: the
-// cache there may hold anything.
+// kBlock, in the order K, V of the first 64, K, V of the next 64, ... Rows past `end` are zeros:
+// the cache there may hold anything.
 template <int kThreads, int kSlots>
 class KvRing {
  public:

@@ -1,5 +1,4 @@
 #include "kernels/cuda/attention_prepare.h"
-
 #include "kernels/cuda/attention_sizes.h"
 #include "kernels/cuda/launch.h"
 
@@ -33,27 +32,18 @@ struct PrepareParams {
   int64_t max_blocks;
 };
 
-__device__ uint4 Load16(const bf16* from) { return *reinterpret_cast<const uint4*>(from); }
-__device__ void Store16(bf16* to, uint4 value) { *reinterpret_cast<uint4*>(to) = value; }
-
 // A head of one warp, eight elements a lane: its norm, then rotation of pairs (d, d + 32).
-__device__ uint4 NormAndRotate(
-    uint4 x, const float* weight, float eps, int position, const float* inv_frequency) {
+__device__ Eight NormAndRotate(
+    Eight head, const float* weight, float eps, int position, const float* inv_frequency) {
   const int lane = LaneId();
-  const uint32_t packed[4] = {x.x, x.y, x.z, x.w};
-  float y[kPerLane];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 two = UnpackBf16(packed[i]);
-    y[2 * i] = two.x;
-    y[2 * i + 1] = two.y;
-  }
+  float(&y)[kPerLane] = head.x;
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) squares = fmaf(y[i], y[i], squares);
   const float scale = rsqrtf(WarpSum(squares) / kHeadDim + eps);
+  const Eight weights = LoadEight(weight + lane * kPerLane);
 #pragma unroll
-  for (int i = 0; i < kPerLane; ++i) y[i] *= scale * weight[lane * kPerLane + i];
+  for (int i = 0; i < kPerLane; ++i) y[i] *= scale * weights.x[i];
   const float angle = static_cast<float>(position) * inv_frequency[lane];
   const float cosine = cosf(angle);
   const float sine = sinf(angle);
@@ -69,8 +59,7 @@ __device__ uint4 NormAndRotate(
       y[i] = y[i] * c + other * s;
     }
   }
-  return uint4{PackBf16(y[0], y[1]), PackBf16(y[2], y[3]), PackBf16(y[4], y[5]),
-               PackBf16(y[6], y[7])};
+  return head;
 }
 
 // One warp a row and head: the query heads, then the KV heads.
@@ -84,20 +73,19 @@ __global__ void PrepareHeads(PrepareParams p) {
   const int position = p.positions[row];
   if (head < p.num_heads) {
     const int64_t index = row * p.num_heads + head;
-    const uint4 q = Load16(p.qg + index * 2 * kHeadDim + at);
-    Store16(p.q_out + index * kHeadDim + at,
-            NormAndRotate(q, p.q_norm, p.eps, position, p.inv_frequency));
+    const Eight q = LoadEight(p.qg + index * 2 * kHeadDim + at);
+    StoreEight(p.q_out + index * kHeadDim + at,
+               NormAndRotate(q, p.q_norm, p.eps, position, p.inv_frequency));
     return;
   }
   head -= p.num_heads;
   const int64_t from = (row * p.num_kv_heads + head) * kHeadDim + at;
   const int64_t slot = p.slot[p.row_sequence[row]];
   const int64_t block = p.block_table[slot * p.max_blocks + position / kBlock];
-  const int64_t to =
-      ((block * p.num_kv_heads + head) * kBlock + position % kBlock) * kHeadDim + at;
-  Store16(p.v_cache + to, Load16(p.v + from));
-  Store16(p.k_cache + to,
-          NormAndRotate(Load16(p.k + from), p.k_norm, p.eps, position, p.inv_frequency));
+  const int64_t to = ((block * p.num_kv_heads + head) * kBlock + position % kBlock) * kHeadDim + at;
+  StoreEight(p.v_cache + to, LoadEight(p.v + from));
+  StoreEight(p.k_cache + to,
+             NormAndRotate(LoadEight(p.k + from), p.k_norm, p.eps, position, p.inv_frequency));
 }
 
 }  // namespace
@@ -118,15 +106,15 @@ void AttentionPrepare(const AttentionPrepareArgs& args, Queue& queue) {
                              .num_heads = static_cast<int>(args.num_heads),
                              .num_kv_heads = static_cast<int>(args.num_kv_heads),
                              .eps = args.eps,
-                             .qg = Bf16(args.qg),
-                             .k = Bf16(args.k),
-                             .v = Bf16(args.v),
+                             .qg = AlignedBf16Of(args.qg),
+                             .k = AlignedBf16Of(args.k),
+                             .v = AlignedBf16Of(args.v),
                              .q_norm = args.q_norm.as<float>(),
                              .k_norm = args.k_norm.as<float>(),
                              .inv_frequency = args.inv_frequency.as<float>(),
-                             .q_out = Bf16(args.q_out),
-                             .k_cache = Bf16(args.k_cache),
-                             .v_cache = Bf16(args.v_cache),
+                             .q_out = AlignedBf16Of(args.q_out),
+                             .k_cache = AlignedBf16Of(args.k_cache),
+                             .v_cache = AlignedBf16Of(args.v_cache),
                              .positions = rows.positions.as<int32_t>(),
                              .row_sequence = rows.row_sequence.as<int32_t>(),
                              .slot = rows.slot.as<int32_t>(),

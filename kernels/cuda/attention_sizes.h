@@ -2,7 +2,7 @@
 
 // The sizes that the attention kernels are written for, and views as bf16. For .cu files.
 
-#include "kernels/cuda/device_code.h"
+#include "kernels/cuda/vectors.h"
 #include "kernels/ops.h"
 
 namespace deltaserve::cuda {
@@ -10,7 +10,11 @@ namespace deltaserve::cuda {
 inline constexpr int kHeadDim = 256;
 inline constexpr int kBlock = static_cast<int>(kBlockTokens);  // positions of a KV block
 
-inline bf16* Bf16(const TensorView& view) { return reinterpret_cast<bf16*>(view.as<BFloat16>()); }
+// A bf16 tensor of which a kernel reads or writes 16 bytes at a time.
+inline bf16* AlignedBf16Of(const TensorView& view) {
+  DS_CHECK(reinterpret_cast<uintptr_t>(view.data()) % 16 == 0) << view.ToString();
+  return Bf16Of(view);
+}
 
 // Both bf16 [blocks, num_kv_heads, kBlock, kHeadDim].
 inline void CheckCache(const TensorView& k, const TensorView& v, int64_t num_kv_heads) {

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_prepare.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
@@ -52,10 +54,12 @@ class CudaOps final : public Ops {
   void GatedDeltaNet(const GatedDeltaNetArgs& /*args*/, Arena& /*arena*/) override {
     Refuse("GatedDeltaNet");
   }
-  void AttentionPrepare(const AttentionPrepareArgs& /*args*/) override {
-    Refuse("AttentionPrepare");
+  void AttentionPrepare(const AttentionPrepareArgs& args) override {
+    cuda::AttentionPrepare(args, queue_);
   }
-  void Attention(const AttentionArgs& /*args*/, Arena& /*arena*/) override { Refuse("Attention"); }
+  void Attention(const AttentionArgs& args, Arena& arena) override {
+    cuda::Attention(args, arena, queue_);
+  }
   void SiluMul(const SiluMulArgs& args) override { cuda::SiluMul(args, queue_); }
   void RouteExperts(const RouteExpertsArgs& /*args*/) override { Refuse("RouteExperts"); }
   void Experts(const ExpertsArgs& /*args*/, Arena& /*arena*/) override { Refuse("Experts"); }
