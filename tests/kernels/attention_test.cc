@@ -125,15 +125,6 @@ struct AttentionCase {
   BatchSpec batch;
 };
 
-// More than a warp of them, some of more rows than a tile.
-std::vector<SequenceSpec> ManyChunks() {
-  std::vector<SequenceSpec> chunks(40, SequenceSpec{});
-  chunks[3].rows = 130;
-  chunks[33].rows = 129;
-  chunks[39] = {.rows = 3, .start = 128};
-  return chunks;
-}
-
 std::vector<AttentionCase> Cases() {
   return {{"no_rows", {2, 1, 256, 64}, {}},
           {"first_token", {8, 2, 256, 64}, {{{1, 0}}, {}}},
@@ -146,7 +137,6 @@ std::vector<AttentionCase> Cases() {
           {"many_heads_share_keys", {16, 1, 256, 64}, {{{1, 130}}, {{7, 64}}}},
           {"more_heads_than_a_tile", {24, 1, 256, 64}, {{{2, 130}}, {}}},
           {"rows_to_verify", {8, 2, 256, 64}, {{{4, 253}, {5, 62}, {1, 0}}, {}}},
-          {"many_chunks", {1, 1, 256, 64}, {{{1, 5}}, ManyChunks()}},
           {"odd_sizes", {3, 3, 7, 2}, {{{1, 70}}, {{9, 0}, {6, 256}}}},
           {"one_dimension", {2, 2, 1, 0}, {{{1, 3}}, {{3, 0}}}},
           {"wide_group", {16, 1, 40, 10}, {{{1, 130}}, {{7, 64}}}},
@@ -302,21 +292,61 @@ TEST_P(AttentionDeviceTest, SurvivesScoresFarApart) {
   ExpectClose(actual.out, expected.out, Tolerance(*device_, 1e-4, 1e-4 + kAttentionBF16Tolerance));
 }
 
-// Longer than any one of the parts that a device may cut a sequence into, beside short ones.
-TEST_P(AttentionDeviceTest, AgreesOnLongSequencesAndGivesTheSameBitsAgain) {
-  const BatchSpec batch{{{1, 2600}, {2, 1279}, {1, 40}}, {{6, 1984}}};
-  Rng rng(66);
-  AttentionInputs in({.heads = 4, .kv_heads = 2, .head_dim = 256, .rotary_dim = 64},
-                     batch.num_rows(), MakeLayout(4, 41), rng);
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevicesAndShim()));
+
+// What blocks of threads share out among themselves.
+class CudaAttentionTest : public AttentionDeviceTest {
+ protected:
+  void Compare(const AttentionInputs& in, const BatchSpec& batch) {
+    const auto slots = ReversedSlots(batch);
+    ExpectClose(Compute(*device_, in, batch, slots).out,
+                Compute(*MakeDevice("reference"), in, batch, slots).out, kAttentionBF16Tolerance);
+  }
+};
+
+// More than the lanes of a warp, some of more rows than a tile; no position but theirs counts.
+TEST_P(CudaAttentionTest, FindsTheTilesOfManyChunks) {
+  BatchSpec batch{{}, std::vector<SequenceSpec>(36)};
+  batch.chunks[1].rows = 130;
+  batch.chunks[34].rows = 129;
+  Rng rng(67);
+  AttentionInputs in({.heads = 1, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                     batch.num_rows(), MakeLayout(36, 3), rng);
+  std::fill(in.k_cache.begin(), in.k_cache.end(), std::numeric_limits<float>::quiet_NaN());
+  std::fill(in.v_cache.begin(), in.v_cache.end(), std::numeric_limits<float>::infinity());
   in.RoundFor(*device_);
-  const auto slots = ReversedSlots(batch);
-  const AttentionResult actual = Compute(*device_, in, batch, slots);
-  ExpectClose(actual.out, Compute(*MakeDevice("reference"), in, batch, slots).out,
-              Tolerance(*device_, kAttentionTolerance, kAttentionBF16Tolerance));
-  ExpectSameBits(Compute(*device_, in, batch, slots).out, actual.out, "again");
+  Compare(in, batch);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevicesAndShim()));
+// Of one split and of several, as many sequences leave fewer parts to each.
+TEST_P(CudaAttentionTest, MergesPartsOfLongSequences) {
+  BatchSpec batch{std::vector<SequenceSpec>(10, {.rows = 1, .start = 3}), {{2, 1024}}};
+  batch.decodes[0].start = 1500;
+  batch.decodes[7] = {.rows = 2, .start = 767};
+  Rng rng(66);
+  AttentionInputs in({.heads = 2, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                     batch.num_rows(), MakeLayout(11, 24), rng);
+  in.RoundFor(*device_);
+  Compare(in, batch);
+}
+
+TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
+  const BatchSpec batch{{{1, 300}, {3, 254}}, {{9, 64}}};
+  Rng rng(68);
+  const AttentionInputs in({.heads = 6, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                           batch.num_rows(), MakeLayout(3, 5), rng);
+  const auto slots = ReversedSlots(batch);
+  ExpectSameBits(Compute(*device_, in, batch, slots).out, Compute(*device_, in, batch, slots).out,
+                 "out");
+}
+
+std::vector<std::string> CudaDevices() {
+  auto names = DevicesAndShim();
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with("cuda"); });
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, CudaAttentionTest, testing::ValuesIn(CudaDevices()));
 
 // Promise 2: the bits of a row.
 class AttentionInvarianceTest : public CpuIsaTest {
