@@ -46,7 +46,8 @@ FindTile(const AttentionParams& p, int first_sequence, int num_sequences, int gr
   return {num_sequences, 0};
 }
 
-__global__ void AttendTiles(AttentionParams p, int first_sequence, int num_sequences) {
+__global__ void __launch_bounds__(kThreads, 1)
+    AttendTiles(AttentionParams p, int first_sequence, int num_sequences) {
   const int group = p.num_heads / p.num_kv_heads;
   const int kv_head = static_cast<int>(blockIdx.y);
   // The last tiles see the most positions: they go first.

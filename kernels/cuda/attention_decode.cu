@@ -22,7 +22,8 @@ constexpr int kSplit = 256;  // positions; parts are whole splits
 // Blocks a processor that a launch is cut into, as the lengths are not known where it is made:
 // enough parts that one long sequence among short ones is shared by many processors.
 constexpr int64_t kBlocksPerProcessor = 8;
-constexpr int kMergeThreads = kHeadDim;
+constexpr int kThreadsPerRun = kHeadDim / 4;  // four dimensions each
+constexpr int kMergeRuns = kHeadDim / kThreadsPerRun;
 
 struct DecodeParams {
   AttentionParams attention;
@@ -60,7 +61,7 @@ __device__ RowTile TileOf(const DecodeParams& p, int row) {
   return tile;
 }
 
-__global__ void AttendParts(DecodeParams params) {
+__global__ void __launch_bounds__(kThreads, 2) AttendParts(DecodeParams params) {
   const AttentionParams& p = params.attention;
   const int group = p.num_heads / p.num_kv_heads;
   const int head_tiles = (group + params.heads_per_tile - 1) / params.heads_per_tile;
@@ -172,8 +173,8 @@ __global__ void AttendParts(DecodeParams params) {
   }
 }
 
-// A block a row and head, a thread a dimension.
-__global__ void MergeParts(DecodeParams params) {
+// A block a row and head. Runs of parts are summed side by side, then the runs in order.
+__global__ void __launch_bounds__(kHeadDim) MergeParts(DecodeParams params) {
   const AttentionParams& p = params.attention;
   const int row = static_cast<int>(blockIdx.y);
   const int parts = TileOf(params, row).num_parts();
@@ -181,23 +182,39 @@ __global__ void MergeParts(DecodeParams params) {
   const float* maxes = params.maxes + index * params.num_parts;
   const float* totals = params.totals + index * params.num_parts;
   __shared__ float shared[kWarp];
+  __shared__ __align__(16) float sums_of_runs[kMergeRuns][kHeadDim];
   float* weights = SharedMemory<float>();  // [parts]
   const int thread = static_cast<int>(threadIdx.x);
   float max = -INFINITY;
-  for (int i = thread; i < parts; i += kMergeThreads) max = fmaxf(max, maxes[i]);
+  for (int i = thread; i < parts; i += kHeadDim) max = fmaxf(max, maxes[i]);
   max = BlockMax(max, shared);
   float total = 0;
-  for (int i = thread; i < parts; i += kMergeThreads) {
+  for (int i = thread; i < parts; i += kHeadDim) {
     weights[i] = Exp2(maxes[i] - max);
     total += weights[i] * totals[i];
   }
   total = BlockSum(total, shared);  // its barriers show the weights too
-  const float* sums = params.sums + index * params.num_parts * kHeadDim + thread;
-  float sum = 0;
+
+  const int parts_per_run = (parts + kMergeRuns - 1) / kMergeRuns;
+  const int run = thread / kThreadsPerRun;
+  const int column = thread % kThreadsPerRun * 4;
+  const float* sums = params.sums + index * params.num_parts * kHeadDim + column;
+  float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll 8
-  for (int i = 0; i < parts; ++i) sum = fmaf(weights[i], sums[int64_t{i} * kHeadDim], sum);
+  for (int i = run * parts_per_run; i < Min((run + 1) * parts_per_run, parts); ++i) {
+    const float4 part = *reinterpret_cast<const float4*>(sums + int64_t{i} * kHeadDim);
+    sum.x = fmaf(weights[i], part.x, sum.x);
+    sum.y = fmaf(weights[i], part.y, sum.y);
+    sum.z = fmaf(weights[i], part.z, sum.z);
+    sum.w = fmaf(weights[i], part.w, sum.w);
+  }
+  *reinterpret_cast<float4*>(&sums_of_runs[run][column]) = sum;
+  __syncthreads();
+  float out = 0;
+#pragma unroll
+  for (int i = 0; i < kMergeRuns; ++i) out += sums_of_runs[i][thread];
   const float gate = ToFloat(p.qg[(2 * index + 1) * kHeadDim + thread]);
-  p.out[index * kHeadDim + thread] = ToBf16(sum / total * Sigmoid(gate));
+  p.out[index * kHeadDim + thread] = ToBf16(out / total * Sigmoid(gate));
 }
 
 }  // namespace
@@ -216,25 +233,27 @@ void AttendDecodes(const AttentionParams& params,
   const int64_t head_tiles = (group + heads_per_tile - 1) / heads_per_tile;
   const int64_t tiles = (rows.num_decode + (n - rows.num_decode) / rows_per_tile) * head_tiles;
   const int64_t most = (params.max_blocks * kBlock + kSplit - 1) / kSplit;
-  const int64_t wanted = queue.num_processors() * kBlocksPerProcessor / (tiles * kv_heads);
-  const int64_t parts = std::clamp<int64_t>(wanted, 1, most);
+  const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
+  const int64_t parts = std::clamp<int64_t>(blocks / (tiles * kv_heads), 1, most);
+  // Of as many queries as so many blocks can have: fewer rows need no more than the most rows do.
+  const int64_t partials = std::max(blocks, tiles * kv_heads) * kQueries;
+  DS_CHECK_LE(n * heads * parts, partials);
 
   ArenaScope scope(arena);
-  const DecodeParams decode{
-      .attention = params,
-      .rows_per_tile = static_cast<int>(rows_per_tile),
-      .heads_per_tile = static_cast<int>(heads_per_tile),
-      .num_parts = static_cast<int>(parts),
-      .sums = arena.Allocate(DType::kF32, {n, heads, parts, kHeadDim}).as<float>(),
-      .maxes = arena.Allocate(DType::kF32, {n, heads, parts}).as<float>(),
-      .totals = arena.Allocate(DType::kF32, {n, heads, parts}).as<float>()};
+  const DecodeParams decode{.attention = params,
+                            .rows_per_tile = static_cast<int>(rows_per_tile),
+                            .heads_per_tile = static_cast<int>(heads_per_tile),
+                            .num_parts = static_cast<int>(parts),
+                            .sums = arena.Allocate(DType::kF32, {partials, kHeadDim}).as<float>(),
+                            .maxes = arena.Allocate(DType::kF32, {partials}).as<float>(),
+                            .totals = arena.Allocate(DType::kF32, {partials}).as<float>()};
   Launch<&AttendParts>(
       queue,
       dim3(static_cast<unsigned int>(parts), static_cast<unsigned int>(n * head_tiles),
            static_cast<unsigned int>(kv_heads)),
       dim3(kThreads), kSharedBytes, decode);
   Launch<&MergeParts>(queue, dim3(static_cast<unsigned int>(heads), static_cast<unsigned int>(n)),
-                      dim3(kMergeThreads), static_cast<size_t>(parts) * sizeof(float), decode);
+                      dim3(kHeadDim), static_cast<size_t>(parts) * sizeof(float), decode);
 }
 
 }  // namespace deltaserve::cuda
