@@ -1,23 +1,24 @@
 #include "kernels/cuda/cuda_ops.h"
 
-#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_prepare.h"
+#include "kernels/cuda/edit_logits.h"
+#include "kernels/cuda/expert_weights.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/log_probs.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/route_experts.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sample.h"
 
 namespace deltaserve::cuda {
 namespace {
-
-// The one place that says which ops are not there.
-[[noreturn]] void Refuse(const char* op) {
-  DS_CHECK(false) << "cuda: no kernel for " << op;
-  std::abort();
-}
 
 class CudaOps final : public Ops {
  public:
@@ -36,36 +37,46 @@ class CudaOps final : public Ops {
   std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision /*precision*/) override {
     return cuda::PackTable(device_, table);
   }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer /*gate_up*/,
-                                             Buffer /*down*/,
-                                             DType /*dtype*/,
-                                             int64_t /*num_experts*/,
-                                             int64_t /*hidden*/,
-                                             int64_t /*width*/) override {
-    Refuse("PackExperts");
+  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
+                                             Buffer down,
+                                             DType dtype,
+                                             int64_t num_experts,
+                                             int64_t hidden,
+                                             int64_t width) override {
+    return cuda::PackExperts(device_, std::move(gate_up), std::move(down), dtype, num_experts,
+                             hidden, width);
   }
 
   void BuildRows(const BuildRowsArgs& args) override { cuda::BuildRows(args, queue_); }
   void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }
   void RmsNorm(const RmsNormArgs& args) override { cuda::RmsNorm(args, queue_); }
   void AddRmsNorm(const AddRmsNormArgs& args) override { cuda::AddRmsNorm(args, queue_); }
-  void Linear(const LinearArgs& args, Arena& /*arena*/) override { cuda::Linear(args, *products_); }
+  void Linear(const LinearArgs& args, Arena& /*arena*/) override {
+    cuda::Linear(args, *products_, queue_);
+  }
   void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
     cuda::GatedDeltaNet(args, arena, queue_);
   }
-  void AttentionPrepare(const AttentionPrepareArgs& /*args*/) override {
-    Refuse("AttentionPrepare");
+  void AttentionPrepare(const AttentionPrepareArgs& args) override {
+    cuda::AttentionPrepare(args, queue_);
   }
-  void Attention(const AttentionArgs& /*args*/, Arena& /*arena*/) override { Refuse("Attention"); }
+  void Attention(const AttentionArgs& args, Arena& arena) override {
+    cuda::Attention(args, arena, queue_);
+  }
   void SiluMul(const SiluMulArgs& args) override { cuda::SiluMul(args, queue_); }
-  void RouteExperts(const RouteExpertsArgs& /*args*/) override { Refuse("RouteExperts"); }
-  void Experts(const ExpertsArgs& /*args*/, Arena& /*arena*/) override { Refuse("Experts"); }
+  void RouteExperts(const RouteExpertsArgs& args) override { cuda::RouteExperts(args, queue_); }
+  void Experts(const ExpertsArgs& args, Arena& arena) override {
+    cuda::Experts(args, arena, queue_);
+  }
   void GatherRows(const GatherRowsArgs& args) override { cuda::GatherRows(args, queue_); }
-  void SampleLocal(const SampleLocalArgs& /*args*/) override { Refuse("SampleLocal"); }
-  void Penalize(const PenalizeArgs& /*args*/) override { Refuse("Penalize"); }
-  void MaskLogits(const MaskLogitsArgs& /*args*/) override { Refuse("MaskLogits"); }
-  void Sample(const SampleArgs& /*args*/, Arena& /*arena*/) override { Refuse("Sample"); }
-  void LogProbs(const LogProbsArgs& /*args*/, Arena& /*arena*/) override { Refuse("LogProbs"); }
+  void SampleLocal(const SampleLocalArgs& args) override { cuda::SampleLocal(args, queue_); }
+  void Penalize(const PenalizeArgs& args) override { cuda::Penalize(args, queue_); }
+  void MaskLogits(const MaskLogitsArgs& args) override { cuda::MaskLogits(args, queue_); }
+  void Sample(const SampleArgs& args, Arena& arena) override { cuda::Sample(args, arena, queue_); }
+  void LogProbs(const LogProbsArgs& args, Arena& arena) override {
+    cuda::LogProbs(args, arena, queue_);
+  }
+  void StoreSampled(const StoreSampledArgs& args) override { cuda::StoreSampled(args, queue_); }
 
  private:
   Device& device_;

@@ -5,7 +5,8 @@
 // indices and missing barriers without a GPU. So kernels keep to what both have:
 //   - __global__, __device__, __shared__ (static arrays), SharedMemory<T>() (the dynamic ones),
 //     threadIdx, blockIdx, blockDim, gridDim, __syncthreads(), float2/float4/int2/int4/uint2/uint4
-//   - the functions below; of the maths library expf, logf, log1pf, rsqrtf, fmaf, fminf, fmaxf
+//   - the functions below; of the maths library expf, logf, log1pf, rsqrtf, sinf, cosf, fmaf,
+//     fminf, fmaxf
 //   - blocks whose number of threads is a multiple of 32; warp functions called by the whole warp
 // Tensor pointers come from TensorView on the host; kernels take raw pointers and sizes by value.
 
@@ -21,6 +22,8 @@ inline constexpr int kWarp = 32;
 
 __device__ inline int LaneId() { return static_cast<int>(threadIdx.x) % kWarp; }
 __device__ inline int WarpId() { return static_cast<int>(threadIdx.x) / kWarp; }
+
+__device__ inline int Min(int a, int b) { return a < b ? a : b; }
 
 // All lanes get the result; one order of additions.
 __device__ inline float WarpSum(float value) {

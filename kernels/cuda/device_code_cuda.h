@@ -129,6 +129,13 @@ __device__ inline int32_t AtomicAdd(int32_t* to, int32_t value) { return atomicA
 // All that this thread wrote before is seen by whoever sees what it writes after.
 __device__ inline void FenceDevice() { __threadfence(); }
 
+// 2^x; within 2 units in the last place, 0 where that is not normal.
+__device__ inline float Exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 __device__ inline uint32_t BitsOf(float x) { return __float_as_uint(x); }
 __device__ inline float FloatOf(uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline uint32_t MultiplyHigh(uint32_t a, uint32_t b) { return __umulhi(a, b); }

@@ -135,6 +135,8 @@ std::vector<AttentionCase> Cases() {
           {"mixed", {6, 2, 256, 64}, {{{1, 300}, {3, 254}}, {{65, 0}, {2, 64}}}},
           {"one_head", {1, 1, 256, 64}, {{{1, 0}, {1, 129}}, {{3, 0}}}},
           {"many_heads_share_keys", {16, 1, 256, 64}, {{{1, 130}}, {{7, 64}}}},
+          {"more_heads_than_a_tile", {24, 1, 256, 64}, {{{2, 130}}, {}}},
+          {"rows_to_verify", {8, 2, 256, 64}, {{{4, 253}, {5, 62}, {1, 0}}, {}}},
           {"odd_sizes", {3, 3, 7, 2}, {{{1, 70}}, {{9, 0}, {6, 256}}}},
           {"one_dimension", {2, 2, 1, 0}, {{{1, 3}}, {{3, 0}}}},
           {"wide_group", {16, 1, 40, 10}, {{{1, 130}}, {{7, 64}}}},
@@ -167,7 +169,7 @@ TEST_P(AttentionTest, AgreesWithTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Cases,
                          AttentionTest,
-                         testing::Combine(testing::ValuesIn(DevicesUnderTest()),
+                         testing::Combine(testing::ValuesIn(DevicesAndShim()),
                                           testing::ValuesIn(Cases())),
                          [](const auto& param_info) {
                            return std::get<0>(param_info.param) + "_" +
@@ -265,9 +267,12 @@ TEST_P(AttentionDeviceTest, LaterRowsOfAChunkReachNoEarlierOne) {
   in.RoundFor(*device_);
   const BatchSpec batch{{}, {{kRows, 64}}};
   const AttentionResult clean = Compute(*device_, in, batch, {0});
+  // Where rows share a product of matrices, an infinite value times a weight of 0 is not 0.
+  const float large =
+      device_->numerics() == kF32Numerics ? std::numeric_limits<float>::infinity() : 3e38f;
   for (size_t i = in.v.size() - 256; i < in.v.size(); ++i) {
     in.k[i] = std::numeric_limits<float>::quiet_NaN();
-    in.v[i] = std::numeric_limits<float>::infinity();
+    in.v[i] = large;
   }
   const AttentionResult result = Compute(*device_, in, batch, {0});
   ExpectSameBits(RowsOf(result.out, 512, 0, kRows - 1), RowsOf(clean.out, 512, 0, kRows - 1),
@@ -287,7 +292,61 @@ TEST_P(AttentionDeviceTest, SurvivesScoresFarApart) {
   ExpectClose(actual.out, expected.out, Tolerance(*device_, 1e-4, 1e-4 + kAttentionBF16Tolerance));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevices()));
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevicesAndShim()));
+
+// What blocks of threads share out among themselves.
+class CudaAttentionTest : public AttentionDeviceTest {
+ protected:
+  void Compare(const AttentionInputs& in, const BatchSpec& batch) {
+    const auto slots = ReversedSlots(batch);
+    ExpectClose(Compute(*device_, in, batch, slots).out,
+                Compute(*MakeDevice("reference"), in, batch, slots).out, kAttentionBF16Tolerance);
+  }
+};
+
+// More than the lanes of a warp, some of more rows than a tile; no position but theirs counts.
+TEST_P(CudaAttentionTest, FindsTheTilesOfManyChunks) {
+  BatchSpec batch{{}, std::vector<SequenceSpec>(36)};
+  batch.chunks[1].rows = 130;
+  batch.chunks[34].rows = 129;
+  Rng rng(67);
+  AttentionInputs in({.heads = 1, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                     batch.num_rows(), MakeLayout(36, 3), rng);
+  std::fill(in.k_cache.begin(), in.k_cache.end(), std::numeric_limits<float>::quiet_NaN());
+  std::fill(in.v_cache.begin(), in.v_cache.end(), std::numeric_limits<float>::infinity());
+  in.RoundFor(*device_);
+  Compare(in, batch);
+}
+
+// Of one split and of several, as many sequences leave fewer parts to each.
+TEST_P(CudaAttentionTest, MergesPartsOfLongSequences) {
+  BatchSpec batch{std::vector<SequenceSpec>(10, {.rows = 1, .start = 3}), {{2, 1024}}};
+  batch.decodes[0].start = 1500;
+  batch.decodes[7] = {.rows = 2, .start = 767};
+  Rng rng(66);
+  AttentionInputs in({.heads = 2, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                     batch.num_rows(), MakeLayout(11, 24), rng);
+  in.RoundFor(*device_);
+  Compare(in, batch);
+}
+
+TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
+  const BatchSpec batch{{{1, 300}, {3, 254}}, {{9, 64}}};
+  Rng rng(68);
+  const AttentionInputs in({.heads = 6, .kv_heads = 1, .head_dim = 256, .rotary_dim = 64},
+                           batch.num_rows(), MakeLayout(3, 5), rng);
+  const auto slots = ReversedSlots(batch);
+  ExpectSameBits(Compute(*device_, in, batch, slots).out, Compute(*device_, in, batch, slots).out,
+                 "out");
+}
+
+std::vector<std::string> CudaDevices() {
+  auto names = DevicesAndShim();
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with("cuda"); });
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, CudaAttentionTest, testing::ValuesIn(CudaDevices()));
 
 // Promise 2: the bits of a row.
 class AttentionInvarianceTest : public CpuIsaTest {

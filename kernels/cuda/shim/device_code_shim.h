@@ -223,6 +223,8 @@ inline int32_t AtomicAdd(int32_t* to, int32_t value) {
 }
 inline void FenceDevice() {}
 
+inline float Exp2(float x) { return std::exp2(x); }
+
 inline uint32_t MultiplyHigh(uint32_t a, uint32_t b) {
   return static_cast<uint32_t>(uint64_t{a} * b >> 32);
 }
