@@ -5,8 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/expert_weights.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/route_experts.h"
 #include "kernels/cuda/rows.h"
 
 namespace deltaserve::cuda {
@@ -35,13 +38,14 @@ class CudaOps final : public Ops {
   std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision /*precision*/) override {
     return cuda::PackTable(device_, table);
   }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer /*gate_up*/,
-                                             Buffer /*down*/,
-                                             DType /*dtype*/,
-                                             int64_t /*num_experts*/,
-                                             int64_t /*hidden*/,
-                                             int64_t /*width*/) override {
-    Refuse("PackExperts");
+  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
+                                             Buffer down,
+                                             DType dtype,
+                                             int64_t num_experts,
+                                             int64_t hidden,
+                                             int64_t width) override {
+    return cuda::PackExperts(device_, std::move(gate_up), std::move(down), dtype, num_experts,
+                             hidden, width);
   }
 
   void BuildRows(const BuildRowsArgs& args) override { cuda::BuildRows(args, queue_); }
@@ -57,8 +61,10 @@ class CudaOps final : public Ops {
   }
   void Attention(const AttentionArgs& /*args*/, Arena& /*arena*/) override { Refuse("Attention"); }
   void SiluMul(const SiluMulArgs& args) override { cuda::SiluMul(args, queue_); }
-  void RouteExperts(const RouteExpertsArgs& /*args*/) override { Refuse("RouteExperts"); }
-  void Experts(const ExpertsArgs& /*args*/, Arena& /*arena*/) override { Refuse("Experts"); }
+  void RouteExperts(const RouteExpertsArgs& args) override { cuda::RouteExperts(args, queue_); }
+  void Experts(const ExpertsArgs& args, Arena& arena) override {
+    cuda::Experts(args, arena, queue_);
+  }
   void GatherRows(const GatherRowsArgs& args) override { cuda::GatherRows(args, queue_); }
   void SampleLocal(const SampleLocalArgs& /*args*/) override { Refuse("SampleLocal"); }
   void Penalize(const PenalizeArgs& /*args*/) override { Refuse("Penalize"); }
