@@ -97,6 +97,7 @@ const ExpertsShape kExpertsShapes[] = {
     // Steps of the depth that are whole, and a rest; columns that fill no tile.
     {2, 1064, 136, 4, 2, 0, 4, true},
     {17, 328, 200, 6, 2, 2, 3, true},
+    {140, 264, 72, 1, 1, 0, 1, true},
 };
 
 struct ExpertsInputs {
