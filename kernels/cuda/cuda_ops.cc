@@ -5,9 +5,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/log_probs.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sample.h"
 
 namespace deltaserve::cuda {
 namespace {
@@ -60,11 +63,15 @@ class CudaOps final : public Ops {
   void RouteExperts(const RouteExpertsArgs& /*args*/) override { Refuse("RouteExperts"); }
   void Experts(const ExpertsArgs& /*args*/, Arena& /*arena*/) override { Refuse("Experts"); }
   void GatherRows(const GatherRowsArgs& args) override { cuda::GatherRows(args, queue_); }
-  void SampleLocal(const SampleLocalArgs& /*args*/) override { Refuse("SampleLocal"); }
-  void Penalize(const PenalizeArgs& /*args*/) override { Refuse("Penalize"); }
-  void MaskLogits(const MaskLogitsArgs& /*args*/) override { Refuse("MaskLogits"); }
-  void Sample(const SampleArgs& /*args*/, Arena& /*arena*/) override { Refuse("Sample"); }
-  void LogProbs(const LogProbsArgs& /*args*/, Arena& /*arena*/) override { Refuse("LogProbs"); }
+  void SampleLocal(const SampleLocalArgs& args) override { cuda::SampleLocal(args, queue_); }
+  void Penalize(const PenalizeArgs& args) override { cuda::Penalize(args, queue_); }
+  void MaskLogits(const MaskLogitsArgs& args) override { cuda::MaskLogits(args, queue_); }
+  void Sample(const SampleArgs& args, Arena& arena) override {
+    cuda::Sample(args, arena, queue_);
+  }
+  void LogProbs(const LogProbsArgs& args, Arena& arena) override {
+    cuda::LogProbs(args, arena, queue_);
+  }
 
  private:
   Device& device_;
