@@ -37,9 +37,9 @@ DELTASERVE_EVERYWHERE constexpr std::array<uint32_t, 4> Philox(std::array<uint32
 
 // The random words of token ids 4 * group .. 4 * group + 3.
 DELTASERVE_EVERYWHERE constexpr std::array<uint32_t, 4> TokenWords(uint64_t seed,
-                                             uint32_t sample_index,
-                                             uint32_t token_index,
-                                             uint32_t group) {
+                                                                   uint32_t sample_index,
+                                                                   uint32_t token_index,
+                                                                   uint32_t group) {
   return Philox({group, token_index, sample_index, 0}, seed);
 }
 
@@ -73,7 +73,10 @@ DELTASERVE_EVERYWHERE inline float GumbelOfWord(uint32_t word) {
 }
 
 // The noise of one token id.
-DELTASERVE_EVERYWHERE inline float Gumbel(uint64_t seed, uint32_t sample_index, uint32_t token_index, uint32_t id) {
+DELTASERVE_EVERYWHERE inline float Gumbel(uint64_t seed,
+                                          uint32_t sample_index,
+                                          uint32_t token_index,
+                                          uint32_t id) {
   return GumbelOfWord(TokenWords(seed, sample_index, token_index, id / 4)[id % 4]);
 }
 

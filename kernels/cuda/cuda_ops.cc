@@ -66,9 +66,7 @@ class CudaOps final : public Ops {
   void SampleLocal(const SampleLocalArgs& args) override { cuda::SampleLocal(args, queue_); }
   void Penalize(const PenalizeArgs& args) override { cuda::Penalize(args, queue_); }
   void MaskLogits(const MaskLogitsArgs& args) override { cuda::MaskLogits(args, queue_); }
-  void Sample(const SampleArgs& args, Arena& arena) override {
-    cuda::Sample(args, arena, queue_);
-  }
+  void Sample(const SampleArgs& args, Arena& arena) override { cuda::Sample(args, arena, queue_); }
   void LogProbs(const LogProbsArgs& args, Arena& arena) override {
     cuda::LogProbs(args, arena, queue_);
   }

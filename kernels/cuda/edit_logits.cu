@@ -1,8 +1,7 @@
-#include "kernels/cuda/edit_logits.h"
-
 #include <algorithm>
 
 #include "kernels/base/check.h"
+#include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/launch.h"
 
 namespace deltaserve::cuda {

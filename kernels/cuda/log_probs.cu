@@ -1,9 +1,8 @@
-#include "kernels/cuda/log_probs.h"
-
 #include <algorithm>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/log_probs.h"
 #include "kernels/cuda/row_cut.h"
 #include "kernels/cuda/row_order.h"
 #include "kernels/random.h"
@@ -60,10 +59,10 @@ __global__ void LogProbsOfRow(LogProbsViews v, RowCuts cuts) {
   const int threads = static_cast<int>(blockDim.x);
   const float* logits = v.logits + row * v.width;
   const RowCut cut = cuts.cut[row];
-  const double sum = static_cast<double>(cut.weight) / static_cast<double>(int64_t{1} << kWeightBits);
-  const float log_sum = cut.weight == 0
-                            ? NAN
-                            : static_cast<float>(static_cast<double>(cut.max) + PortableLog(sum));
+  const double sum =
+      static_cast<double>(cut.weight) / static_cast<double>(int64_t{1} << kWeightBits);
+  const float log_sum =
+      cut.weight == 0 ? NAN : static_cast<float>(static_cast<double>(cut.max) + PortableLog(sum));
   const int32_t id = v.id[row];
   const bool real = id >= 0 && id < v.num_tokens;
   if (thread == 0) {
@@ -133,9 +132,9 @@ void LogProbs(const LogProbsArgs& args, Arena& arena, Queue& queue) {
                                .num_top = num_top,
                                .num_named = args.named_id.numel()};
   const RowGrid grid(rows, args.num_tokens, queue);
-  Launch<&LogProbsOfRow>(queue, dim3(static_cast<unsigned int>(rows)),
-                         dim3(static_cast<unsigned int>(grid.threads)),
-                         static_cast<size_t>(num_top) * sizeof(uint64_t), views, cuts);
+  Launch<&LogProbsOfRow>(
+      queue, dim3(static_cast<unsigned int>(rows)), dim3(static_cast<unsigned int>(grid.threads)),
+      static_cast<size_t>(std::max<int64_t>(1, num_top)) * sizeof(uint64_t), views, cuts);
 }
 
 }  // namespace deltaserve::cuda

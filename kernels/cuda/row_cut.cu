@@ -1,9 +1,8 @@
-#include "kernels/cuda/row_cut.h"
-
 #include <algorithm>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_cut.h"
 #include "kernels/cuda/row_order.h"
 
 namespace deltaserve::cuda {
@@ -108,7 +107,8 @@ __device__ Tally TotalOf(Bins bins, Search& search) {
 // The bin b with before(b) < target <= before(b) + own(b). There is one where 0 < target <= the
 // total. Called by the whole block; all get the result.
 __device__ Found FindBin(Bins bins, Target target, Search& search) {
-  const int per_thread = (bins.size + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);
+  const int per_thread =
+      (bins.size + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);
   const int begin = static_cast<int>(threadIdx.x) * per_thread;
   const int end = begin + per_thread < bins.size ? begin + per_thread : bins.size;
   Tally own = {0, 0};
@@ -134,7 +134,8 @@ __device__ Found FindBin(Bins bins, Target target, Search& search) {
   return found;
 }
 
-// Adds up neighbours of one bin before it touches the shared sums, which are then seldom fought for.
+// Adds up neighbours of one bin before it touches the shared sums, which are then seldom fought
+// for.
 struct Adder {
   int32_t* count;
   uint64_t* weight;
@@ -235,7 +236,7 @@ __global__ void FillBins(
 // Where the filters of a row cut, as far as the bins show it.
 struct Plan {
   Tally all;
-  Found top_k;    // its bin, where top_k is on
+  Found top_k;  // its bin, where top_k is on
   bool by_top_k;
   bool by_top_p;
   int32_t last_bin;  // nothing beyond it is kept
@@ -285,12 +286,11 @@ struct VisitToList {
   __device__ bool Look(float logit) const {
     return BinOf(Below(logit, max, temperature)) <= last_bin;
   }
-  __device__ void Take(float logit, uint32_t id) {
-    list[AtomicAdd(next, 1)] = PlaceOf(logit, id);
-  }
+  __device__ void Take(float logit, uint32_t id) { list[AtomicAdd(next, 1)] = PlaceOf(logit, id); }
 };
 
-// Block (row, part): the part's ids of the bins that may be kept go to the row's list, in any order.
+// Block (row, part): the part's ids of the bins that may be kept go to the row's list, in any
+// order.
 __global__ void FillList(
     const float* logits, int64_t width, int64_t num_tokens, RowFilters filters, RowCuts cuts) {
   __shared__ Search search;
@@ -335,6 +335,51 @@ struct VisitDigits {
   }
 };
 
+// The last of those ids of one bin, up to `bound`, whose places begin with `prefix`.
+struct VisitLast {
+  float max;
+  float temperature;
+  int32_t in_bin;
+  uint64_t bound;
+  uint64_t prefix;
+  int shift;
+  uint64_t last = 0;
+  __device__ bool Look(float logit) const {
+    return BinOf(Below(logit, max, temperature)) == in_bin;
+  }
+  __device__ void Take(float logit, uint32_t id) {
+    const uint64_t place = PlaceOf(logit, id);
+    if (place <= bound && place >> shift == prefix && place > last) last = place;
+  }
+};
+
+template <typename Visit>
+__device__ void VisitSource(const Source& source, Visit& visit) {
+  if (source.listed >= 0) {
+    VisitList(source.list, {0, source.listed}, visit);
+  } else {
+    VisitRow(source.logits, {0, source.num_tokens}, visit);
+  }
+}
+
+// All threads get the result.
+__device__ uint64_t BlockMax64(uint64_t value, Search& search) {
+#pragma unroll
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    const uint32_t low = ShuffleXor(static_cast<uint32_t>(value), mask);
+    const uint32_t high = ShuffleXor(static_cast<uint32_t>(value >> 32), mask);
+    const uint64_t other = uint64_t{high} << 32 | low;
+    if (other > value) value = other;
+  }
+  __syncthreads();
+  if (LaneId() == 0) search.warp[WarpId()].weight = value;
+  __syncthreads();
+  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) {
+    if (search.warp[w].weight > value) value = search.warp[w].weight;
+  }
+  return value;
+}
+
 struct DigitSums {
   int32_t count[kDigits];
   uint64_t weight[kDigits];
@@ -345,8 +390,8 @@ struct Cut {
   Tally kept;  // of the bin
 };
 
-// The last id of a bin that is kept: that with which number or weight of the bin's ids up to `bound`
-// reach the target.
+// The last id of a bin that is kept: that with which number or weight of the bin's ids up to
+// `bound` reach the target.
 __device__ Cut CutBin(const Source& source,
                       int32_t bin,
                       uint64_t bound,
@@ -361,13 +406,9 @@ __device__ Cut CutBin(const Source& source,
       sums.weight[d] = 0;
     }
     __syncthreads();
-    VisitDigits visit = {source.max, source.temperature, bin, bound, prefix, shift,
-                         {sums.count, sums.weight}};
-    if (source.listed >= 0) {
-      VisitList(source.list, {0, source.listed}, visit);
-    } else {
-      VisitRow(source.logits, {0, source.num_tokens}, visit);
-    }
+    VisitDigits visit = {source.max, source.temperature,       bin, bound, prefix,
+                         shift,      {sums.count, sums.weight}};
+    VisitSource(source, visit);
     visit.adder.Flush();
     __syncthreads();
     const Found found = FindBin({sums.count, sums.weight, kDigits},
@@ -375,16 +416,23 @@ __device__ Cut CutBin(const Source& source,
     before = Plus(before, found.before);
     prefix = prefix << kDigitBits | static_cast<uint64_t>(found.bin);
     const Tally after = Plus(before, found.own);
-    // One id is left, or all that are left are kept.
-    if (shift == 0 || found.own.count == 1 || (!target.by_weight && target.at == target.Of(after))) {
-      return {((prefix + 1) << shift) - 1, after};
+    if (shift == 0) return {prefix, after};
+    if (found.own.count == 1 || (!target.by_weight && target.at == target.Of(after))) {
+      // All that are left are kept. Ids of later bins may begin alike, so the last is looked for.
+      VisitLast visit_last = {source.max, source.temperature, bin, bound, prefix, shift};
+      VisitSource(source, visit_last);
+      return {BlockMax64(visit_last.last, search), after};
     }
   }
 }
 
 // Block (row): the row's cut.
-__global__ void FindCut(
-    const float* logits, int64_t width, int64_t num_tokens, int parts, RowFilters filters, RowCuts cuts) {
+__global__ void FindCut(const float* logits,
+                        int64_t width,
+                        int64_t num_tokens,
+                        int parts,
+                        RowFilters filters,
+                        RowCuts cuts) {
   __shared__ Search search;
   __shared__ DigitSums sums;
   const int row = static_cast<int>(blockIdx.x);
@@ -396,9 +444,9 @@ __global__ void FindCut(
   }
   const Bins bins = BinsOf(cuts, row);
   const Plan plan = PlanOf(filter, bins, cuts.capacity, search);
-  const Source source = {logits + row * width, num_tokens,
-                         cuts.list + row * cuts.capacity, plan.listed,
-                         MaxOf(cuts, row, parts), filter.temperature};
+  const Source source = {
+      logits + row * width,    num_tokens,        cuts.list + row * cuts.capacity, plan.listed,
+      MaxOf(cuts, row, parts), filter.temperature};
   uint64_t total = plan.all.weight;
   if (plan.by_top_k) {
     const Tally before = plan.top_k.before;
@@ -438,8 +486,7 @@ RowGrid::RowGrid(int64_t rows, int64_t num_tokens, const Queue& queue) {
   constexpr int64_t kThreadTokens = 8;
   const int64_t wanted = 2 * queue.num_processors() / std::max<int64_t>(1, rows);
   const int64_t useful = num_tokens / kPartTokens;
-  parts = static_cast<int>(
-      std::clamp<int64_t>(std::min(wanted, useful), 1, kMaxParts));
+  parts = static_cast<int>(std::clamp<int64_t>(std::min(wanted, useful), 1, kMaxParts));
   threads = static_cast<int>(
       std::clamp<int64_t>(num_tokens / kThreadTokens / kWarp * kWarp, kWarp, kMaxThreads));
 }

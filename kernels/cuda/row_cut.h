@@ -1,9 +1,9 @@
 #pragma once
 
 // Which ids of a row of logits top_k, then top_p keep: all that come before one place in the order
-// of row_order.h. Found without a sort: a histogram over the whole row by weight, then digits of the
-// place within the one bin where the cut lies. Exact; sums are of integers, so a row's cut depends on
-// nothing but the row.
+// of row_order.h. Found without a sort: a histogram over the whole row by weight, then digits of
+// the place within the one bin where the cut lies. Exact; sums are of integers, so a row's cut
+// depends on nothing but the row.
 
 #include "kernels/tensor/arena.h"
 #include "kernels/tensor/tensor_view.h"
@@ -28,8 +28,8 @@ struct RowCut {
   uint64_t last = ~uint64_t{0};  // the place (OrderOf(logit) << 32 | id) of the last id kept
   uint64_t weight = 0;           // of the whole row, in units of row_order.h
   float max = 0;                 // the largest logit; -inf where none is a number
-  int32_t listed = -1;  // number of entries of the row's list, which has all that is kept (and more);
-                        // -1: too many, look at the row
+  int32_t listed = -1;  // number of entries of the row's list, which has all that is kept (and
+                        // more); -1: too many, look at the row
 };
 
 // Memory of FindRowCuts for up to `rows` rows of `width`.

@@ -3,9 +3,9 @@
 // Device code that Sample and LogProbs share: the order of the ids of a row of logits, their
 // weights, and walks over a row by a block.
 //
-// The order is total: larger logits first, ties by id, NaN last. So whatever top_k and top_p keep is
-// all that comes up to one place of it. Weights are integers, so that their sums depend neither on
-// the order of additions nor on how a row is cut into parts.
+// The order is total: larger logits first, ties by id, NaN last. So whatever top_k and top_p keep
+// is all that comes up to one place of it. Weights are integers, so that their sums depend neither
+// on the order of additions nor on how a row is cut into parts.
 
 #include "kernels/cuda/device_code.h"
 
@@ -79,8 +79,8 @@ __device__ inline void LoadFour(const float* row, int64_t i, int64_t end, float 
   for (int k = 0; k < 4; ++k) x[k] = i + k < end ? from[k] : 0.0F;
 }
 
-// A walk calls visit.Look(logit) for every id and visit.Take(logit, id) for those of which Look() was
-// true: what is costly or seldom is done there. By all threads of a one-dimensional block.
+// A walk calls visit.Look(logit) for every id and visit.Take(logit, id) for those of which Look()
+// was true: what is costly or seldom is done there. By all threads of a one-dimensional block.
 
 // The ids of a part of a row. Look() may see some more before Take() sees the first.
 template <typename Visit>

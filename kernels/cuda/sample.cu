@@ -1,5 +1,3 @@
-#include "kernels/cuda/sample.h"
-
 #include <algorithm>
 #include <array>
 
@@ -7,6 +5,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_cut.h"
 #include "kernels/cuda/row_order.h"
+#include "kernels/cuda/sample.h"
 #include "kernels/random.h"
 
 namespace deltaserve::cuda {
@@ -41,8 +40,8 @@ __device__ Choice WarpBest(Choice choice) {
 struct Draw {
   const float* logits;
   int64_t width;
-  int64_t first_id;    // of logits[0]
-  int64_t num_here;    // ids that may be chosen: logits[0 .. num_here - 1]
+  int64_t first_id;  // of logits[0]
+  int64_t num_here;  // ids that may be chosen: logits[0 .. num_here - 1]
   const float* temperature;
   const float* min_p;
   const uint64_t* seed;
@@ -53,8 +52,8 @@ struct Draw {
   int64_t capacity;
 };
 
-// 1e-5 above GumbelOfWord(word) at most, and never below it: in f32, the logarithm of u from the end
-// of (0, 1) that is nearer.
+// 1e-5 above GumbelOfWord(word) at most, and never below it: in f32, the logarithm of u from the
+// end of (0, 1) that is nearer.
 __device__ float GumbelBound(uint32_t word) {
   constexpr float kUnit = 0x1p-32F;
   const float u = (static_cast<float>(word) + 0.5F) * kUnit;
@@ -117,8 +116,7 @@ struct VisitDraw {
 };
 
 // Block (row, part): the best of the part, of what is kept, to value and id [rows, parts].
-__global__ void __launch_bounds__(kMaxThreads)
-    BestOfPart(Draw draw, float* value, int32_t* id) {
+__global__ void __launch_bounds__(kMaxThreads) BestOfPart(Draw draw, float* value, int32_t* id) {
   __shared__ Choice shared[kMaxThreads / kWarp];
   const int row = static_cast<int>(blockIdx.x);
   const int part = static_cast<int>(blockIdx.y);
@@ -192,7 +190,8 @@ void SampleLocal(const SampleLocalArgs& args, Queue& queue) {
   const int64_t rows = args.logits.dim(0);
   DS_CHECK(args.value.numel() == rows && args.id.numel() == rows) << args.logits.ToString();
   const Draw draw = DrawOf(args.logits, args.first_id, args.num_tokens, *args.params);
-  const int64_t threads = std::clamp<int64_t>(draw.num_here / 8 / kWarp * kWarp, kWarp, kMaxThreads);
+  const int64_t threads =
+      std::clamp<int64_t>(draw.num_here / 8 / kWarp * kWarp, kWarp, kMaxThreads);
   Launch<&BestOfPart>(queue, dim3(static_cast<unsigned int>(rows)),
                       dim3(static_cast<unsigned int>(threads)), 0, draw, args.value.as<float>(),
                       args.id.as<int32_t>());
