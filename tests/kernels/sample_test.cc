@@ -375,12 +375,17 @@ std::vector<RowParams> WaysToKeep(const KeptIds& ids, size_t kept) {
   return ways;
 }
 
-TEST_P(SampleTest, TheLastIdKeptIsKeptAndTheNextOneIsNot) {
+std::vector<KeptIds> MakeKeptIds() {
   Rng rng(92);
   const auto normal = Normal(rng, 200);
   auto steps = normal;  // with ties
   for (float& x : steps) x = std::round(x);
-  for (const KeptIds& ids : {KeptIds(normal, 3), KeptIds(normal, 1000), KeptIds(steps, 3)}) {
+  return {{normal, 3}, {normal, 1000}, {steps, 3}};
+}
+
+TEST_P(SampleTest, TheLastIdKeptIsKeptAndTheNextOneIsNot) {
+  static const auto& rows_of_ids = *new std::vector<KeptIds>(MakeKeptIds());
+  for (const KeptIds& ids : rows_of_ids) {
     std::vector<RowParams> rows;
     std::vector<float> logits;
     std::vector<int32_t> expected;
