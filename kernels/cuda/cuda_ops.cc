@@ -51,7 +51,9 @@ class CudaOps final : public Ops {
   void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }
   void RmsNorm(const RmsNormArgs& args) override { cuda::RmsNorm(args, queue_); }
   void AddRmsNorm(const AddRmsNormArgs& args) override { cuda::AddRmsNorm(args, queue_); }
-  void Linear(const LinearArgs& args, Arena& /*arena*/) override { cuda::Linear(args, *products_); }
+  void Linear(const LinearArgs& args, Arena& /*arena*/) override {
+    cuda::Linear(args, *products_, queue_);
+  }
   void GatedDeltaNet(const GatedDeltaNetArgs& /*args*/, Arena& /*arena*/) override {
     Refuse("GatedDeltaNet");
   }
