@@ -1,9 +1,8 @@
-#include "kernels/cuda/matvec.h"
-
 #include <algorithm>
 
 #include "kernels/base/check.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/matvec.h"
 #include "kernels/cuda/vectors.h"
 
 namespace deltaserve::cuda {
@@ -58,7 +57,8 @@ __device__ void AddProducts(
   }
 }
 
-// A block has kWarps / split groups of kColumns columns. A warp's lanes take eights of `in` in turn.
+// A block has kWarps / split groups of kColumns columns. A warp's lanes take eights of `in` in
+// turn.
 template <int kRows, typename Out>
 __global__ void __launch_bounds__(kThreads) MatvecGroups(Shape s, Out* out) {
   __shared__ float part[kWarps][kMaxMatvecRows][kColumns];

@@ -315,12 +315,11 @@ struct Source {
   float temperature;
 };
 
-// Those ids of one bin, up to `bound`, whose places begin with `prefix`, by the next digit.
+// Those ids of one bin whose places begin with `prefix`, by the next digit.
 struct VisitDigits {
   float max;
   float temperature;
   int32_t in_bin;
-  uint64_t bound;
   uint64_t prefix;
   int shift;
   Adder adder;
@@ -330,17 +329,16 @@ struct VisitDigits {
   __device__ void Take(float logit, uint32_t id) {
     const uint64_t place = PlaceOf(logit, id);
     const uint64_t digits = place >> shift;
-    if (place > bound || digits >> kDigitBits != prefix) return;
+    if (digits >> kDigitBits != prefix) return;
     adder.Add(static_cast<int>(digits % kDigits), WeightOf(Below(logit, max, temperature)));
   }
 };
 
-// The last of those ids of one bin, up to `bound`, whose places begin with `prefix`.
+// The last of those ids of one bin whose places begin with `prefix`.
 struct VisitLast {
   float max;
   float temperature;
   int32_t in_bin;
-  uint64_t bound;
   uint64_t prefix;
   int shift;
   uint64_t last = 0;
@@ -349,7 +347,7 @@ struct VisitLast {
   }
   __device__ void Take(float logit, uint32_t id) {
     const uint64_t place = PlaceOf(logit, id);
-    if (place <= bound && place >> shift == prefix && place > last) last = place;
+    if (place >> shift == prefix && place > last) last = place;
   }
 };
 
@@ -390,14 +388,10 @@ struct Cut {
   Tally kept;  // of the bin
 };
 
-// The last id of a bin that is kept: that with which number or weight of the bin's ids up to
-// `bound` reach the target.
-__device__ Cut CutBin(const Source& source,
-                      int32_t bin,
-                      uint64_t bound,
-                      Target target,
-                      DigitSums& sums,
-                      Search& search) {
+// The last id of a bin that is kept: that with which number or weight of the bin's ids reach
+// the target.
+__device__ Cut
+CutBin(const Source& source, int32_t bin, Target target, DigitSums& sums, Search& search) {
   uint64_t prefix = 0;
   Tally before = {0, 0};
   for (int shift = 64 - kDigitBits;; shift -= kDigitBits) {
@@ -406,7 +400,7 @@ __device__ Cut CutBin(const Source& source,
       sums.weight[d] = 0;
     }
     __syncthreads();
-    VisitDigits visit = {source.max, source.temperature,       bin, bound, prefix,
+    VisitDigits visit = {source.max, source.temperature,       bin, prefix,
                          shift,      {sums.count, sums.weight}};
     VisitSource(source, visit);
     visit.adder.Flush();
@@ -419,7 +413,7 @@ __device__ Cut CutBin(const Source& source,
     if (shift == 0) return {prefix, after};
     if (found.own.count == 1 || (!target.by_weight && target.at == target.Of(after))) {
       // All that are left are kept. Ids of later bins may begin alike, so the last is looked for.
-      VisitLast visit_last = {source.max, source.temperature, bin, bound, prefix, shift};
+      VisitLast visit_last = {source.max, source.temperature, bin, prefix, shift};
       VisitSource(source, visit_last);
       return {BlockMax64(visit_last.last, search), after};
     }
@@ -451,7 +445,7 @@ __global__ void FindCut(const float* logits,
   if (plan.by_top_k) {
     const Tally before = plan.top_k.before;
     const auto at = static_cast<uint64_t>(filter.top_k - before.count);
-    const Cut top_k = CutBin(source, plan.top_k.bin, cut.last, {false, at}, sums, search);
+    const Cut top_k = CutBin(source, plan.top_k.bin, {false, at}, sums, search);
     cut.last = top_k.last;
     total = before.weight + top_k.kept.weight;
   }
@@ -459,7 +453,7 @@ __global__ void FindCut(const float* logits,
     const Target target = TopPTarget(filter.top_p, total);
     const Found found = FindBin(bins, target, search);
     const Target in_bin = {true, target.at - found.before.weight};
-    cut.last = CutBin(source, found.bin, cut.last, in_bin, sums, search).last;
+    cut.last = CutBin(source, found.bin, in_bin, sums, search).last;
   }
   if (threadIdx.x != 0) return;
   cut.weight = plan.all.weight;
