@@ -229,9 +229,8 @@ inline uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
 }
 inline void FenceDevice() {}
 
-inline void Require(bool condition, shim::Where at = shim::Where::current()) {
-  DS_CHECK(condition) << "Require in " << at.function_name() << " at " << at.file_name() << ":"
-                      << at.line();
+inline void Require(bool condition, shim::Where at = shim::Here()) {
+  DS_CHECK(condition) << "Require at " << at.file << ":" << at.line;
 }
 
 inline float MultiplyRounded(float a, float b) { return a * b; }
