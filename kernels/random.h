@@ -2,17 +2,25 @@
 
 // The random numbers of sampling: a counter-based generator keyed by what was asked for and nothing
 // else, and Gumbel noise by arithmetic whose every operation is correctly rounded, so that all
-// devices and machines draw the same bits.
+// devices and machines draw the same bits. Kernels of a GPU call the functions too.
 
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
+// In front of a function that nvcc shall compile for the GPU as well.
+#ifdef __CUDACC__
+#define DELTASERVE_EVERYWHERE __host__ __device__
+#else
+#define DELTASERVE_EVERYWHERE
+#endif
+
 namespace deltaserve {
 
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
-constexpr std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, uint64_t key) {
+DELTASERVE_EVERYWHERE constexpr std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter,
+                                                               uint64_t key) {
   auto key0 = static_cast<uint32_t>(key);
   auto key1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -28,17 +36,17 @@ constexpr std::array<uint32_t, 4> Philox(std::array<uint32_t, 4> counter, uint64
 }
 
 // The random words of token ids 4 * group .. 4 * group + 3.
-constexpr std::array<uint32_t, 4> TokenWords(uint64_t seed,
-                                             uint32_t sample_index,
-                                             uint32_t token_index,
-                                             uint32_t group) {
+DELTASERVE_EVERYWHERE constexpr std::array<uint32_t, 4> TokenWords(uint64_t seed,
+                                                                   uint32_t sample_index,
+                                                                   uint32_t token_index,
+                                                                   uint32_t group) {
   return Philox({group, token_index, sample_index, 0}, seed);
 }
 
 // Natural logarithm of a positive normal number; relative error below 1e-12. x = 2^e m with m in
 // [sqrt 1/2, sqrt 2), log m = 2 atanh(s) with s = (m - 1) / (m + 1). Sums, products, a quotient and
 // fused multiply-adds only: the same bits everywhere.
-inline double PortableLog(double x) {
+DELTASERVE_EVERYWHERE inline double PortableLog(double x) {
   constexpr uint64_t kSqrtHalf = 0x3FE6A09E00000000u;
   const auto bits = std::bit_cast<uint64_t>(x);
   const auto exponent = static_cast<int64_t>(bits - kSqrtHalf) >> 52;
@@ -59,13 +67,16 @@ inline double PortableLog(double x) {
 }
 
 // -log(-log u), u = (word + 1/2) / 2^32.
-inline float GumbelOfWord(uint32_t word) {
+DELTASERVE_EVERYWHERE inline float GumbelOfWord(uint32_t word) {
   const double u = (static_cast<double>(word) + 0.5) * 0x1p-32;
   return static_cast<float>(-PortableLog(-PortableLog(u)));
 }
 
 // The noise of one token id.
-inline float Gumbel(uint64_t seed, uint32_t sample_index, uint32_t token_index, uint32_t id) {
+DELTASERVE_EVERYWHERE inline float Gumbel(uint64_t seed,
+                                          uint32_t sample_index,
+                                          uint32_t token_index,
+                                          uint32_t id) {
   return GumbelOfWord(TokenWords(seed, sample_index, token_index, id / 4)[id % 4]);
 }
 

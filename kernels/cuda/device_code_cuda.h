@@ -126,6 +126,9 @@ __device__ inline void StoreStreaming(void* to, uint4 value) {
 // The old value; orders nothing else.
 __device__ inline float AtomicAdd(float* to, float value) { return atomicAdd(to, value); }
 __device__ inline int32_t AtomicAdd(int32_t* to, int32_t value) { return atomicAdd(to, value); }
+__device__ inline uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
+  return atomicAdd(reinterpret_cast<unsigned long long*>(to), value);
+}
 // All that this thread wrote before is seen by whoever sees what it writes after.
 __device__ inline void FenceDevice() { __threadfence(); }
 
@@ -135,9 +138,16 @@ __device__ inline float Exp2(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
   return power;
 }
+// Where the host cannot check what lies on the device: ends the kernel with an error that the
+// device's Synchronize() gives.
+__device__ inline void Require(bool condition) {
+  if (!condition) __trap();
+}
 
 __device__ inline uint32_t BitsOf(float x) { return __float_as_uint(x); }
 __device__ inline float FloatOf(uint32_t bits) { return __uint_as_float(bits); }
+// a * b, rounded before anything is added to it.
+__device__ inline float MultiplyRounded(float a, float b) { return __fmul_rn(a, b); }
 __device__ inline uint32_t MultiplyHigh(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 
 }  // namespace deltaserve::cuda

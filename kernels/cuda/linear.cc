@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/cuda/matvec.h"
+
 namespace deltaserve::cuda {
 namespace {
 
@@ -53,14 +55,18 @@ std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table) {
   return PackLinear(device, std::move(host), table.dtype(), table.dim(0), table.dim(1));
 }
 
-void Linear(const LinearArgs& args, MatrixProducts& products) {
+void Linear(const LinearArgs& args, MatrixProducts& products, Queue& queue) {
   const TensorView& w = static_cast<const CudaLinearWeight*>(args.weight)->matrix();
   const int64_t rows = args.x.dim(0);
   DS_CHECK(args.x.dim(1) == w.dim(1) && args.out.dim(0) == rows && args.out.dim(1) == w.dim(0) &&
            args.x.dtype() == DType::kBF16)
       << args.x.ToString() << " to " << args.out.ToString();
   if (rows == 0 || w.numel() == 0) return;
-  products.Multiply(args.x, w, args.out);
+  if (MatvecTakes(args.x, w)) {
+    Matvec(args.x, w, args.out, queue);
+  } else {
+    products.Multiply(args.x, w, args.out);
+  }
 }
 
 }  // namespace deltaserve::cuda

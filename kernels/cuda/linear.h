@@ -15,7 +15,7 @@ std::unique_ptr<LinearWeight> PackLinear(
     Device& device, Buffer weight, DType dtype, int64_t out_features, int64_t in_features);
 std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table);
 
-// See LinearArgs; x is bf16, out bf16 or f32.
-void Linear(const LinearArgs& args, MatrixProducts& products);
+// See LinearArgs; x is bf16, out bf16 or f32. Few rows are Matvec's.
+void Linear(const LinearArgs& args, MatrixProducts& products, Queue& queue);
 
 }  // namespace deltaserve::cuda

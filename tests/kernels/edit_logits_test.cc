@@ -105,7 +105,7 @@ TEST_P(EditLogitsTest, MasksTheRowsThatItNamesAndLeavesIdsBeyondTheWords) {
 
 INSTANTIATE_TEST_SUITE_P(Devices,
                          EditLogitsTest,
-                         testing::ValuesIn(DevicesUnderTest()),
+                         testing::ValuesIn(DevicesAndShim()),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -14,10 +14,27 @@ struct LinearShape {
   int64_t in;
 };
 
-const LinearShape kShapes[] = {{0, 5, 3},     {1, 1, 1},     {1, 16, 256},   {1, 67, 300},
-                               {2, 33, 7},    {3, 64, 513},  {4, 15, 31},    {5, 80, 64},
-                               {6, 130, 17},  {7, 1, 1025},  {13, 100, 256}, {97, 48, 40},
-                               {200, 31, 70}, {12, 96, 129}, {25, 65, 257},  {515, 70, 140}};
+const LinearShape kShapes[] = {{0, 5, 3},
+                               {1, 1, 1},
+                               {1, 16, 256},
+                               {1, 67, 300},
+                               {2, 33, 7},
+                               {3, 64, 513},
+                               {4, 15, 31},
+                               {5, 80, 64},
+                               {6, 130, 17},
+                               {7, 1, 1025},
+                               {13, 100, 256},
+                               {97, 48, 40},
+                               {200, 31, 70},
+                               {12, 96, 129},
+                               {25, 65, 257},
+                               {515, 70, 140},
+                               // for a device that treats few rows and rows of eights apart
+                               {1, 23, 1032},
+                               {2, 70, 2056},
+                               {3, 9, 4104},
+                               {8, 34, 1544}};
 
 struct LinearInputs {
   LinearShape shape;
@@ -67,6 +84,19 @@ TEST_P(LinearTest, AgreesWithTheReference) {
   if (activation != DType::kF32) {
     ExpectClose(Compute(*device, in, 0, shape.rows, activation), expected,
                 kBF16Rounding + tolerance, "rounded out");
+  }
+}
+
+TEST(LinearMatvecTest, FewRowsHaveTheBitsOfOneAlone) {
+  const auto device = MakeDevice(DevicesAndShim().back());
+  if (device == nullptr) GTEST_SKIP() << "no " << DevicesAndShim().back();
+  Rng rng(8);
+  LinearInputs in({8, 30, 1544}, DType::kBF16, rng);
+  for (const int64_t rows : {2, 3, 8}) {
+    const auto together = Compute(*device, in, 0, rows);
+    for (int64_t row = 0; row < rows; ++row) {
+      ExpectSameBits(Compute(*device, in, row, 1), RowsOf(together, 30, row, 1), "row");
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/base/check.h"
 #include "kernels/cuda/shim/fibers.h"
 #include "kernels/cuda/shim/shared_arrays.h"
 #include "kernels/tensor/dtype.h"
@@ -221,10 +222,20 @@ inline int32_t AtomicAdd(int32_t* to, int32_t value) {
   *to += value;
   return old;
 }
+inline uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
+  const uint64_t old = *to;
+  *to += value;
+  return old;
+}
 inline void FenceDevice() {}
 
 inline float Exp2(float x) { return std::exp2(x); }
 
+inline void Require(bool condition, shim::Where at = shim::Here()) {
+  DS_CHECK(condition) << "Require at " << at.file << ":" << at.line;
+}
+
+inline float MultiplyRounded(float a, float b) { return a * b; }
 inline uint32_t MultiplyHigh(uint32_t a, uint32_t b) {
   return static_cast<uint32_t>(uint64_t{a} * b >> 32);
 }

@@ -1,0 +1,19 @@
+#pragma once
+
+// SampleLocal and Sample on a GPU: the noise has the same bits as on every other device
+// (kernels/random.h), and a row's token depends on nothing but the row. Parameters are read on the
+// device.
+
+#include "kernels/ops.h"
+
+namespace deltaserve::cuda {
+
+class Queue;
+
+// One block a row, since there is no scratch to merge parts in.
+void SampleLocal(const SampleLocalArgs& args, Queue& queue);
+
+// Rows of at most 2^19 ids. Few rows are cut into parts, a block each.
+void Sample(const SampleArgs& args, Arena& arena, Queue& queue);
+
+}  // namespace deltaserve::cuda
