@@ -46,13 +46,32 @@ TensorView OpData::Empty(DType dtype, std::initializer_list<int64_t> shape) {
   return Keep(Get(elements * DTypeSize(dtype)), dtype, shape);
 }
 
-TensorView OpData::Floats(std::initializer_list<int64_t> shape, float middle, float deviation) {
-  const TensorView view = Empty(DType::kF32, shape);
-  const std::vector<float> drawn = Draw(view.numel(), middle, deviation);
-  std::vector<float> values(static_cast<size_t>(view.numel()));
+template <typename T>
+void OpData::Fill(TensorView view, const std::vector<T>& drawn) {
+  std::vector<T> values(static_cast<size_t>(view.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = drawn[i % drawn.size()];
   device_.CopyToDevice(view, values.data());
   DS_CHECK(device_.Synchronize().ok());
+}
+
+TensorView OpData::Floats(std::initializer_list<int64_t> shape, float middle, float deviation) {
+  return Values(DType::kF32, shape, middle, deviation);
+}
+
+TensorView OpData::Values(DType dtype,
+                          std::initializer_list<int64_t> shape,
+                          float middle,
+                          float deviation) {
+  const TensorView view = Empty(dtype, shape);
+  const std::vector<float> drawn = Draw(view.numel(), middle, deviation);
+  if (dtype == DType::kF32) {
+    Fill(view, drawn);
+    return view;
+  }
+  DS_CHECK(dtype == DType::kBF16);
+  std::vector<BFloat16> narrow;
+  for (const float value : drawn) narrow.push_back(ToBFloat16(value));
+  Fill(view, narrow);
   return view;
 }
 

@@ -32,6 +32,11 @@ class OpData {
 
   // f32, even over [middle - deviation, middle + deviation).
   TensorView Floats(std::initializer_list<int64_t> shape, float middle = 0, float deviation = 1);
+  // The same as f32 or bf16.
+  TensorView Values(DType dtype,
+                    std::initializer_list<int64_t> shape,
+                    float middle = 0,
+                    float deviation = 1);
   TensorView Ints(const std::vector<int32_t>& values, std::initializer_list<int64_t> shape);
   // Uninitialised.
   TensorView Empty(DType dtype, std::initializer_list<int64_t> shape);
@@ -49,6 +54,9 @@ class OpData {
  private:
   Buffer Get(size_t bytes);
   TensorView Keep(Buffer buffer, DType dtype, std::initializer_list<int64_t> shape);
+  // `drawn` again and again.
+  template <typename T>
+  void Fill(TensorView view, const std::vector<T>& drawn);
   Buffer BFloats(int64_t count, int64_t in_features);
 
   Device& device_;
