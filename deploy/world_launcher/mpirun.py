@@ -52,6 +52,7 @@ def command(settings, network, is_local):
 
 
 def environment(settings):
-    """Of mpirun itself: ours, with folders of its own."""
-    return {**os.environ, "TMPDIR": f"/tmp/{settings.world_id}", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    """Of mpirun itself: ours, with folders of its own; it is the binaries' own one where they are a bundle's."""
+    path = f"{settings.bin}:{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path, "TMPDIR": f"/tmp/{settings.world_id}", "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

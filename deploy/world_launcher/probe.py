@@ -30,8 +30,9 @@ LOCAL_INTERFACES = INTERFACES + "echo @end\n"  # of a machine that is only the l
 
 PROBE = """
 mkdir -m 700 "/tmp/$id" "/dev/shm/$id" || exit 1
-echo "@mpirun $(mpirun --version 2>/dev/null | head -n 1)"
 bin={bin} model={model}
+PATH="$bin:$PATH"
+echo "@mpirun $(mpirun --version 2>/dev/null | head -n 1)"
 echo "@build $("$bin/deltaserve-worker" --version 2>/dev/null)"
 if [ -d "$model" ]; then
   echo "@model yes"

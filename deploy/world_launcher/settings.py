@@ -82,6 +82,11 @@ class Settings:
         return value
 
 
+def own_binaries():
+    """Of the bundle that this is part of, else of the build."""
+    return ROOT / "bin" if (ROOT / "bin/deltaserve-worker").exists() else ROOT / "build/cpu/bin"
+
+
 def make_parser():
     parser = Parser(prog="deploy/world", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,7 +101,9 @@ def make_parser():
                         help="where rank 0 serves routers, on that network; 0: a free one (default %(default)s)")
     parser.add_argument("--address-file", metavar="FILE",
                         help="gets HOST:PORT when the world is ready, and is removed when it is not")
-    parser.add_argument("--bin", metavar="DIR", help="folder of the binaries on every host; default: build/cpu/bin")
+    parser.add_argument("--bin", metavar="DIR",
+                        help="folder of the binaries on every host, and of mpirun where it is a bundle's; default: "
+                             "the bundle's own, or build/cpu/bin")
     parser.add_argument("--agent", metavar="CMD",
                         default=os.environ.get("OMPI_MCA_plm_rsh_agent", channel.SSH),
                         help="how to reach a host: CMD HOST COMMAND (default: %(default)s)")
@@ -184,7 +191,7 @@ def read(words, is_root=None):
     return Settings(
         model=os.path.abspath(parsed.model),
         hosts=hostlists.choose(entries, parsed.ranks_per_host),
-        bin=os.path.abspath(parsed.bin or ROOT / "build/cpu/bin"),
+        bin=os.path.abspath(parsed.bin or own_binaries()),
         agent=parsed.agent,
         network=_network(parsed.network),
         port=parsed.port,

@@ -1,6 +1,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/gpu_limits.h"
 
 namespace deltaserve::cuda {
 
@@ -11,5 +12,9 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
 }
 
 void* StreamOf(Device& /*device*/) { return nullptr; }
+
+absl::StatusOr<std::unique_ptr<GpuLimitMeter>> GpuLimitMeter::Create(int /*ordinal*/) {
+  return absl::UnimplementedError("this build has no CUDA device, whose limits could be measured");
+}
 
 }  // namespace deltaserve::cuda

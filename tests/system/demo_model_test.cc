@@ -18,13 +18,9 @@ namespace {
 constexpr int kPerTask = 5;     // questions
 constexpr int kLeastRight = 4;  // of them: the model is small, and no answer of it is promised
 
-std::string Source(const std::string& path) {
-  return absl::StrCat(DELTASERVE_SOURCE_DIR, "/", path);
-}
-
 // The first held-out questions of every task.
 std::vector<Question> FirstQuestions() {
-  const auto all = ReadQuestions(Source("tools/eval/questions.jsonl"), {});
+  const auto all = ReadQuestions(SourcePath("tools/eval/questions.jsonl"), {});
   EXPECT_TRUE(all.ok()) << all.status();
   std::vector<Question> first;
   std::map<std::string, int> taken;
@@ -43,7 +39,7 @@ struct Case {
 class DemoModelQuestionsTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(DemoModelQuestionsTest, AreAnsweredRightly) {
-  ServedModel served(GetParam().ranks, GetParam().flags, Source("deploy/demo-model"));
+  ServedModel served(GetParam().ranks, GetParam().flags, SourcePath("deploy/demo-model"));
   const std::vector<Question> questions = FirstQuestions();
   const std::vector<Reply> replies = AskAll(served.inference(), questions, {}, [](size_t) {});
   const Score score = ScoreReplies(questions, replies);
@@ -66,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Worlds,
 
 // A continuation is promised between equal weights alone.
 TEST(DemoModelTest, QuantizedWeightsHaveAFingerprintOfTheirOwn) {
-  ServedModel served(1, {"--quantize", "int8"}, Source("deploy/demo-model"));
+  ServedModel served(1, {"--quantize", "int8"}, SourcePath("deploy/demo-model"));
   grpc::ClientContext context;
   v1::WorldDescription description;
   ASSERT_TRUE(served.world_stub().Describe(&context, {}, &description).ok());
@@ -104,7 +100,7 @@ Conversation Chat(v1::Inference::Stub& stub, const v1::ChatRequest& request) {
 
 // With no option set: what the model's generation_config says is greedy, with two EOS ids.
 TEST(DemoModelTest, ThinksCallsAToolAndEndsByItself) {
-  ServedModel served(2, {}, Source("deploy/demo-model"));
+  ServedModel served(2, {}, SourcePath("deploy/demo-model"));
   v1::ChatRequest think;
   v1::Message* question = think.add_messages();
   question->set_role("user");
@@ -117,7 +113,7 @@ TEST(DemoModelTest, ThinksCallsAToolAndEndsByItself) {
   EXPECT_TRUE(thought.finished.match().has_eos_token_id());
   EXPECT_GT(thought.finished.usage().reasoning_tokens(), 20U);
 
-  const auto calls = ReadQuestions(Source("tools/eval/questions.jsonl"), {"calculator_call"});
+  const auto calls = ReadQuestions(SourcePath("tools/eval/questions.jsonl"), {"calculator_call"});
   ASSERT_TRUE(calls.ok()) << calls.status();
   const Conversation called = Chat(served.inference(), calls->front().request);
   EXPECT_EQ(called.content, "");

@@ -26,6 +26,11 @@ int CodeOf(int wait_status) {
   return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
 }
 
+std::string FromEnvironment(const char* name, const char* otherwise) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? otherwise : value;
+}
+
 [[noreturn]] void Exec(const std::vector<std::string>& argv, const std::string& log_path) {
   const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   const int nothing = open("/dev/null", O_RDONLY);
@@ -157,13 +162,19 @@ std::optional<ProcessNumbers> NumbersOf(pid_t pid) {
 }
 
 std::string Binary(const std::string& name) {
-  return std::string(DELTASERVE_BIN_DIR) + "/deltaserve-" + name;
+  return FromEnvironment("DELTASERVE_BIN", DELTASERVE_BIN_DIR) + "/deltaserve-" + name;
+}
+
+std::string SourcePath(const std::string& path) {
+  return FromEnvironment("DELTASERVE_TREE", DELTASERVE_SOURCE_DIR) + "/" + path;
 }
 
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command) {
-  std::vector<std::string> argv = {std::string(DELTASERVE_SOURCE_DIR) + "/deploy/mpirun_one_host",
-                                   "-n", std::to_string(ranks)};
+  std::vector<std::string> argv = {SourcePath("deploy/mpirun_one_host"), "-n",
+                                   std::to_string(ranks)};
   argv.insert(argv.end(), command.begin(), command.end());
+  std::istringstream flags(FromEnvironment("DELTASERVE_RANK_FLAGS", ""));
+  for (std::string flag; flags >> flag;) argv.push_back(flag);
   return argv;
 }
 

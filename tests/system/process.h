@@ -85,10 +85,15 @@ struct ProcessNumbers {
 // nullopt where no process of ours has that id.
 std::optional<ProcessNumbers> NumbersOf(pid_t pid);
 
-// Path of a built binary: "worker" -> .../bin/deltaserve-worker.
+// Path of a built binary: "worker" -> .../bin/deltaserve-worker; below DELTASERVE_BIN where that is
+// set, as where the tests were built elsewhere.
 std::string Binary(const std::string& name);
 
-// deploy/mpirun_one_host of `ranks`, then `command`: what users start is what is tested.
+// Path of a committed file; below DELTASERVE_TREE where that is set.
+std::string SourcePath(const std::string& path);
+
+// deploy/mpirun_one_host of `ranks`, then `command`: what users start is what is tested. Words of
+// DELTASERVE_RANK_FLAGS, as "--device=cuda", come last.
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command);
 // The environment that goes with it; `temporary`: private folder of the run.
 std::map<std::string, std::string> MpirunEnvironment(const std::string& temporary);

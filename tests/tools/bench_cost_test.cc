@@ -227,7 +227,7 @@ TEST(MeasurementTest, WritesJsonWithEveryField) {
   EXPECT_NE(json["limits"]["fma"], "");
   EXPECT_NE(json["limits"]["int8"], "");
   const auto expected = nlohmann::json::parse(R"([{
-      "what": "m", "tokens": 4.0, "tokens_per_second": 8.0, "seconds": 0.5,
+      "what": "m", "tokens": 4.0, "tokens_per_second": 8.0, "calls": 1, "seconds": 0.5,
       "runs_seconds": [0.9, 0.5, 0.1], "bytes": 2e9, "flops": 6e9, "bytes_per_second": 4e9,
       "flops_per_second": 12e9, "limit_read_bytes_per_second": 5e9,
       "limit_fma_flops_per_second": 100e9, "limit_int8_operations_per_second": 400e9,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <iterator>
@@ -18,8 +19,10 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/gpu_limits.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/measurement.h"
+#include "tools/bench/model_cases.h"
 #include "tools/bench/op_cases.h"
 #include "tools/output_file.h"
 
@@ -30,6 +33,7 @@ struct BenchFlags {
   std::string device = "cpu";
   std::string cpu_isa = "auto";
   std::string quantize = "none";
+  std::string model;
   int threads = 2;
   std::string only;
   double seconds = 2;
@@ -59,28 +63,52 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// Seconds of a run, of `count` enqueued one after another.
+absl::StatusOr<double> RunSeconds(const OpCase& one, Device& device, int count) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < count; ++i) one.run();
+  DS_RETURN_IF_ERROR(device.Synchronize());
+  return SecondsSince(start) / count;
+}
+
+// Runs between two waits for the device: 1 where the host computes; else so many that the wait and
+// the first launch are a small part.
+absl::StatusOr<int> RunsTogether(const OpCase& one, Device& device) {
+  if (device.HostAddressable()) return 1;
+  constexpr double kSeconds = 5e-3;
+  DS_ASSIGN_OR_RETURN(const double alone, RunSeconds(one, device, 1));
+  return std::clamp(static_cast<int>(std::ceil(kSeconds / alone)), 1, 1000);
+}
+
+using MeasureLimits = std::function<absl::StatusOr<Limits>()>;
+
 // The cases in turn, again and again, until they have had `seconds` each. `measure` gives limits.
 absl::StatusOr<std::vector<Measurement>> MeasureCases(const std::vector<OpCase>& cases,
                                                       OpData& data,
                                                       double seconds,
-                                                      const std::function<Limits()>& measure) {
+                                                      const MeasureLimits& measure) {
   std::vector<Measurement> all;
   for (const OpCase& one : cases) {
-    all.push_back({.what = one.name, .tokens = static_cast<double>(one.rows), .cost = one.cost});
+    all.push_back({.what = one.name,
+                   .tokens = static_cast<double>(one.rows),
+                   .calls = one.calls,
+                   .cost = one.cost});
     one.run();
   }
   DS_RETURN_IF_ERROR(data.device().Synchronize());
   data.arena().Freeze();
-  Limits before = measure();
+  std::vector<int> together;
+  for (const OpCase& one : cases) {
+    DS_ASSIGN_OR_RETURN(together.emplace_back(), RunsTogether(one, data.device()));
+  }
+  DS_ASSIGN_OR_RETURN(Limits before, measure());
   const auto begin = std::chrono::steady_clock::now();
   const double most = seconds * static_cast<double>(cases.size());
   for (size_t round = 0; round < kLeastRounds || SecondsSince(begin) < most; ++round) {
     for (size_t i = 0; i < cases.size(); ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      cases[i].run();
-      DS_RETURN_IF_ERROR(data.device().Synchronize());
-      all[i].seconds.push_back(SecondsSince(start));
-      const Limits after = measure();
+      DS_ASSIGN_OR_RETURN(all[i].seconds.emplace_back(),
+                          RunSeconds(cases[i], data.device(), together[i]));
+      DS_ASSIGN_OR_RETURN(const Limits after, measure());
       all[i].limits.push_back(MeanOf(before, after));
       before = after;
     }
@@ -93,7 +121,13 @@ bool Wanted(const BenchFlags& flags, const std::string& name) {
 }
 
 absl::StatusOr<std::vector<OpGroup>> WantedGroups(const BenchFlags& flags) {
-  std::vector<OpGroup> groups = OpGroups();
+  std::vector<OpGroup> groups;
+  if (flags.model.empty()) {
+    groups = OpGroups();
+  } else {
+    DS_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(flags.model));
+    groups = ModelGroups(config);
+  }
   std::erase_if(groups, [&](const OpGroup& group) {
     return std::none_of(group.names.begin(), group.names.end(),
                         [&](const std::string& name) { return Wanted(flags, name); });
@@ -116,9 +150,19 @@ absl::Status Bench(const BenchFlags& flags) {
   DS_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenDevice(flags));
   ThreadPool pool(flags.threads);
   std::optional<LimitMeter> meter;
-  if (device->HostAddressable()) meter.emplace(pool, flags.read_bytes);
+  std::unique_ptr<cuda::GpuLimitMeter> gpu;
+  if (device->HostAddressable()) {
+    meter.emplace(pool, flags.read_bytes);
+  } else {
+    DS_ASSIGN_OR_RETURN(gpu, cuda::GpuLimitMeter::Create(0));
+  }
   std::vector<Limits> limits;
-  const auto measure = [&] { return limits.emplace_back(meter ? meter->Measure() : Limits()); };
+  const auto measure = [&]() -> absl::StatusOr<Limits> {
+    if (!gpu) return limits.emplace_back(meter->Measure());
+    DS_ASSIGN_OR_RETURN(const cuda::GpuLimits now, gpu->Measure());
+    return limits.emplace_back(
+        Limits{.read_bytes = now.copy_bytes, .fma_flops = now.bf16_flops, .gpu = true});
+  };
   std::vector<Measurement> all;
   for (const OpGroup& group : groups) {
     OpData data(*device);
@@ -128,13 +172,16 @@ absl::Status Bench(const BenchFlags& flags) {
                         MeasureCases(cases, data, flags.seconds, measure));
     std::move(measured.begin(), measured.end(), std::back_inserter(all));
   }
-  std::printf("%s, %d threads: %s\n%s", device->Name().c_str(), flags.threads,
+  const std::string computes = gpu ? gpu->Description() : absl::StrCat(flags.threads, " threads");
+  std::printf("%s, %s: %s\n%s", device->Name().c_str(), computes.c_str(),
               LimitsText(MedianOf(limits)).c_str(), MeasurementTable(all).c_str());
   if (!flags.json) return absl::OkStatus();
   return WriteOutput("--json", *flags.json,
                      MeasurementJson({{"tool", "bench_ops"},
                                       {"build", GetBuildInfo().build_id},
                                       {"device", device->Name()},
+                                      {"gpu", gpu ? gpu->Description() : ""},
+                                      {"model", flags.model},
                                       {"threads", static_cast<double>(flags.threads)}},
                                      MedianOf(limits), all));
 }
@@ -146,8 +193,10 @@ int Main(int argc, char** argv) {
       "of hidden_size 2048) and prints the share of what the machine can do that each "
       "reaches; the machine's limits are measured between runs.");
   BenchFlags flags;
-  line.Add("--device", &flags.device, "cpu or cuda, which has no limits to compare with")
-      .OneOf({"cpu", "cuda"});
+  line.Add("--device", &flags.device, "cpu or cuda (the first GPU)").OneOf({"cpu", "cuda"});
+  line.Add("--model", &flags.model,
+           "config.json, or its folder: run the ops at that model's sizes instead, in the device's "
+           "dtypes, with one layer's weights of each kind");
   line.Add("--cpu-isa", &flags.cpu_isa,
            "instruction set of the kernels, as the worker takes it; auto: the best there is");
   line.Add("--quantize", &flags.quantize, "weights, as the worker takes it (cpu)")

@@ -74,6 +74,10 @@ Limits LimitMeter::Measure(double seconds) {
       .int8_operations = static_cast<double>(Int8Loop().operations * kRateRounds) * threads / int8};
 }
 
+const char* Limits::fma_name() const { return gpu ? "bf16 products by cuBLASLt" : FmaLoop().name; }
+
+const char* Limits::int8_name() const { return gpu ? "" : Int8Loop().name; }
+
 double MedianOf(std::vector<double> values) {
   DS_CHECK(!values.empty());
   std::sort(values.begin(), values.end());
@@ -89,11 +93,12 @@ Limits MedianOf(const std::vector<Limits>& all) {
                    [&](const Limits& limits) { return limits.*rate; });
     median.*rate = MedianOf(std::move(values));
   }
+  median.gpu = all.front().gpu;
   return median;
 }
 
 Limits MeanOf(const Limits& a, const Limits& b) {
-  Limits mean;
+  Limits mean{.gpu = a.gpu};
   for (const auto rate : kRates) {
     if (a.*rate > 0 && b.*rate > 0) mean.*rate = 2 / (1 / a.*rate + 1 / b.*rate);
   }
@@ -101,9 +106,13 @@ Limits MeanOf(const Limits& a, const Limits& b) {
 }
 
 std::string LimitsText(const Limits& limits) {
+  if (limits.gpu) {
+    return absl::StrFormat("copies %.1f GB/s, bf16 %.0f TFLOP/s (products by cuBLASLt)",
+                           limits.read_bytes / 1e9, limits.fma_flops / 1e12);
+  }
   return absl::StrFormat("reads %.1f GB/s, f32 %.0f GFLOP/s (%s), int8 %.0f GOP/s (%s)",
-                         limits.read_bytes / 1e9, limits.fma_flops / 1e9, FmaLoop().name,
-                         limits.int8_operations / 1e9, Int8Loop().name);
+                         limits.read_bytes / 1e9, limits.fma_flops / 1e9, limits.fma_name(),
+                         limits.int8_operations / 1e9, limits.int8_name());
 }
 
 }  // namespace deltaserve::bench

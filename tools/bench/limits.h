@@ -12,11 +12,18 @@
 
 namespace deltaserve::bench {
 
-// Rates a second; 0 where nothing was measured (a device whose limits are not the host's).
+// Rates a second; 0 where nothing was measured.
 struct Limits {
   double read_bytes = 0;
   double fma_flops = 0;
   double int8_operations = 0;
+  // Of a GPU: copies, read and written, in place of reads, and bf16 matrix products in place of f32
+  // operations (kernels/cuda/gpu_limits.h).
+  bool gpu = false;
+
+  // How fma_flops and int8_operations were measured.
+  const char* fma_name() const;
+  const char* int8_name() const;
 };
 
 // Bytes below which caches hold a part of what is read.
@@ -55,6 +62,7 @@ Limits MedianOf(const std::vector<Limits>& all);
 Limits MeanOf(const Limits& a, const Limits& b);
 
 // "reads 25.1 GB/s, f32 263 GFLOP/s (vfmadd, 512 bits), int8 1010 GOP/s (vpdpbusd, 512 bits)"
+// "copies 3010.5 GB/s, bf16 790 TFLOP/s (products by cuBLASLt)"
 std::string LimitsText(const Limits& limits);
 
 }  // namespace deltaserve::bench

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
-#include "tools/bench/limit_loops.h"
 
 namespace deltaserve::bench {
 namespace {
@@ -36,6 +35,7 @@ Json ToJson(const Measurement& m) {
   return {{"what", m.what},
           {"tokens", m.tokens},
           {"tokens_per_second", m.tokens / seconds},
+          {"calls", m.calls},
           {"seconds", seconds},
           {"runs_seconds", m.seconds},
           {"bytes", m.cost.bytes},
@@ -91,9 +91,9 @@ std::string MeasurementJson(const std::vector<Fact>& facts,
   }
   json["limits"] = {{"read_bytes_per_second", limits.read_bytes},
                     {"fma_flops_per_second", limits.fma_flops},
-                    {"fma", FmaLoop().name},
+                    {"fma", limits.fma_name()},
                     {"int8_operations_per_second", limits.int8_operations},
-                    {"int8", Int8Loop().name}};
+                    {"int8", limits.int8_name()}};
   Json& list = json["measurements"] = Json::array();
   for (const Measurement& m : all) list.push_back(ToJson(m));
   return json.dump(2) + "\n";

@@ -16,6 +16,7 @@ namespace deltaserve::bench {
 struct Measurement {
   std::string what = {};
   double tokens = 0;                 // of one run; 0: it is not counted in tokens
+  int64_t calls = 1;                 // of an op in one run
   Cost cost = {};                    // of one run
   std::vector<double> seconds = {};  // of each run, interleaved with those of others
   std::vector<Limits> limits = {};   // of each run, from right before and right after it

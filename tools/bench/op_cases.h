@@ -17,8 +17,9 @@ namespace deltaserve::bench {
 // the name says otherwise.
 struct OpCase {
   std::string name = {};
-  int64_t rows = 0;  // of one run
-  Cost cost = {};    // of one run
+  int64_t rows = 0;   // of one run
+  int64_t calls = 1;  // of the op in one run
+  Cost cost = {};     // of one run
   std::function<void()> run = {};
 };
 

@@ -46,10 +46,10 @@ TensorView OpData::Empty(DType dtype, std::initializer_list<int64_t> shape) {
   return Keep(Get(elements * DTypeSize(dtype)), dtype, shape);
 }
 
-TensorView OpData::Draws(DType dtype,
-                         std::initializer_list<int64_t> shape,
-                         float middle,
-                         float deviation) {
+TensorView OpData::Values(DType dtype,
+                          std::initializer_list<int64_t> shape,
+                          float middle,
+                          float deviation) {
   const TensorView view = Empty(dtype, shape);
   const std::vector<float> drawn = Draw(view.numel(), middle, deviation);
   Buffer host = Buffer::AllocateHost(view.bytes());

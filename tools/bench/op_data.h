@@ -34,16 +34,21 @@ class OpData {
   double kv_bytes() const { return static_cast<double>(DTypeSize(numerics().kv)); }
   Arena& arena() { return arena_; }
 
-  // Even over [middle - deviation, middle + deviation), in f32 or the device's dtype of a role.
+  // Even over [middle - deviation, middle + deviation), in f32, bf16 or the device's dtype of a
+  // role.
+  TensorView Values(DType dtype,
+                    std::initializer_list<int64_t> shape,
+                    float middle = 0,
+                    float deviation = 1);
   TensorView Floats(std::initializer_list<int64_t> shape, float middle = 0, float deviation = 1) {
-    return Draws(DType::kF32, shape, middle, deviation);
+    return Values(DType::kF32, shape, middle, deviation);
   }
   TensorView Act(std::initializer_list<int64_t> shape) {
-    return Draws(numerics().activation, shape, 0, 1);
+    return Values(numerics().activation, shape);
   }
-  TensorView Kv(std::initializer_list<int64_t> shape) { return Draws(numerics().kv, shape, 0, 1); }
+  TensorView Kv(std::initializer_list<int64_t> shape) { return Values(numerics().kv, shape); }
   TensorView Reduction(std::initializer_list<int64_t> shape) {
-    return Draws(numerics().reduction, shape, 0, 1);
+    return Values(numerics().reduction, shape);
   }
   TensorView Ints(const std::vector<int32_t>& values, std::initializer_list<int64_t> shape);
   // Uninitialised.
@@ -63,10 +68,6 @@ class OpData {
                        TensorView block_table = {});
 
  private:
-  TensorView Draws(DType dtype,
-                   std::initializer_list<int64_t> shape,
-                   float middle,
-                   float deviation);
   Buffer Get(size_t bytes);
   TensorView Keep(Buffer buffer, DType dtype, std::initializer_list<int64_t> shape);
   Buffer BFloats(int64_t count, int64_t in_features);

@@ -1,5 +1,5 @@
-// Steps launched before the result of the one before is known: the same answers, one step more where
-// an answer ends by what was sampled.
+// Steps launched before the result of the one before is known: the same answers, one step more
+// where an answer ends by what was sampled.
 
 #include <algorithm>
 #include <atomic>

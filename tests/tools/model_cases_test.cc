@@ -1,0 +1,100 @@
+// The ops that bench_ops --model times, run once each in the dtypes of a CPU and in those of a GPU.
+
+#include "tools/bench/model_cases.h"
+
+#include <set>
+
+#include "gtest/gtest.h"
+#include "kernels/reference/reference_device.h"
+
+namespace deltaserve::bench {
+namespace {
+
+// Of published head sizes, with few heads.
+ModelConfig Config(int64_t num_experts) {
+  ModelConfig config;
+  config.vocab_size = 320;
+  config.hidden_size = 64;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 256;
+  config.rotary_dim = 64;
+  config.rms_norm_eps = 1e-6;
+  config.linear_num_key_heads = 1;
+  config.linear_num_value_heads = 2;
+  config.linear_key_head_dim = 128;
+  config.linear_value_head_dim = 128;
+  config.linear_conv_kernel_dim = 4;
+  if (num_experts == 0) {
+    config.intermediate_size = 96;
+    return config;
+  }
+  config.num_experts = num_experts;
+  config.num_experts_per_tok = 2;
+  config.moe_intermediate_size = 32;
+  config.shared_expert_intermediate_size = 32;
+  return config;
+}
+
+constexpr int64_t kPrefill = 64;
+const ModelCaseSizes kSizes{
+    .decodes = {1, 2}, .prefill = kPrefill, .depth = 70, .distinct_bytes = 20 << 10};
+
+struct AllCases {
+  std::set<std::string> names;
+  double bytes = 0;  // of all cases
+};
+
+AllCases RunAll(Device& device, const ModelConfig& config) {
+  AllCases all;
+  for (const OpGroup& group : ModelGroups(config, kSizes)) {
+    OpData data(device);
+    const std::vector<OpCase> cases = group.make(data);
+    std::vector<std::string> names;
+    for (const OpCase& one : cases) {
+      names.push_back(one.name);
+      EXPECT_TRUE(all.names.insert(one.name).second) << one.name;
+      EXPECT_GT(one.rows, 0) << one.name;
+      EXPECT_GT(one.cost.bytes, 0) << one.name;
+      all.bytes += one.cost.bytes;
+      one.run();
+    }
+    EXPECT_EQ(names, group.names);  // which --list and --only go by
+    EXPECT_TRUE(device.Synchronize().ok());
+  }
+  return all;
+}
+
+TEST(ModelCasesTest, RunInTheDtypesOfEveryDevice) {
+  const auto wide = reference::CreateReferenceDevice();
+  const auto narrow = reference::CreateReferenceDevice(kBF16Numerics);
+  for (const int64_t experts : {0, 4}) {
+    const AllCases f32 = RunAll(*wide, Config(experts));
+    const AllCases bf16 = RunAll(*narrow, Config(experts));
+    EXPECT_EQ(f32.names, bf16.names);
+    EXPECT_LT(bf16.bytes, f32.bytes);
+    EXPECT_EQ(f32.names.contains("experts, rows 64"), experts > 0);
+    EXPECT_EQ(f32.names.contains("linear mlp down [64 x 96], rows 2"), experts == 0);
+  }
+}
+
+TEST(ModelCasesTest, AMatrixIsReadInCopiesThatNoCacheHolds) {
+  const auto device = reference::CreateReferenceDevice();
+  ModelConfig config = Config(0);
+  ModelCaseSizes sizes = kSizes;
+  sizes.distinct_bytes =
+      static_cast<int64_t>(OpData(*device).Linear(64, 96).bytes()) + 1;  // so not of one copy
+  for (const OpGroup& group : ModelGroups(config, sizes)) {
+    if (group.names[0] != "linear mlp down [64 x 96], rows 1") continue;
+    OpData data(*device);
+    const OpCase one = group.make(data).front();
+    EXPECT_EQ(one.rows, 2);
+    EXPECT_EQ(one.calls, 2);
+    EXPECT_DOUBLE_EQ(one.cost.flops, 2 * 2.0 * 64 * 96);
+    return;
+  }
+  FAIL() << "no such matrix";
+}
+
+}  // namespace
+}  // namespace deltaserve::bench
