@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,12 +30,19 @@ class CudaDevice final : public Device {
       : ordinal_(ordinal), name_(std::move(name)), queue_(stream, num_processors) {}
   ~CudaDevice() override {
     ops_.reset();
+    for (const cudaEvent_t event : points_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
     cudaStreamDestroy(queue_.stream());
   }
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
   absl::Status MakeOps() {
+    for (cudaEvent_t& event : points_) {
+      DS_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event, cudaEventDisableTiming),
+                                  "cudaEventCreateWithFlags"));
+    }
     DS_ASSIGN_OR_RETURN(auto products, CreateMatrixProducts(*this, queue_));
     ops_ = CreateCudaOps(*this, queue_, std::move(products));
     return absl::OkStatus();
@@ -89,6 +97,16 @@ class CudaDevice final : public Device {
     queue_.Note(cudaStreamSynchronize(queue_.stream()), "cudaStreamSynchronize");
     return queue_.TakeStatus();
   }
+  uint64_t Mark() override {
+    queue_.Note(cudaEventRecord(points_[++last_point_ % points_.size()], queue_.stream()),
+                "cudaEventRecord");
+    return last_point_;
+  }
+  absl::Status Await(uint64_t point) override {
+    DS_CHECK(point <= last_point_ && last_point_ - point < points_.size()) << point;
+    queue_.Note(cudaEventSynchronize(points_[point % points_.size()]), "cudaEventSynchronize");
+    return queue_.TakeStatus();
+  }
   Ops& ops() override { return *ops_; }
 
   cudaStream_t stream() const { return queue_.stream(); }
@@ -102,6 +120,8 @@ class CudaDevice final : public Device {
   const int ordinal_;
   const std::string name_;
   Queue queue_;
+  std::array<cudaEvent_t, 2> points_ = {};
+  uint64_t last_point_ = 0;
   std::unique_ptr<Ops> ops_;
 };
 

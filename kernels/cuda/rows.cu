@@ -134,6 +134,40 @@ void GatherWords(const GatherRowsArgs& args, size_t row_bytes, Queue& queue) {
                                   width, static_cast<Word*>(args.out.data()));
 }
 
+struct Sampled {
+  int ranks;
+  int merged;
+  int rows;
+  int num_slots;
+  const int32_t* pairs;
+  const int32_t* forced;
+  const int32_t* slot;
+  int32_t* id;
+  int32_t* slot_last_token;
+};
+
+__global__ void StoreSampledKernel(Sampled sampled) {
+  const int r = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (r >= sampled.rows) return;
+  int32_t id = sampled.id[r];
+  if (r < sampled.merged) {
+    const int32_t* pair = sampled.pairs + r;
+    float best = -INFINITY;
+    id = -1;
+    for (int rank = 0; rank < sampled.ranks; ++rank, pair += 2 * sampled.merged) {
+      const float value = FloatOf(static_cast<uint32_t>(pair[0]));
+      if (value > best) {
+        best = value;
+        id = pair[sampled.merged];
+      }
+    }
+  }
+  if (sampled.forced[r] >= 0) id = sampled.forced[r];
+  Require(sampled.slot[r] >= 0 && sampled.slot[r] < sampled.num_slots);
+  sampled.id[r] = id;
+  sampled.slot_last_token[sampled.slot[r]] = id;
+}
+
 }  // namespace
 
 void BuildRows(const BuildRowsArgs& args, Queue& queue) {
@@ -187,6 +221,23 @@ void GatherRows(const GatherRowsArgs& args, Queue& queue) {
   } else {
     GatherWords<uint16_t>(args, row_bytes, queue);
   }
+}
+
+void StoreSampled(const StoreSampledArgs& args, Queue& queue) {
+  const int64_t rows = args.id.numel();
+  const bool any_merged = args.pairs.numel() > 0;
+  const Sampled sampled = {.ranks = any_merged ? static_cast<int>(args.pairs.dim(0)) : 0,
+                           .merged = any_merged ? static_cast<int>(args.pairs.dim(2)) : 0,
+                           .rows = static_cast<int>(rows),
+                           .num_slots = static_cast<int>(args.slot_last_token.numel()),
+                           .pairs = any_merged ? args.pairs.as<int32_t>() : nullptr,
+                           .forced = args.forced.as<int32_t>(),
+                           .slot = args.slot.as<int32_t>(),
+                           .id = args.id.as<int32_t>(),
+                           .slot_last_token = args.slot_last_token.as<int32_t>()};
+  DS_CHECK(args.forced.numel() == rows && args.slot.numel() == rows && sampled.merged <= rows)
+      << args.forced.ToString() << ", " << args.slot.ToString() << " for " << rows << " rows";
+  Launch<&StoreSampledKernel>(queue, dim3(Blocks(rows, kThreads)), dim3(kThreads), 0, sampled);
 }
 
 }  // namespace deltaserve::cuda

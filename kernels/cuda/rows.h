@@ -1,6 +1,6 @@
 #pragma once
 
-// BuildRows, Embed and GatherRows. See kernels/ops.h.
+// BuildRows, Embed, GatherRows and StoreSampled. See kernels/ops.h.
 
 #include "kernels/ops.h"
 
@@ -13,5 +13,7 @@ void BuildRows(const BuildRowsArgs& args, Queue& queue);
 void Embed(const EmbedArgs& args, Queue& queue);
 // x and out: of one dtype, whichever.
 void GatherRows(const GatherRowsArgs& args, Queue& queue);
+
+void StoreSampled(const StoreSampledArgs& args, Queue& queue);
 
 }  // namespace deltaserve::cuda

@@ -176,6 +176,7 @@ class NarrowOps final : public Ops {
   void MaskLogits(const MaskLogitsArgs& args) override { ops_.MaskLogits(args); }
   void Sample(const SampleArgs& args, Arena& arena) override { ops_.Sample(args, arena); }
   void LogProbs(const LogProbsArgs& args, Arena& arena) override { ops_.LogProbs(args, arena); }
+  void StoreSampled(const StoreSampledArgs& args) override { ops_.StoreSampled(args); }
 
  private:
   Ops& ops_;

@@ -139,6 +139,14 @@ inline double Tolerance(const Device& device, double f32, double bf16) {
   return device.numerics().activation == DType::kBF16 ? bf16 : f32;
 }
 
+// Whether a device has said that it lacks the sizes of a test and which it has: nothing to compare.
+inline bool IsRefusedByName(const absl::Status& supports) {
+  if (supports.ok()) return false;
+  EXPECT_TRUE(absl::IsUnimplemented(supports)) << supports;
+  EXPECT_NE(supports.message().find("this device has "), absl::string_view::npos) << supports;
+  return true;
+}
+
 // Tensors of one run of an op on one device.
 class Session {
  public:

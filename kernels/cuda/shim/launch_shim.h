@@ -23,18 +23,25 @@ class Queue {
   // Few, so that grids that fill them go round more than once.
   int num_processors() const { return 4; }
 
-  void Enqueue(std::function<void()> work) { work_.push_back(std::move(work)); }
-  void Run() {
-    while (!work_.empty()) {
+  void Enqueue(std::function<void()> work) {
+    work_.push_back(std::move(work));
+    ++enqueued_;
+  }
+  // All that has been enqueued, or what was before the call that Enqueued() tells of.
+  void Run() { Run(enqueued_); }
+  void Run(uint64_t enqueued) {
+    while (enqueued_ - work_.size() < enqueued) {
       const std::function<void()> work = std::move(work_.front());
       work_.pop_front();
       work();
     }
   }
+  uint64_t Enqueued() const { return enqueued_; }
   uint64_t NextSeed() { return seed_++; }
 
  private:
   std::deque<std::function<void()>> work_;
+  uint64_t enqueued_ = 0;  // ever
   uint64_t seed_;
 };
 

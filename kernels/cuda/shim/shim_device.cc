@@ -19,9 +19,10 @@ namespace {
 struct Core {
   explicit Core(uint64_t seed) : queue(seed) {}
 
-  void Run() {
+  void Run() { Run(queue.Enqueued()); }
+  void Run(uint64_t enqueued) {
     memory.Open();
-    queue.Run();
+    queue.Run(enqueued);
     memory.Close();
   }
 
@@ -69,6 +70,11 @@ class ShimDevice final : public Device {
   }
   absl::Status Synchronize() override {
     core_->Run();
+    return absl::OkStatus();
+  }
+  uint64_t Mark() override { return core_->queue.Enqueued(); }
+  absl::Status Await(uint64_t point) override {
+    core_->Run(point);
     return absl::OkStatus();
   }
   Ops& ops() override { return *ops_; }
