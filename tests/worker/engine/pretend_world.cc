@@ -42,8 +42,12 @@ PretendWorld::PretendWorld(const PretendOptions& options)
 
 absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) {
   World& world = world_.world(rank.rank);
-  DS_ASSIGN_OR_RETURN(rank.device, cpu::CreateCpuDevice({.num_threads = options_.threads_per_rank,
-                                                         .quantization = options_.quantization}));
+  if (options_.make_device) {
+    rank.device = options_.make_device(rank.rank);
+  } else {
+    DS_ASSIGN_OR_RETURN(rank.device, cpu::CreateCpuDevice({.num_threads = options_.threads_per_rank,
+                                                           .quantization = options_.quantization}));
+  }
   if (rank.rank == 0 && options_.wrap_device) {
     rank.device = options_.wrap_device(std::move(rank.device));
   }

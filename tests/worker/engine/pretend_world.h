@@ -32,6 +32,8 @@ struct PretendOptions {
   Quantization quantization = Quantization::kNone;
   EngineOptions engine = {};
   EngineObserver* observer = nullptr;
+  // The device of a rank; empty: a CPU.
+  std::function<std::unique_ptr<Device>(int rank)> make_device = {};
   // Of rank 0, each may be empty: what its device becomes; called before its loop, the observers
   // it adds outlive the world; the loop that is run in place of the engine's.
   std::function<std::unique_ptr<Device>(std::unique_ptr<Device>)> wrap_device = {};

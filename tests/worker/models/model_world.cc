@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/cuda/shim/shim_device.h"
 #include "kernels/reference/narrow_device.h"
 #include "nlohmann/json.hpp"
 #include "worker/checkpoint/model_config.h"
@@ -58,7 +59,8 @@ std::string CutName(const Cut& cut) {
       cut.linear_attention == LinearAttentionMode::kReplicated ? "_replicated" : "_sharded",
       "_budget", cut.token_budget,
       cut.threads_per_rank > 1 ? absl::StrCat("_threads", cut.threads_per_rank) : "",
-      cut.quantization == Quantization::kInt8 ? "_int8" : "", cut.bf16 ? "_bf16" : "");
+      cut.quantization == Quantization::kInt8 ? "_int8" : "", cut.bf16 ? "_bf16" : "",
+      cut.over_shim ? "_shim" : "", cut.run_ahead > 0 ? "_ahead" : "");
 }
 
 std::string GoldenFolder(const std::string& model) {
@@ -90,6 +92,11 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   if (cut.bf16) {
     options.wrap_device = [](std::unique_ptr<Device> device) {
       return reference::CreateNarrowDevice(std::move(device));
+    };
+  }
+  if (cut.over_shim) {
+    options.make_device = [](int rank) {
+      return cuda::CreateShimDevice(static_cast<uint64_t>(rank) + 1);
     };
   }
   options.engine.slots = 32;

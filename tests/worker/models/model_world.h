@@ -22,7 +22,8 @@ struct Cut {
   int threads_per_rank = 1;
   Quantization quantization = Quantization::kNone;
   int run_ahead = 0;
-  bool bf16 = false;  // on a device with bf16 numerics, out of the host's reach; one rank
+  bool over_shim = false;  // on the devices of the CUDA shim
+  bool bf16 = false;       // on a device with bf16 numerics, out of the host's reach; one rank
 };
 
 // "ranks2_ep_replicated_budget64": a test's name.
