@@ -5,6 +5,7 @@
 #include <set>
 
 #include "gtest/gtest.h"
+#include "kernels/reference/narrow_device.h"
 #include "kernels/reference/reference_device.h"
 
 namespace deltaserve::bench {
@@ -67,7 +68,7 @@ AllCases RunAll(Device& device, const ModelConfig& config) {
 
 TEST(ModelCasesTest, RunInTheDtypesOfEveryDevice) {
   const auto wide = reference::CreateReferenceDevice();
-  const auto narrow = reference::CreateReferenceDevice(kBF16Numerics);
+  const auto narrow = reference::CreateNarrowDevice(reference::CreateReferenceDevice());
   for (const int64_t experts : {0, 4}) {
     const AllCases f32 = RunAll(*wide, Config(experts));
     const AllCases bf16 = RunAll(*narrow, Config(experts));
