@@ -10,6 +10,8 @@
 namespace deltaserve::cuda {
 namespace {
 
+// Indices of these kernels are small, and the wrong ones are wrong on purpose.
+// NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result,bugprone-branch-clone)
 constexpr int kThreads = 128;
 constexpr int kSeeds = 20;
 
@@ -153,6 +155,7 @@ __global__ void Multiply(const bf16* a, const bf16* b, float* d) {
 // Whole numbers, different for each element, whose sums of products are exact in f32.
 std::vector<bf16> Numbers(int n, int step) {
   std::vector<bf16> numbers;
+  numbers.reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) numbers.push_back(ToBf16(static_cast<float>(i * step % 97 - 48)));
   return numbers;
 }
@@ -281,6 +284,8 @@ TEST(CudaShimDeathTest, MisuseNamesTheKernelAndThePlace) {
   EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1, 70000), dim3(32), 0), "at most 65535");
   EXPECT_DEATH(RunKernel<&Empty>(1, dim3(1), dim3(32), 300000), "300000 vs 232448");
 }
+
+// NOLINTEND(bugprone-implicit-widening-of-multiplication-result,bugprone-branch-clone)
 
 }  // namespace
 }  // namespace deltaserve::cuda
