@@ -18,10 +18,12 @@ MODELS = ("dense-tied", "dense-deep", "dense-one-kv-head", "moe-fused", "moe-per
 
 # Per device: root of the mean squared error of a row over the row's own deviation; the largest error over the same.
 TOLERANCES = {"cpu": (1e-4, 1e-3), "cuda": (0.03, 0.15)}
+# Share of rows that may be beyond it, as another expert was chosen in them: of mixtures on a GPU.
+OTHER_EXPERTS = 0.2
 
 
 def expected_rows(name):
-    """The golden model's text, and for each prompt the logits at its last position."""
+    """The golden model's text, and for each prompt the logits at its row_positions."""
     golden = json.loads((GOLDENS / f"{name}.json").read_text())
     values = array.array("f")
     values.frombytes((GOLDENS / f"{name}.f32").read_bytes())
@@ -29,13 +31,13 @@ def expected_rows(name):
         values.byteswap()
     rows = []
     for prompt in golden["prompts"]:
-        begin = prompt["rows_offset"] + (len(prompt["row_positions"]) - 1) * golden["vocab_size"]
-        rows.append(values[begin:begin + golden["vocab_size"]])
+        begins = [prompt["rows_offset"] + index * golden["vocab_size"] for index in range(len(prompt["row_positions"]))]
+        rows.append([values[begin:begin + golden["vocab_size"]] for begin in begins])
     return golden, rows
 
 
 def compare(row, expected, tolerance, token, where):
-    """Refusals of one row of logits and the token that was chosen from it."""
+    """Refusals of one row of logits and the token that was chosen from it, or None where none was."""
     mean = math.fsum(expected) / len(expected)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in expected) / len(expected))
     errors = [abs(a - b) if math.isfinite(a) else math.inf for a, b in zip(row, expected, strict=True)]
@@ -47,7 +49,7 @@ def compare(row, expected, tolerance, token, where):
     if worst > tolerance[1]:
         found.append(f"{where}: largest error is {worst:.2g} of the row's deviation, {tolerance[1]:g} allowed")
     best, second = sorted(expected)[-1], sorted(expected)[-2]
-    if best - second > 2 * tolerance[1] * deviation and token != expected.index(best):
+    if token is not None and best - second > 2 * tolerance[1] * deviation and token != expected.index(best):
         found.append(f"{where}: token {token} was chosen, {expected.index(best)} is the best by {best - second:.2g}")
     return found, typical, worst
 
@@ -58,7 +60,7 @@ def generate(binaries, model, golden, ranks, flags, environment):
         questions, answers = pathlib.Path(folder, "in.jsonl"), pathlib.Path(folder, "out.jsonl")
         questions.write_text("".join(json.dumps(
             {"id": index, "ids": prompt["ids"], "max_tokens": 8, "temperature": 0, "ignore_eos": True,
-             "logits_at": [-1]}) + "\n" for index, prompt in enumerate(golden["prompts"])))
+             "logits_at": prompt["row_positions"]}) + "\n" for index, prompt in enumerate(golden["prompts"])))
         done = subprocess.run(
             [ROOT / "deploy/mpirun_one_host", "-n", str(ranks), *environment, binaries / "deltaserve-generate", "--model",
              model, "--prompts", questions, "--output", answers, "--kv-memory", "64M", "--threads", "1", "--log-level",
@@ -78,15 +80,24 @@ def check(binaries, device, ranks=1, flags=(), models=MODELS, environment=()):
             model = pathlib.Path(folder, "model")
             subprocess.run([binaries / "deltaserve-make_checkpoint", "--golden", name, "--output", model], check=True,
                            capture_output=True)
+            config = (model / "config.json").read_text()
             answers = generate(binaries, model, golden, ranks, [f"--device={device}", *flags], environment)
-        if len(answers) != len(rows):
-            found.append(f"{name}: {len(answers)} answers to {len(rows)} prompts")
-            continue
-        typical, worst = 0, 0
-        for index, (answer, expected) in enumerate(zip(answers, rows)):
-            refused, one_typical, one_worst = compare(answer["logits"][0], expected, TOLERANCES[device],
-                                                      answer["tokens"][0], f"{name}, prompt {index}, {ranks} ranks")
-            found += refused
-            typical, worst = max(typical, one_typical), max(worst, one_worst)
-        print(f"   {name}: error of {typical:.2g} of the deviation of logits, {worst:.2g} at most", flush=True)
+        refused, errors = compare_all(answers, rows, TOLERANCES[device], f"{name}, {ranks} ranks")
+        allowed = int(OTHER_EXPERTS * len(errors)) if device == "cuda" and "num_experts" in config else 0
+        found += refused if len(refused) > allowed else []
+        errors.sort()
+        print(f"   {name}: error of rows over their deviation: {errors[len(errors) // 2]:.2g} in the middle, "
+              f"{errors[-1]:.2g} at most; {len(refused)} of {len(errors)} beyond the bound, {allowed} allowed", flush=True)
     return found
+
+
+def compare_all(answers, rows, tolerance, where):
+    """A refusal for each row that is too far off, the first thing that is wrong with it; the typical error of each."""
+    refused, errors = [], []
+    for index, (answer, expected) in enumerate(zip(answers, rows, strict=True)):
+        for number, (row, golden) in enumerate(zip(answer["logits"], expected, strict=True)):
+            token = answer["tokens"][0] if number == len(expected) - 1 else None
+            found, typical, _ = compare(row, golden, tolerance, token, f"{where}, prompt {index}, row {number}")
+            refused += found[:1]
+            errors.append(typical)
+    return refused, errors
