@@ -23,7 +23,7 @@ absl::Status WeightLoader::LoadAll() {
   }
   if (options_.staging != nullptr && !options_.staging->HostAddressable()) {
     stage_ = std::make_unique<WeightStage>(
-        *options_.staging, options_.staging_bytes, std::move(bytes),
+        *options_.staging, options_.staging_bytes, bytes,
         [this](size_t item, char* out) { return source_->Fill(item, readers_, out); });
     return absl::OkStatus();
   }

@@ -58,7 +58,10 @@ class WeightStage::Pool {
   std::vector<Buffer> free_;
 };
 
-WeightStage::WeightStage(Device& device, size_t budget, std::vector<size_t> item_bytes, Fill fill)
+WeightStage::WeightStage(Device& device,
+                         size_t budget,
+                         const std::vector<size_t>& item_bytes,
+                         Fill fill)
     : fill_(std::move(fill)), pool_(std::make_shared<Pool>(device, budget)) {
   for (const size_t bytes : item_bytes) items_.push_back({.bytes = bytes});
   thread_ = std::thread([this] { Run(); });

@@ -28,7 +28,7 @@ class WeightStage {
   // `budget`: bytes of pinned memory, of what was taken and not yet freed too. An item that is
   // asked for is read whether it fits or not, so that the most is the larger of the budget and what
   // is held at once. `device` outlives the stage and what it gave.
-  WeightStage(Device& device, size_t budget, std::vector<size_t> item_bytes, Fill fill);
+  WeightStage(Device& device, size_t budget, const std::vector<size_t>& item_bytes, Fill fill);
   // Waits for the item that is being read.
   ~WeightStage();
   WeightStage(const WeightStage&) = delete;
