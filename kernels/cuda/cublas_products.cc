@@ -67,11 +67,15 @@ class CublasProducts final : public MatrixProducts {
     const Plan& plan = PlanOf(x, w, out);
     const float one = 1;
     const float zero = 0;
-    Check(
+    const cublasStatus_t status =
         cublasLtMatmul(handle_, plan.product.get(), &one, w.data(), plan.w.get(), x.data(),
                        plan.x.get(), &zero, out.data(), plan.out.get(), out.data(), plan.out.get(),
-                       &plan.algorithm, workspace_.data(), workspace_.bytes(), queue_.stream()),
-        "cublasLtMatmul");
+                       &plan.algorithm, workspace_.data(), workspace_.bytes(), queue_.stream());
+    if (status == CUBLAS_STATUS_SUCCESS) return;
+    // A kernel before this may have broken the device: then that is the error.
+    const cudaError_t error = cudaStreamQuery(queue_.stream());
+    if (error == cudaSuccess || error == cudaErrorNotReady) Check(status, "cublasLtMatmul");
+    queue_.Note(error, "a kernel before a matrix product");
   }
 
  private:

@@ -32,9 +32,10 @@ absl::Status CheckHost(const HostFacts& host, int ordinal) {
         "nvidia-smi and CUDA_VISIBLE_DEVICES, or run with --device=cpu");
   }
   if (ordinal >= host.num_gpus) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--device=cuda: rank ", ordinal, " of this host, counted from 0, needs GPU ", ordinal,
-        " and the host has ", host.num_gpus, ": start at most ", host.num_gpus, " ranks a host"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("--device=cuda: a rank of this host needs GPU ", ordinal,
+                     ", counted from 0, and the host has ", host.num_gpus,
+                     ": start as many ranks on it as it has GPUs"));
   }
   return absl::OkStatus();
 }

@@ -346,7 +346,7 @@ TEST_P(ExpertsDeviceTest, ARowThatIsNoNumberSpoilsNoOther) {
                       .shared = true},
                      DType::kBF16, rng);
     const auto clean = Compute(*device_, in, 0, rows);
-    std::fill_n(in.x.begin() + 3 * 40, 40, NAN);
+    std::fill_n(in.x.begin() + ptrdiff_t{3} * 40, 40, NAN);
     const auto out = Compute(*device_, in, 0, rows);
     ExpectSameBits(RowsOf(out, 40, 0, 3), RowsOf(clean, 40, 0, 3), "rows before");
     ExpectSameBits(RowsOf(out, 40, 4, rows - 4), RowsOf(clean, 40, 4, rows - 4), "rows after");

@@ -161,7 +161,11 @@ absl::Status Engine::Loop() {
     std::optional<StepPlan> plan = scheduler_.Next(now, budget_.tokens());
     PublishLoad();
     Dispatch(scheduler_.TakeEvents());
-    if (plan.has_value()) DS_RETURN_IF_ERROR(StartStep(*std::move(plan)));
+    if (plan.has_value()) {
+      // Else the launch would wait, and take the time of the step before for its own.
+      while (!steps_.empty() && executor_.NeedsIds(*plan)) DS_RETURN_IF_ERROR(FinishStep());
+      DS_RETURN_IF_ERROR(StartStep(*std::move(plan)));
+    }
     const size_t ahead = runner_.observed() ? 0 : static_cast<size_t>(options_.run_ahead);
     if (plan.has_value() && steps_.size() <= ahead) continue;
     if (!steps_.empty()) {
@@ -203,24 +207,25 @@ bool Engine::TakeInbox(absl::Time now) {
 }
 
 absl::Status Engine::StartStep(StepPlan plan) {
-  const Step step = {.prompt_rows = plan.num_chunk_rows(),
-                     .decodes = static_cast<int64_t>(plan.decodes.size()),
-                     .start = SteadyNow()};
+  Step step = {.prompt_rows = plan.num_chunk_rows(),
+               .decodes = static_cast<int64_t>(plan.decodes.size())};
   plan.predicted_ms = static_cast<uint32_t>(absl::ToInt64Milliseconds(
       std::min(budget_.Predict(step.prompt_rows, step.decodes), absl::Hours(24))));
+  const SteadyTime start = SteadyNow();
   DS_RETURN_IF_ERROR(runner_.Start(std::move(plan)));
+  step.launch = SteadyNow() - start;
   steps_.push_back(step);
   return absl::OkStatus();
 }
 
 absl::Status Engine::FinishStep() {
+  const SteadyTime start = SteadyNow();
   DS_ASSIGN_OR_RETURN(StepResult result, runner_.Finish());
   const Step step = steps_.front();
   steps_.pop_front();
-  // A step that was launched ahead began when the one before it ended.
-  const SteadyTime now = SteadyNow();
-  const SteadyTime begin = std::max(step.start, std::exchange(last_finish_, now));
-  budget_.Record(step.prompt_rows, step.decodes, absl::FromChrono(now - begin));
+  // Its own parts: a device that works by itself takes the second, one that does not the first.
+  budget_.Record(step.prompt_rows, step.decodes,
+                 absl::FromChrono(step.launch + (SteadyNow() - start)));
   scheduler_.Commit(std::move(result));
   const std::vector<SchedulerEvent> events = scheduler_.TakeEvents();
   // Load and observer first: whoever hears of an end finds its slot free and its step counted.

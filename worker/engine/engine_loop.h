@@ -2,6 +2,7 @@
 
 // Engine: the loop of rank 0 behind EngineHandle.
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -105,13 +106,12 @@ class Engine final : public EngineHandle {
   struct Step {
     int64_t prompt_rows = 0;
     int64_t decodes = 0;
-    SteadyTime start;
+    std::chrono::nanoseconds launch{0};  // within StepRunner::Start()
   };
 
   // Engine thread only.
   StepRunner runner_;
   std::deque<Step> steps_;
-  SteadyTime last_finish_;
   Scheduler scheduler_;
   StepBudget budget_;
 

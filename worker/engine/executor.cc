@@ -185,13 +185,16 @@ absl::StatusOr<StepResult> Executor::Run(const StepPlan& plan) {
   return Collect();
 }
 
+bool Executor::NeedsIds(const StepPlan& plan) const {
+  return std::any_of(plan.decodes.begin(), plan.decodes.end(), [this](const DecodeRow& decode) {
+    return slots_->slot(decode.slot).needs_ids();
+  });
+}
+
 absl::Status Executor::Launch(const StepPlan& plan) {
   DS_CHECK_LT(num_in_flight(), kMostInFlight);
   DS_RETURN_IF_ERROR(slots_->Apply(plan));
-  const bool needs_ids = std::any_of(
-      plan.decodes.begin(), plan.decodes.end(),
-      [this](const DecodeRow& decode) { return slots_->slot(decode.slot).needs_ids(); });
-  if (needs_ids) {
+  if (NeedsIds(plan)) {
     for (InFlight& step : in_flight_) DS_RETURN_IF_ERROR(TakeIds(step));
   }
   for (const StateOp& op : plan.state_ops) state_.Zero(device_, op.state);

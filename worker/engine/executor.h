@@ -37,9 +37,12 @@ class Executor {
   static absl::StatusOr<std::unique_ptr<Executor>> Create(
       World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options);
 
+  // Whether Launch(plan) would wait for results of plans before it: the plan depends on their ids,
+  // by the rules or the thinking budget of a request. `plan` fits the slots.
+  bool NeedsIds(const StepPlan& plan) const;
+
   // Applies the plan's deltas, then starts its rows if it has any. Waits for the results of plans
-  // before it only where this one depends on their ids, by the rules or the thinking budget of a
-  // request. An error ends the world: other ranks may be waiting.
+  // before it only where it NeedsIds. An error ends the world: other ranks may be waiting.
   absl::Status Launch(const StepPlan& plan);
   // The result of the first plan launched that was not collected; waits for it. The result holds
   // ids on every rank, the rest on rank 0 only. Errors as of Launch().

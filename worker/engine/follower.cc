@@ -1,5 +1,8 @@
 #include "worker/engine/follower.h"
 
+#include <deque>
+#include <numeric>
+
 #include "kernels/base/status_macros.h"
 
 namespace deltaserve {
@@ -9,14 +12,18 @@ absl::Status RunFollower(Executor& executor,
                          ControlLink& link,
                          Watchdog& watchdog) {
   PlanMessage message;
+  std::deque<absl::Duration> predicted;  // of the plans in flight
   while (true) {
     DS_RETURN_IF_ERROR(channel.Receive(&message));
     DS_ASSIGN_OR_RETURN(const StepPlan plan, ParsePlan(message.payload));
-    watchdog.StepStarted(message.step, absl::Milliseconds(plan.predicted_ms));
+    predicted.push_back(absl::Milliseconds(plan.predicted_ms));
+    watchdog.StepStarted(message.step,
+                         std::accumulate(predicted.begin(), predicted.end(), absl::ZeroDuration()));
     DS_RETURN_IF_ERROR(executor.Launch(plan));
     const bool is_step = plan.kind == PlanKind::kStep;
     while (executor.num_in_flight() > (is_step ? executor.options().run_ahead : 0)) {
       DS_RETURN_IF_ERROR(executor.Collect().status());
+      predicted.pop_front();
     }
     if (is_step) {
       if (executor.num_in_flight() == 0) watchdog.StepFinished();

@@ -41,8 +41,9 @@ absl::StatusOr<StepResult> Sampler::Start(const Inputs& inputs, int32_t* host_id
   if (!score.order.empty()) {
     const ArenaScope scope(arena);
     const TensorView ids = arena.Allocate(DType::kI32, {static_cast<int64_t>(score.order.size())});
-    const TensorView pairs = GatherPairs(inputs, arena);
     DS_RETURN_IF_ERROR(RunGathered(inputs, ids, arena, &result));
+    // Last: what it leaves in the arena must not stand beside the rows that are gathered.
+    const TensorView pairs = GatherPairs(inputs, arena);
     device_.ops().StoreSampled({.pairs = pairs,
                                 .forced = inputs.forced_ids,
                                 .slot = inputs.sampled_slot,

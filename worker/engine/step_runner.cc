@@ -8,13 +8,18 @@
 
 namespace deltaserve {
 
+void StepRunner::ArmWatchdog(uint64_t step, absl::Duration more) {
+  for (const Started& started : started_) more += absl::Milliseconds(started.plan.predicted_ms);
+  watchdog_.StepStarted(step, more);
+}
+
 absl::Status StepRunner::Start(StepPlan plan) {
   DS_CHECK(started_.empty() || plan.kind == PlanKind::kStep);
   if (asleep_) link_.Wake();
   asleep_ = false;
   SerializePlan(plan, &payload_);
   const uint64_t step = channel_.step() + 1;
-  if (started_.empty()) watchdog_.StepStarted(step, absl::Milliseconds(plan.predicted_ms));
+  ArmWatchdog(step, absl::Milliseconds(plan.predicted_ms));
   for (PlanObserver* observer : observers_) observer->OnPlan(step, payload_);
   DS_RETURN_IF_ERROR(channel_.Send(static_cast<uint32_t>(plan.kind), payload_));
   if (started_.empty()) timer_.RunBegins(SteadyNow());
@@ -32,8 +37,7 @@ absl::StatusOr<StepResult> StepRunner::Finish() {
   if (plan.kind != PlanKind::kStep) DS_RETURN_IF_ERROR(executor_.CheckAgreement());
   for (PlanObserver* observer : observers_) observer->OnResult(step, plan, result);
   if (!started_.empty()) {  // the device has been at it since
-    const Started& next = started_.front();
-    watchdog_.StepStarted(next.step, absl::Milliseconds(next.plan.predicted_ms));
+    ArmWatchdog(started_.front().step, absl::ZeroDuration());
     timer_.RunBegins(SteadyNow());
   } else if (plan.kind == PlanKind::kStep) {
     watchdog_.StepFinished();

@@ -68,6 +68,8 @@ class StepRunner {
     uint64_t step = 0;
     StepPlan plan;
   };
+  // All that is in flight must be done within what all of it is allowed.
+  void ArmWatchdog(uint64_t step, absl::Duration more);
 
   std::deque<Started> started_;
   StepTimer timer_;

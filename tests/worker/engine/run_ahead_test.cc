@@ -88,6 +88,25 @@ TEST_P(RunAheadTest, CancelledAnswersAreBeginningsOfWhole) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, RunAheadTest, testing::Values(1, 2));
 
+// More rows than are gathered at once, with rules, beside rows that are merged: warm-up has no such
+// step, and its scratch must do.
+TEST(ScratchTest, IsEnoughForEveryMixOfRows) {
+  for (const int ranks : {1, 2}) {
+    EngineOptions options = SmallEngine();
+    options.slots = 40;
+    const auto world = Start(ranks, options);
+    std::vector<std::shared_ptr<CollectingSink>> sinks;
+    for (uint32_t i = 0; i < 40; ++i) {
+      Request request = Ask(i, 1, 30);
+      if (i >= 6) request.rules.repetition_penalty = 1.1F;
+      if (i == 20) request.logprobs = 20;
+      sinks.push_back(Submit(world->engine(), std::move(request)));
+    }
+    for (const auto& sink : sinks) EXPECT_EQ(sink->Wait().tokens.size(), 30U);
+    ExpectAllFree(*world, ranks);
+  }
+}
+
 class CountSteps final : public EngineObserver {
  public:
   std::atomic<int> steps = 0;
