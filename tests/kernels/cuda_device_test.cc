@@ -21,7 +21,9 @@ TEST(CudaHostTest, AHostThatLacksSomethingIsToldWhat) {
       {{13000, 0, 0}, 0, "has no NVIDIA driver; install one for CUDA 13.0 or later"},
       {{13000, 12080, 4}, 0, "driver runs CUDA up to 12.8 and this build needs 13.0"},
       {{13020, 13000, 0}, 0, "no GPU that this process may use"},
-      {{13000, 13010, 2}, 2, "the host has 2: start at most 2 ranks a host"},
+      {{13000, 13010, 2},
+       2,
+       "needs GPU 2, counted from 0, and the host has 2: start as many ranks"},
   };
   for (const auto& c : cases) {
     const absl::Status status = CheckHost(c.host, c.ordinal);

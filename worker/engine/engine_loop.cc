@@ -161,13 +161,14 @@ absl::Status Engine::Loop() {
     std::optional<StepPlan> plan = scheduler_.Next(now, budget_.tokens());
     PublishLoad();
     Dispatch(scheduler_.TakeEvents());
-    if (plan.has_value()) {
+    const bool starts = plan.has_value();
+    if (starts) {
       // Else the launch would wait, and take the time of the step before for its own.
       while (!steps_.empty() && executor_.NeedsIds(*plan)) DS_RETURN_IF_ERROR(FinishStep());
       DS_RETURN_IF_ERROR(StartStep(*std::move(plan)));
     }
     const size_t ahead = runner_.observed() ? 0 : static_cast<size_t>(options_.run_ahead);
-    if (plan.has_value() && steps_.size() <= ahead) continue;
+    if (starts && steps_.size() <= ahead) continue;
     if (!steps_.empty()) {
       DS_RETURN_IF_ERROR(FinishStep());
       continue;

@@ -35,8 +35,10 @@ std::vector<CollectingSink::Received> Answers(int ranks, int run_ahead) {
   options.run_ahead = run_ahead;
   const auto world = Start(ranks, options);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
+  sinks.reserve(kRequests);
   for (uint32_t i = 0; i < kRequests; ++i) sinks.push_back(Submit(world->engine(), Mixed(i)));
   std::vector<CollectingSink::Received> answers;
+  answers.reserve(kRequests);
   for (const auto& sink : sinks) answers.push_back(sink->Wait());
   ExpectAllFree(*world, ranks);
   return answers;
