@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/cuda/queue_cuda.h"
 #include "kernels/tensor/dtype.h"
 
 namespace deltaserve::cuda {
@@ -22,11 +23,6 @@ constexpr int64_t kSize = 8192;  // rows and columns of each matrix
 constexpr size_t kMatrixBytes = kSize * kSize * sizeof(BFloat16);
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr int kCopies = 4, kProducts = 8;  // timed together
-
-absl::Status Check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorString(error)));
-}
 
 absl::Status Check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
@@ -90,30 +86,30 @@ absl::Status Meter::Open(int ordinal) {
   ordinal_ = ordinal;
   cudaDeviceProp properties;
   int driver = 0, runtime = 0;
-  DS_RETURN_IF_ERROR(Check(cudaSetDevice(ordinal), "cudaSetDevice"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaSetDevice(ordinal), "cudaSetDevice"));
   DS_RETURN_IF_ERROR(
-      Check(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"));
-  DS_RETURN_IF_ERROR(Check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));
-  DS_RETURN_IF_ERROR(Check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion"));
+      ToStatus(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion"));
   description_ = absl::StrFormat(
       "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, L2 of %d MiB, driver for CUDA "
       "%d.%d, runtime %d.%d",
       properties.name, properties.major, properties.minor, properties.multiProcessorCount,
       static_cast<double>(properties.totalGlobalMem) / (1 << 30), properties.l2CacheSize >> 20,
       driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-  DS_RETURN_IF_ERROR(Check(cudaStreamCreateWithFlags(&handles_.stream, cudaStreamNonBlocking),
-                           "cudaStreamCreateWithFlags"));
-  DS_RETURN_IF_ERROR(Check(cudaEventCreate(&handles_.begin), "cudaEventCreate"));
-  DS_RETURN_IF_ERROR(Check(cudaEventCreate(&handles_.end), "cudaEventCreate"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&handles_.stream, cudaStreamNonBlocking),
+                              "cudaStreamCreateWithFlags"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventCreate(&handles_.begin), "cudaEventCreate"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventCreate(&handles_.end), "cudaEventCreate"));
   DS_RETURN_IF_ERROR(
-      Check(cudaMalloc(&handles_.memory, 2 * kCopyBytes + 3 * kMatrixBytes + kWorkspaceBytes),
-            "cudaMalloc of the meter of limits"));
-  DS_RETURN_IF_ERROR(Check(cudaMemset(handles_.memory, 1, 2 * kCopyBytes), "cudaMemset"));
+      ToStatus(cudaMalloc(&handles_.memory, 2 * kCopyBytes + 3 * kMatrixBytes + kWorkspaceBytes),
+               "cudaMalloc of the meter of limits"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaMemset(handles_.memory, 1, 2 * kCopyBytes), "cudaMemset"));
   const std::vector<BFloat16> values = RandomMatrix();
   for (const size_t i : {0, 1}) {
-    DS_RETURN_IF_ERROR(Check(cudaMemcpy(handles_.memory + 2 * kCopyBytes + i * kMatrixBytes,
-                                        values.data(), kMatrixBytes, cudaMemcpyHostToDevice),
-                             "cudaMemcpy"));
+    DS_RETURN_IF_ERROR(ToStatus(cudaMemcpy(handles_.memory + 2 * kCopyBytes + i * kMatrixBytes,
+                                           values.data(), kMatrixBytes, cudaMemcpyHostToDevice),
+                                "cudaMemcpy"));
   }
   DS_RETURN_IF_ERROR(OpenProduct());
   return Measure().status();  // once for what happens at the first time only
@@ -166,20 +162,20 @@ absl::Status Meter::Multiply() {
 }
 
 absl::StatusOr<double> Meter::Seconds(int count, const std::function<absl::Status()>& enqueue) {
-  DS_RETURN_IF_ERROR(Check(cudaEventRecord(handles_.begin, handles_.stream), "cudaEventRecord"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventRecord(handles_.begin, handles_.stream), "cudaEventRecord"));
   for (int i = 0; i < count; ++i) DS_RETURN_IF_ERROR(enqueue());
-  DS_RETURN_IF_ERROR(Check(cudaEventRecord(handles_.end, handles_.stream), "cudaEventRecord"));
-  DS_RETURN_IF_ERROR(Check(cudaEventSynchronize(handles_.end), "cudaEventSynchronize"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventRecord(handles_.end, handles_.stream), "cudaEventRecord"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventSynchronize(handles_.end), "cudaEventSynchronize"));
   float milliseconds = 0;
-  DS_RETURN_IF_ERROR(Check(cudaEventElapsedTime(&milliseconds, handles_.begin, handles_.end),
-                           "cudaEventElapsedTime"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaEventElapsedTime(&milliseconds, handles_.begin, handles_.end),
+                              "cudaEventElapsedTime"));
   return static_cast<double>(milliseconds) / 1e3;
 }
 
 absl::StatusOr<GpuLimits> Meter::Measure() {
-  DS_RETURN_IF_ERROR(Check(cudaSetDevice(ordinal_), "cudaSetDevice"));
+  DS_RETURN_IF_ERROR(ToStatus(cudaSetDevice(ordinal_), "cudaSetDevice"));
   DS_ASSIGN_OR_RETURN(const double copies, Seconds(kCopies, [this] {
-                        return Check(
+                        return ToStatus(
                             cudaMemcpyAsync(handles_.memory + kCopyBytes, handles_.memory,
                                             kCopyBytes, cudaMemcpyDeviceToDevice, handles_.stream),
                             "cudaMemcpyAsync");

@@ -11,6 +11,13 @@
 
 namespace deltaserve::cuda {
 
+// INTERNAL naming `what`, the call that gave `error`.
+inline absl::Status ToStatus(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
+}
+
 // A stream and the first error of what was put on it. One engine thread; owned by the Device.
 class Queue {
  public:
@@ -21,12 +28,8 @@ class Queue {
   // Streaming multiprocessors, for grids that fill them.
   int num_processors() const { return num_processors_; }
 
-  // `what`: the call that gave `error`. Only the first one is kept.
-  void Note(cudaError_t error, const char* what) {
-    if (error == cudaSuccess) return;
-    status_.Update(absl::InternalError(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error),
-                                                    ": ", cudaGetErrorString(error))));
-  }
+  // Only the first error is kept.
+  void Note(cudaError_t error, const char* what) { status_.Update(ToStatus(error, what)); }
   absl::Status TakeStatus() { return std::exchange(status_, absl::OkStatus()); }
 
  private:

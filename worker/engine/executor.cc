@@ -229,8 +229,8 @@ absl::Status Executor::TakeIds(InFlight& step) {
 absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
   const ArenaScope scope(arena_);
   step->score = MakeScorePlan(plan);
-  step->host_ids = static_cast<int32_t*>(host_ids_.data()) + parity_ * capacity_.slots;
-  parity_ = 1 - parity_;
+  step->host_ids = static_cast<int32_t*>(host_ids_.data()) +
+                   static_cast<int64_t>(inputs_->parity()) * capacity_.slots;
   const ScorePlan& score = step->score;
   StepInputs::Views views;
   inputs_->Upload(plan, score, *slots_, &views);

@@ -107,8 +107,7 @@ class Executor {
   std::unique_ptr<StepInputs> inputs_;
   std::unique_ptr<Sampler> sampler_;
   std::deque<InFlight> in_flight_;
-  Buffer host_ids_;  // i32 [kMostInFlight, slots]
-  int64_t parity_ = 0;
+  Buffer host_ids_;  // i32 [kMostInFlight, slots], by StepInputs::parity()
   int64_t token_budget_cap_ = 0;
   absl::Duration probe_time_;
 };

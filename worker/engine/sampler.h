@@ -60,8 +60,8 @@ class Sampler {
 
   Sampler(Device& device, Communicator& comm, const Sizes& sizes);
 
-  // Enqueues all of it; waits for the device only where log-probabilities, logits or the rules of a
-  // request come or go through the host. The result lacks its ids: they come to `host_ids`, of
+  // Enqueues all of it; waits for the device only where log-probabilities or the rules of a request
+  // come or go through the host. The result lacks its ids: they come to `host_ids`, of
   // kHost memory, one a sampled row in the order of ScorePlan::order.
   absl::StatusOr<StepResult> Start(const Inputs& inputs, int32_t* host_ids, Arena& arena);
 

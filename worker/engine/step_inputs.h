@@ -40,6 +40,8 @@ class StepInputs {
   // Of a step, before the two calls below: host memory is this object's and has room for two steps
   // that the device is not done with.
   void NextStep() { parity_ = 1 - parity_; }
+  // Of the step: 0 or 1, not that of the one before.
+  size_t parity() const { return parity_; }
 
   // Enqueues copies of the block tables that `plan` changed. `slots`: after Apply(plan).
   void UploadBlockTables(const StepPlan& plan, const SlotTable& slots);

@@ -66,6 +66,20 @@ void CompareScores(const GoldenPrompt& golden,
   }
 }
 
+Request GreedyRequest(const GoldenPrompt& golden, size_t index) {
+  Request request;
+  request.id = std::to_string(index);
+  request.prompt = golden.ids;
+  request.sampling.temperature = 0;
+  return request;
+}
+
+std::vector<int64_t> AllPositions(const GoldenPrompt& golden) {
+  std::vector<int64_t> positions(golden.ids.size());
+  std::iota(positions.begin(), positions.end(), int64_t{0});
+  return positions;
+}
+
 }  // namespace
 
 double LogSumExp(const std::vector<float>& row) {
@@ -80,10 +94,7 @@ void CheckGolden(const std::string& model, const Cut& cut) {
   const auto world = StartModel(GoldenFolder(model), cut);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (const GoldenPrompt& golden : goldens) {
-    Request request;
-    request.id = std::to_string(sinks.size());
-    request.prompt = golden.ids;
-    request.sampling.temperature = 0;
+    Request request = GreedyRequest(golden, sinks.size());
     request.max_tokens = static_cast<uint32_t>(golden.greedy.size());
     request.ignore_eos = true;
     request.logprobs = 0;
@@ -91,8 +102,7 @@ void CheckGolden(const std::string& model, const Cut& cut) {
     // steps are short.
     request.logits_at = golden.row_positions;
     if (cut.token_budget == 64) {
-      request.logits_at.resize(golden.ids.size());
-      std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+      request.logits_at = AllPositions(golden);
       request.prompt_logprobs = 8;
     }
     sinks.push_back(std::make_shared<CollectingSink>());
@@ -122,13 +132,9 @@ GoldenNearness MeasureNearness(const std::string& model, const Cut& cut) {
   const auto world = StartModel(GoldenFolder(model), cut);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (const GoldenPrompt& golden : goldens) {
-    Request request;
-    request.id = std::to_string(sinks.size());
-    request.prompt = golden.ids;
-    request.sampling.temperature = 0;
+    Request request = GreedyRequest(golden, sinks.size());
     request.max_tokens = 1;
-    request.logits_at.resize(golden.ids.size());
-    std::iota(request.logits_at.begin(), request.logits_at.end(), int64_t{0});
+    request.logits_at = AllPositions(golden);
     sinks.push_back(std::make_shared<CollectingSink>());
     const auto ticket = world->engine().Submit(request, sinks.back());
     EXPECT_TRUE(ticket.ok()) << ticket.status();
