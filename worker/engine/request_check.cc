@@ -30,7 +30,7 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const char* field, int64_
 }
 
 absl::Status CheckForcedExit(const ForcedExit& exit, int64_t num_tokens) {
-  DS_RETURN_IF_ERROR(CheckIds({exit.watch_id}, "forced_exit.watch_token_id", num_tokens));
+  DS_RETURN_IF_ERROR(CheckIds(exit.watch_ids, "forced_exit.watch_token_ids", num_tokens));
   if (exit.force_ids.empty() || exit.force_ids.size() > kMaxForcedIds) {
     return InvalidField("forced_exit.force_token_ids", absl::StrCat(exit.force_ids.size(), " ids"),
                         "out of range", absl::StrCat("send 1 to ", kMaxForcedIds));

@@ -115,6 +115,23 @@ TEST(EngineControlTest, RefusesWhatTheQueueCannotHold) {
   EXPECT_EQ(engine.load().requests_seen, 3u);
 }
 
+// A free slot is of no use to who finds too few blocks: it waits, and is counted.
+TEST(EngineControlTest, WhoWaitsForBlocksIsInTheQueueThatIsBounded) {
+  EngineOptions options = SmallEngine();
+  options.kv_memory = 4 * kBlockBytes;
+  options.max_queue = 1;
+  auto world = Start(1, options);
+  Engine& engine = world->engine();
+  const auto gate = std::make_shared<Gate>();
+  ASSERT_TRUE(engine.Submit(Ask(0, 150, 5), gate).ok());  // three blocks
+  gate->WaitUntilReached();
+  const auto waiting = Submit(engine, Ask(1, 70, 5));  // two
+  const auto refused = engine.Submit(Ask(2, 5, 5), std::make_shared<CollectingSink>());
+  EXPECT_EQ(DetailOf(refused.status()).field(), "max_queue");
+  gate->Open();
+  EXPECT_EQ(waiting->Wait().tokens.size(), 5u);
+}
+
 TEST(EngineControlTest, RefusesTokensThatTheQueueCannotHoldUnlessTheyWaitAlone) {
   EngineOptions options = SmallEngine();
   options.slots = 1;

@@ -83,7 +83,7 @@ inline Request AnyRequest(uint32_t i) {
   if (i % 3 == 0) request.logprobs = i % 6;
   if (i % 4 == 0) request.logits_at = {0};
   if (i % 6 == 5) {
-    request.forced_exit = ForcedExit{.watch_id = 5, .after_tokens = 2, .force_ids = {3, 5}};
+    request.forced_exit = ForcedExit{.watch_ids = {5}, .after_tokens = 2, .force_ids = {3, 5}};
   }
   if (i % 6 == 1) request.rules = {.presence_penalty = 1, .bias = {{2, 1.5f}}};
   if (i % 7 == 3) request.generated = {7};
