@@ -90,7 +90,7 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
 TEST(StepPlanTest, IsLittleEndian) {
   const std::vector<uint8_t> bytes = Bytes(FullPlan());
   const std::vector<uint8_t> head(bytes.begin(), bytes.begin() + 10);
-  EXPECT_THAT(head, ElementsAre(4, 3, 4, 3, 2, 1, 2, 0, 0, 0));
+  EXPECT_THAT(head, ElementsAre(5, 3, 4, 3, 2, 1, 2, 0, 0, 0));
 }
 
 TEST(StepPlanTest, EveryTruncationIsDataLoss) {
