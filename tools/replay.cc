@@ -196,8 +196,9 @@ int Main(int argc, char** argv) {
   }
   if (!ready.ok()) {
     // Most of the flags of this world are the file's.
-    ready = absl::Status(ready.code(), absl::StrCat(options.file, " cannot be replayed here: ",
-                                                    std::string(ready.message())));
+    ready = absl::Status(
+        ready.code(),
+        absl::StrCat(options.file, " cannot be replayed here: ", std::string(ready.message())));
     flags.Refuse(ready, speaker == info.rank);
     return StartExitCode(ready);
   }

@@ -133,7 +133,9 @@ std::optional<CommandLine::Ending> CommandLine::Read(int argc, const char* const
   } catch (const CLI::Success&) {  // --help, --help-all
     return Ending{.code = kExitOk, .output = app_->help(), .error = ""};
   } catch (const CLI::ParseError& error) {
-    return Ending{.code = kExitUsage, .output = "", .error = Refusal(Describe(*app_, error), /*see_help=*/true)};
+    return Ending{.code = kExitUsage,
+                  .output = "",
+                  .error = Refusal(Describe(*app_, error), /*see_help=*/true)};
   }
 }
 

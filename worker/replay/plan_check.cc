@@ -45,9 +45,8 @@ absl::Status CheckNumbers(const LogitRules& rules) {
 
 absl::Status CheckOpen(const OpenSlot& open, int64_t num_tokens) {
   const auto of_slot = [&](const absl::Status& status) {
-    return status.ok()
-               ? status
-               : Misfit(absl::StrCat("open of slot ", open.slot, ": ", status.message()));
+    return status.ok() ? status
+                       : Misfit(absl::StrCat("open of slot ", open.slot, ": ", status.message()));
   };
   DS_RETURN_IF_ERROR(of_slot(CheckSampling(open.sampling)));
   DS_RETURN_IF_ERROR(of_slot(CheckRules(open.rules, num_tokens)));

@@ -146,9 +146,9 @@ absl::Status RecordingReader::ReadHeader() {
                      PlanVersion(), "; use build ", header_.build_id, ", which recorded it"));
   }
   const std::pair<const char*, int64_t> counts[] = {
-      {"ranks", header_.ranks},           {"slots", header_.slots},
-      {"kv_memory", header_.kv_memory},   {"kv_blocks", header_.kv_blocks},
-      {"contexts", header_.max_context},  {"token budget", header_.token_budget},
+      {"ranks", header_.ranks},          {"slots", header_.slots},
+      {"kv_memory", header_.kv_memory},  {"kv_blocks", header_.kv_blocks},
+      {"contexts", header_.max_context}, {"token budget", header_.token_budget},
       {"tokens", header_.num_tokens}};
   for (const auto& [what, count] : counts) {
     if (count < 0) return Damaged(start.size(), absl::StrCat("its header says ", what, " ", count));

@@ -50,8 +50,8 @@ RecordingWriter::~RecordingWriter() {
   {
     const absl::MutexLock lock(&shared_->mutex);
     shared_->is_closing = true;
-    is_over = shared_->mutex.AwaitWithTimeout(absl::Condition(&shared_->is_over),
-                                              options_.last_patience);
+    is_over =
+        shared_->mutex.AwaitWithTimeout(absl::Condition(&shared_->is_over), options_.last_patience);
     if (!is_over && !shared_->has_ended) {
       LogError("recording to {} is without its last {} bytes: its disk is stalled", shared_->path,
                shared_->bytes);
@@ -96,8 +96,8 @@ void RecordingWriter::Add(uint64_t step, std::vector<uint8_t> frame) {
 void RecordingWriter::AwaitWritten() {
   const absl::MutexLock lock(&shared_->mutex);
   const absl::Duration patience = is_late_ ? absl::ZeroDuration() : options_.patience;
-  is_late_ = !shared_->mutex.AwaitWithTimeout(
-      absl::Condition(shared_.get(), &Shared::IsWritten), patience);
+  is_late_ = !shared_->mutex.AwaitWithTimeout(absl::Condition(shared_.get(), &Shared::IsWritten),
+                                              patience);
 }
 
 bool RecordingWriter::ended() const {

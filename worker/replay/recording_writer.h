@@ -32,9 +32,9 @@ class RecordingSink {
 class RecordingWriter {
  public:
   struct Options {
-    size_t most_bytes = size_t{64} << 20;                // that wait
-    absl::Duration patience = absl::Milliseconds(100);   // of AwaitWritten
-    absl::Duration last_patience = absl::Seconds(5);     // of the destructor
+    size_t most_bytes = size_t{64} << 20;               // that wait
+    absl::Duration patience = absl::Milliseconds(100);  // of AwaitWritten
+    absl::Duration last_patience = absl::Seconds(5);    // of the destructor
   };
 
   RecordingWriter(std::unique_ptr<RecordingSink> sink, const Options& options);

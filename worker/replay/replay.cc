@@ -182,9 +182,9 @@ absl::StatusOr<ReplayReport> Replay(RecordingReader& recording,
     const StepPlan& plan = (*step)->plan;
     if (const absl::Status fits = CheckPlan(plan, executor.slots(), executor.capacity());
         !fits.ok()) {
-      report.recording =
-          recording.Damaged((*step)->offset, absl::StrCat("the plan of step ", (*step)->step, ": ",
-                                                          std::string(fits.message())));
+      report.recording = recording.Damaged(
+          (*step)->offset,
+          absl::StrCat("the plan of step ", (*step)->step, ": ", std::string(fits.message())));
       break;
     }
     if (options.ops != nullptr) options.ops->Begin();

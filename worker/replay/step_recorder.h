@@ -54,9 +54,9 @@ RecordedResult MakeRecordedResult(const StepResult& result,
                                   Device& device,
                                   std::vector<OpChecksum> ops);
 
-// Watches rank 0's engine. Engine thread; what it is made from outlives it. A plan is written before
-// its step runs, unless the disk is slow; what ends the recording, never the world, is told at
-// RecordingWriter, and what was written until then is a whole recording of those steps.
+// Watches rank 0's engine. Engine thread; what it is made from outlives it. A plan is written
+// before its step runs, unless the disk is slow; what ends the recording, never the world, is told
+// at RecordingWriter, and what was written until then is a whole recording of those steps.
 class StepRecorder final : public PlanObserver {
  public:
   // `ops`: of ChecksumDevice, or null. An error is that of writing the header.

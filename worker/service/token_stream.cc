@@ -32,9 +32,9 @@ void Fill(v1::TokenLogprob* message, const TokenLogProb& score) {
   }
 }
 
-// A deadline travels as the time that is left, which gRPC rounds up by at most 1% wherever a call is
-// made: from the client to the router and on to here. So a client that gives up at its deadline is
-// gone that much before ours, and some time passes on the way.
+// A deadline travels as the time that is left, which gRPC rounds up by at most 1% wherever a call
+// is made: from the client to the router and on to here. So a client that gives up at its deadline
+// is gone that much before ours, and some time passes on the way.
 absl::Time EarliestExpiry(absl::Time deadline) {
   constexpr double kRounding = 0.03;
   constexpr absl::Duration kOnTheWay = absl::Milliseconds(20);

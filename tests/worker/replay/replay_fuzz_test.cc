@@ -55,7 +55,8 @@ absl::Status ReplayOnce(const std::vector<uint8_t>& bytes,
     EXPECT_THAT(message, ::testing::EndsWith("; copy it again, or record again"));
   }
   ++(!report->recording.ok() ? counts->refused
-                             : report->identical() ? counts->same : counts->differ);
+     : report->identical()   ? counts->same
+                             : counts->differ);
   StepPlan close{.kind = PlanKind::kIdle};
   for (int32_t slot = 0; slot < executor.capacity().slots; ++slot) {
     if (executor.slots().slot(slot).open) close.closes.push_back(slot);

@@ -98,11 +98,10 @@ inline EngineOptions RecordedEngine() {
 }
 
 // Serves 20 requests and leaves their recording in `file`; what was answered.
-inline std::vector<CollectingSink::Received> RecordTo(
-    std::unique_ptr<RecordingSink> file,
-    int ranks,
-    bool ops,
-    const RecordingWriter::Options& writer = {}) {
+inline std::vector<CollectingSink::Received> RecordTo(std::unique_ptr<RecordingSink> file,
+                                                      int ranks,
+                                                      bool ops,
+                                                      const RecordingWriter::Options& writer = {}) {
   std::unique_ptr<OpChecksums> checksums;
   std::unique_ptr<StepRecorder> recorder;
   IdleWatch idle;
@@ -116,8 +115,8 @@ inline std::vector<CollectingSink::Received> RecordTo(
   options.prepare = [&](Engine& engine, Executor& executor, Device& device) {
     const RecordingHeader header{
         .plan_version = PlanVersion(), .model = "fake", .ranks = ranks, .ops = ops};
-    auto started = StepRecorder::Start(std::move(file), header, executor, device, checksums.get(),
-                                       writer);
+    auto started =
+        StepRecorder::Start(std::move(file), header, executor, device, checksums.get(), writer);
     ASSERT_TRUE(started.ok()) << started.status();
     recorder = *std::move(started);
     engine.AddPlanObserver(recorder.get());

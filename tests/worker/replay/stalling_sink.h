@@ -56,10 +56,9 @@ class Disk {
   // Until no sink writes here any more.
   void AwaitGone() {
     const absl::MutexLock lock(&mutex_);
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(
-        absl::Condition(
-            +[](Disk* disk) { return disk->is_gone_; }, this),
-        kSinkPatience));
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(
+                                            +[](Disk* disk) { return disk->is_gone_; }, this),
+                                        kSinkPatience));
   }
   void SetGone() {
     const absl::MutexLock lock(&mutex_);
