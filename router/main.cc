@@ -3,8 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "kernels/base/flags.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/write_address.h"
 #include "router/service/router_server.h"
 #include "router/worlds/routing_policy.h"
 #include "router/worlds/world_registry.h"
@@ -45,7 +44,7 @@ void AddFlags(CommandLine& line, RouterFlags* flags) {
   line.Add("--listen", &flags->server.listen, "HOST:PORT for clients; port 0 takes a free one")
       .HostPort(0);
   line.Add("--address-file", &flags->address_file,
-           "file that gets HOST:PORT once a world is ready");
+           "file that gets HOST:PORT once a world is ready; - is standard output");
   line.Add("--default-max-tokens", &flags->server.default_max_tokens,
            "longest answer where a request says none")
       .In(1, 1 << 24);
@@ -70,19 +69,6 @@ absl::Status CheckFlags(const RouterFlags& flags) {
 
 const std::string& WorldName(const RouterFlags& flags) {
   return flags.world.empty() ? flags.world_file : flags.world;
-}
-
-// The whole file or none: who waits for it never reads half an address.
-absl::Status WriteAddress(const std::string& path, const std::string& address) {
-  const std::string partial = path + ".partial";
-  std::ofstream out(partial, std::ios::trunc);
-  out << address << "\n";
-  out.close();
-  if (!out || std::rename(partial.c_str(), path.c_str()) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--address-file is ", path, ": it cannot be written; name a file in a writable folder"));
-  }
-  return absl::OkStatus();
 }
 
 sigset_t EndSignals() {

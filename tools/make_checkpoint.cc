@@ -65,7 +65,7 @@ absl::StatusOr<CheckpointShape> ChosenShape(const Options& options) {
 
 absl::Status Make(const Options& options) {
   if (options.shape.empty() == options.golden.empty()) {
-    return absl::InvalidArgumentError("give one of --shape and --golden");
+    return absl::InvalidArgumentError("--shape and --golden: give one of them");
   }
   if (options.output.empty()) return absl::InvalidArgumentError("--output is missing");
   DS_ASSIGN_OR_RETURN(const CheckpointShape shape, ChosenShape(options));

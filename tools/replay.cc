@@ -195,6 +195,10 @@ int Main(int argc, char** argv) {
     speaker = 0;
   }
   if (!ready.ok()) {
+    // Most of the flags of this world are the file's.
+    ready = absl::Status(
+        ready.code(),
+        absl::StrCat(options.file, " cannot be replayed here: ", std::string(ready.message())));
     flags.Refuse(ready, speaker == info.rank);
     return StartExitCode(ready);
   }

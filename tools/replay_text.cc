@@ -56,7 +56,7 @@ std::string OpenText(const OpenSlot& open) {
       ", sample ", open.sample_index, ", ", open.num_generated, " generated before");
   if (!open.forced_exit.force_ids.empty()) {
     absl::StrAppend(&text, "; after ", open.forced_exit.after_tokens, " without ",
-                    open.forced_exit.watch_id, " forces ", Ids(open.forced_exit.force_ids));
+                    Ids(open.forced_exit.watch_ids), " forces ", Ids(open.forced_exit.force_ids));
   }
   if (!open.rules.empty()) text += RulesText(open.rules);
   if (!open.logprob_ids.empty()) {

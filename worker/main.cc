@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +15,7 @@
 #include "kernels/base/flags.h"
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/base/write_address.h"
 #include "worker/comm/link_address.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/metrics/metrics_server.h"
@@ -109,31 +109,6 @@ WorldInfo DescribeWorld(const WorkerOptions& options, MpiWorld& world, Rank& ran
   return info;
 }
 
-// Standard output, which nothing else is written to: mpirun carries it to whoever started it.
-constexpr char kStandardOutput[] = "-";
-
-// Written beside and renamed, so that who waits for the file never reads half of it.
-absl::Status WriteAddressFile(const std::string& path, const std::string& address) {
-  if (path == kStandardOutput) {
-    std::fprintf(stdout, "%s\n", address.c_str());
-    std::fflush(stdout);
-    return absl::OkStatus();
-  }
-  const std::string partial = path + ".partial";
-  {
-    std::ofstream out(partial, std::ios::trunc);
-    out << address << "\n";
-    if (!out.flush()) {
-      return absl::InvalidArgumentError("--address-file is " + path + ": it cannot be written");
-    }
-  }
-  std::error_code error;
-  std::filesystem::rename(partial, path, error);
-  if (error)
-    return absl::InvalidArgumentError("--address-file is " + path + ": " + error.message());
-  return absl::OkStatus();
-}
-
 // The signals that drain a world. Blocked in every thread of rank 0, waited for by one.
 sigset_t DrainSignals() {
   sigset_t signals;
@@ -214,7 +189,7 @@ int ServeRankZero(const WorkerOptions& options, WorldInfo info, Rank& rank) {
   const auto metrics = ServeMetrics(options, rank, *engine, recorded);
   if (status.ok()) status = metrics.status();
   if (status.ok() && !options.address_file.empty()) {
-    status = WriteAddressFile(options.address_file, (*server)->address());
+    status = WriteAddress(options.address_file, (*server)->address());
   }
   if (!status.ok()) {
     std::fprintf(stderr, "deltaserve-worker: %s\n", std::string(status.message()).c_str());

@@ -13,6 +13,8 @@
 namespace deltaserve {
 namespace {
 
+constexpr char kSeeHelp[] = "; see --help";
+
 // CLI11 says "Could not convert: --slots = abc" or "--slots: Value 0 not in range 1 to 8"; this
 // adds what the flag takes, so that a reader knows what to write instead.
 std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
@@ -131,7 +133,9 @@ std::optional<CommandLine::Ending> CommandLine::Read(int argc, const char* const
   } catch (const CLI::Success&) {  // --help, --help-all
     return Ending{.code = kExitOk, .output = app_->help(), .error = ""};
   } catch (const CLI::ParseError& error) {
-    return Ending{.code = kExitUsage, .output = "", .error = Refusal(Describe(*app_, error))};
+    return Ending{.code = kExitUsage,
+                  .output = "",
+                  .error = Refusal(Describe(*app_, error), /*see_help=*/true)};
   }
 }
 
@@ -149,13 +153,15 @@ std::optional<int> CommandLine::Parse(int argc, const char* const* argv, bool pr
 
 int CommandLine::Refuse(const absl::Status& status, bool print) const {
   if (print) {
-    std::fputs(Refusal(std::string(status.message())).c_str(), stderr);
+    const std::string message(status.message());
+    std::fputs(Refusal(message, /*see_help=*/message.starts_with("--")).c_str(), stderr);
   }
   return kExitUsage;
 }
 
-std::string CommandLine::Refusal(const std::string& message) const {
-  return absl::StrCat(program_, ": ", message, "; see --help\n");
+std::string CommandLine::Refusal(const std::string& message, bool see_help) const {
+  const std::string hint = see_help && !message.ends_with(kSeeHelp) ? kSeeHelp : "";
+  return absl::StrCat(program_, ": ", message, hint, "\n");
 }
 
 absl::StatusOr<int64_t> ParseBytes(const std::string& text) {

@@ -81,14 +81,14 @@ class CommandLine {
   // Parse without printing.
   std::optional<Ending> Read(int argc, const char* const* argv);
 
-  // For a value found bad only after parsing: prints `status`'s message in the form of a refused
-  // flag and returns kExitUsage. The message names flag, value and remedy.
+  // For what is found bad only after parsing: prints "deltaserve-NAME: " and `status`'s message,
+  // which names value and remedy, and returns kExitUsage. A message that begins with the flag that
+  // is wrong gets "; see --help".
   int Refuse(const absl::Status& status, bool print = true) const;
 
-  // "deltaserve-NAME: MESSAGE; see --help\n"
-  std::string Refusal(const std::string& message) const;
-
  private:
+  std::string Refusal(const std::string& message, bool see_help) const;
+
   const std::string program_;
   const std::unique_ptr<CLI::App> app_;
 };

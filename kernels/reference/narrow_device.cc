@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/base/check.h"
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 
 namespace deltaserve::reference {
 namespace {
@@ -60,50 +60,34 @@ class F32Copies {
   std::vector<std::pair<TensorView, TensorView>> outputs_;
 };
 
-class NarrowOps final : public Ops {
+// Ops that are not here have no tensor whose dtype differs.
+class NarrowOps final : public ForwardingOps {
  public:
   NarrowOps(Ops& ops, const Numerics& numerics)
-      : ops_(ops), act_(numerics.activation), kv_(numerics.kv), reduction_(numerics.reduction) {}
+      : ForwardingOps(ops),
+        act_(numerics.activation),
+        kv_(numerics.kv),
+        reduction_(numerics.reduction) {}
 
-  absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
-  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                           DType dtype,
-                                           int64_t out_features,
-                                           int64_t in_features,
-                                           Precision precision) override {
-    return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
-  }
-  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
-    return ops_.PackTable(table, precision);
-  }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                             Buffer down,
-                                             DType dtype,
-                                             int64_t num_experts,
-                                             int64_t hidden,
-                                             int64_t width) override {
-    return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
-  }
-  void BuildRows(const BuildRowsArgs& args) override { ops_.BuildRows(args); }
   void Embed(const EmbedArgs& args) override {
     F32Copies f32;
     EmbedArgs wide = args;
     wide.out = f32.Out(reduction_, args.out);
-    ops_.Embed(wide);
+    ops().Embed(wide);
   }
   void RmsNorm(const RmsNormArgs& args) override {
     F32Copies f32;
     RmsNormArgs wide = args;
     wide.x = f32.In(DType::kF32, args.x);
     wide.out = f32.Out(act_, args.out);
-    ops_.RmsNorm(wide);
+    ops().RmsNorm(wide);
   }
   void AddRmsNorm(const AddRmsNormArgs& args) override {
     F32Copies f32;
     AddRmsNormArgs wide = args;
     wide.delta = f32.In(args.delta.dtype() == DType::kF32 ? DType::kF32 : reduction_, args.delta);
     wide.out = f32.Out(act_, args.out);
-    ops_.AddRmsNorm(wide);
+    ops().AddRmsNorm(wide);
   }
   void Linear(const LinearArgs& args, Arena& arena) override {
     F32Copies f32;
@@ -113,7 +97,7 @@ class NarrowOps final : public Ops {
              args.out.dtype() == DType::kF32)
         << args.out.ToString();
     wide.out = f32.Out(args.out.dtype(), args.out);
-    ops_.Linear(wide, arena);
+    ops().Linear(wide, arena);
   }
   void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
     F32Copies f32;
@@ -123,7 +107,7 @@ class NarrowOps final : public Ops {
     wide.b = f32.In(act_, args.b);
     wide.a = f32.In(act_, args.a);
     wide.out = f32.Out(act_, args.out);
-    ops_.GatedDeltaNet(wide, arena);
+    ops().GatedDeltaNet(wide, arena);
   }
   void AttentionPrepare(const AttentionPrepareArgs& args) override {
     F32Copies f32;
@@ -134,7 +118,7 @@ class NarrowOps final : public Ops {
     wide.q_out = f32.Out(act_, args.q_out);
     wide.k_cache = f32.Out(kv_, args.k_cache);
     wide.v_cache = f32.Out(kv_, args.v_cache);
-    ops_.AttentionPrepare(wide);
+    ops().AttentionPrepare(wide);
   }
   void Attention(const AttentionArgs& args, Arena& arena) override {
     F32Copies f32;
@@ -144,16 +128,15 @@ class NarrowOps final : public Ops {
     wide.k_cache = f32.In(kv_, args.k_cache);
     wide.v_cache = f32.In(kv_, args.v_cache);
     wide.out = f32.Out(act_, args.out);
-    ops_.Attention(wide, arena);
+    ops().Attention(wide, arena);
   }
   void SiluMul(const SiluMulArgs& args) override {
     F32Copies f32;
     SiluMulArgs wide = args;
     wide.gate_up = f32.In(act_, args.gate_up);
     wide.out = f32.Out(act_, args.out);
-    ops_.SiluMul(wide);
+    ops().SiluMul(wide);
   }
-  void RouteExperts(const RouteExpertsArgs& args) override { ops_.RouteExperts(args); }
   void Experts(const ExpertsArgs& args, Arena& arena) override {
     F32Copies f32;
     ExpertsArgs wide = args;
@@ -161,7 +144,7 @@ class NarrowOps final : public Ops {
     wide.shared = f32.In(act_, args.shared);
     wide.shared_gate = f32.In(act_, args.shared_gate);
     wide.out = f32.Out(reduction_, args.out);
-    ops_.Experts(wide, arena);
+    ops().Experts(wide, arena);
   }
   void GatherRows(const GatherRowsArgs& args) override {
     F32Copies f32;
@@ -169,17 +152,10 @@ class NarrowOps final : public Ops {
     DS_CHECK(args.x.dtype() == act_ || args.x.dtype() == DType::kF32) << args.x.ToString();
     wide.x = f32.In(args.x.dtype(), args.x);
     wide.out = f32.Out(args.x.dtype(), args.out);
-    ops_.GatherRows(wide);
+    ops().GatherRows(wide);
   }
-  void SampleLocal(const SampleLocalArgs& args) override { ops_.SampleLocal(args); }
-  void Penalize(const PenalizeArgs& args) override { ops_.Penalize(args); }
-  void MaskLogits(const MaskLogitsArgs& args) override { ops_.MaskLogits(args); }
-  void Sample(const SampleArgs& args, Arena& arena) override { ops_.Sample(args, arena); }
-  void LogProbs(const LogProbsArgs& args, Arena& arena) override { ops_.LogProbs(args, arena); }
-  void StoreSampled(const StoreSampledArgs& args) override { ops_.StoreSampled(args); }
 
  private:
-  Ops& ops_;
   const DType act_, kv_, reduction_;
 };
 

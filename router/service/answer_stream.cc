@@ -50,7 +50,7 @@ std::vector<std::shared_ptr<TokenCall>> AnswerStream::MakeCalls(
   std::vector<std::shared_ptr<TokenCall>> calls;
   v1::TokenRequest request = token_request_;
   for (Choice& choice : choices_) {
-    request.set_sample_index(choice.index);
+    request.set_sample_index(token_request_.sample_index() + choice.index);
     // The call holds the choice, and with it the stream that has it.
     calls.push_back(
         world->NewCall(request, deadline_, std::shared_ptr<TokenObserver>(self, &choice)));

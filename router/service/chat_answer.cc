@@ -9,6 +9,7 @@
 #include "proto/grpc_stream.h"
 #include "router/service/answer_parts.h"
 #include "router/text/reasoning_splitter.h"
+#include "router/text/tags.h"
 
 namespace deltaserve {
 namespace {
@@ -63,7 +64,8 @@ absl::StatusOr<v1::TokenRequest> ChatAnswer::Prepare(std::shared_ptr<const World
   AddText(first.text.Resume(made).text, &first, &sent_before);
   choices_ = std::vector<Choice>(NumChoices(options()), first);
   for (size_t i = 0; i < choices_.size(); ++i) {
-    choices_[i].call_id_prefix = absl::StrCat("call-", defaults.request_id, "-", i, "-");
+    choices_[i].call_id_prefix =
+        absl::StrCat("call-", defaults.request_id, "-", made.sample_index() + i, "-");
   }
   return made;
 }
@@ -83,7 +85,13 @@ absl::StatusOr<std::optional<v1::ForcedExit>> ChatAnswer::ThinkingBudget(
                         "leave it out, or turn thinking on in template_args_json");
   }
   v1::ForcedExit exit;
-  exit.set_watch_token_id(static_cast<uint32_t>(*end_think));
+  exit.add_watch_token_ids(static_cast<uint32_t>(*end_think));
+  // A call ends reasoning that nothing closes. A tag forced into it would make it a thought and
+  // leave the rest of it as content.
+  const std::optional<int32_t> call = tokenizer.TokenId(std::string(kToolCallTag));
+  if (call_.parses_tool_calls && call.has_value()) {
+    exit.add_watch_token_ids(static_cast<uint32_t>(*call));
+  }
   exit.set_after_tokens(request_.thinking_budget());
   DS_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, tokenizer.Encode(kForcedExit));
   for (const int32_t id : ids) exit.add_force_token_ids(static_cast<uint32_t>(id));

@@ -32,7 +32,17 @@ absl::Status CheckChoices(const v1::CallOptions& options) {
   }
   if (n > 1 && options.has_continue_token_ids()) {
     return OutOfRange("n", "1 with continue_token_ids", absl::StrCat(n),
-                      "continue the first answer alone; a later one goes on with other tokens");
+                      "continue each answer by a call of its own, with its continue_choice");
+  }
+  const uint32_t choice = options.continue_choice();
+  if (choice >= kMaxChoices) {
+    return OutOfRange("continue_choice", absl::StrCat("in [0, ", kMaxChoices, ")"),
+                      absl::StrCat(choice), "send the number of the choice that is continued");
+  }
+  if (choice > 0 && !options.has_continue_token_ids()) {
+    return InvalidField("continue_choice", absl::StrCat(choice),
+                        "there are no continue_token_ids, so nothing is continued",
+                        "send them or leave it out");
   }
   return absl::OkStatus();
 }
@@ -156,6 +166,7 @@ absl::StatusOr<v1::TokenRequest> Resolve(const v1::CallOptions& options,
   request.set_expect_weights_fingerprint(model.weights_fingerprint());
   request.mutable_prompt_ids()->Add(prompt.begin(), prompt.end());
   *request.mutable_generated_ids() = options.continue_token_ids().ids();
+  request.set_sample_index(options.continue_choice());
 
   *request.mutable_sampling() = options.sampling();
   FillSampling(request.mutable_sampling(), facts.text->defaults, defaults.seed);

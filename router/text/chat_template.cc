@@ -1,5 +1,6 @@
 #include "router/text/chat_template.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -94,8 +95,33 @@ const std::string* TokenText(const Json& value) {
   return nullptr;
 }
 
-absl::Status FromTemplate(const absl::Status& status) {
-  return InvalidField("messages", "this conversation", std::string(status.message()),
+// True where all that a user says is what a tool answered, in the form of templates: no question.
+bool IsToolResponse(const Json& message) {
+  if (!message.contains("content") || !message["content"].is_string()) return false;
+  const std::string text = Stripped(message["content"].get<std::string>());
+  return text.starts_with("<tool_response>") && text.ends_with("</tool_response>");
+}
+
+// The last message of a user, where none of theirs is a question.
+std::optional<size_t> LastWithoutQuestion(const Json& messages) {
+  std::optional<size_t> last;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Json& message = messages[i];
+    if (!message.is_object() || !message.contains("role") || message["role"] != "user") continue;
+    if (!IsToolResponse(message)) return std::nullopt;
+    last = i;
+  }
+  return last;
+}
+
+// A template says what it refuses, but not where.
+absl::Status FromTemplate(const absl::Status& status, const Json& messages) {
+  const std::string why(status.message());
+  if (const auto at = LastWithoutQuestion(messages); at.has_value()) {
+    return InvalidField(absl::StrCat("messages[", *at, "].content"), "a <tool_response> alone", why,
+                        "send a user message that asks, and what a tool answered with role tool");
+  }
+  return InvalidField("messages", "this conversation", why,
                       "send a conversation that the model's chat template takes");
 }
 
@@ -176,7 +202,7 @@ absl::StatusOr<std::string> ChatTemplate::Render(const Conversation& conversatio
   variables["documents"] = nullptr;
   variables["add_generation_prompt"] = conversation.add_generation_prompt;
   absl::StatusOr<std::string> rendered = RenderBounded(*compiled_, std::move(variables), now, zone);
-  if (!rendered.ok()) return FromTemplate(rendered.status());
+  if (!rendered.ok()) return FromTemplate(rendered.status(), conversation.messages);
   if (!conversation.continue_final_message) return rendered;
   return CutAtMarker(*std::move(rendered), final_text);
 }

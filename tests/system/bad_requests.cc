@@ -403,9 +403,9 @@ std::vector<BadRequest> OfWorld(uint32_t num_tokens, uint32_t context) {
       {"world: an end of no token", kBad, "eos_token_ids[0]", beyond,
        World([=](W& r) { r.add_eos_token_ids(num_tokens); })},
       {"world: a forced exit of no tokens", kBad, "forced_exit.force_token_ids", "send 1 to 1024",
-       World([](W& r) { r.mutable_forced_exit()->set_watch_token_id(1); })},
-      {"world: a forced exit at no token", kBad, "forced_exit.watch_token_id", beyond,
-       World([=](W& r) { r.mutable_forced_exit()->set_watch_token_id(num_tokens); })},
+       World([](W& r) { r.mutable_forced_exit()->add_watch_token_ids(1); })},
+      {"world: a forced exit at no token", kBad, "forced_exit.watch_token_ids[0]", beyond,
+       World([=](W& r) { r.mutable_forced_exit()->add_watch_token_ids(num_tokens); })},
       {"world: a resumed answer that is whole", kBad, "generated_ids", "raise stop.max_tokens",
        World([](W& r) {
          for (uint32_t i = 0; i < 4; ++i) r.add_generated_ids(i);

@@ -229,7 +229,8 @@ TEST(BadFlagTest, EveryBinaryRefusesByNameAndSaysWhatWouldDo) {
     EXPECT_EQ(run.code, kUsage);
     EXPECT_THAT(run.output, HasSubstr(absl::StrCat("deltaserve-", row.binary, ": ")));
     EXPECT_THAT(run.output, HasSubstr(row.said));
-    EXPECT_THAT(run.output, HasSubstr("; see --help\n"));
+    // Where no flag is wrong, help would not help.
+    EXPECT_EQ(Count(run.output, "; see --help\n"), row.said.starts_with("model is none") ? 0 : 1);
   }
 }
 

@@ -163,8 +163,8 @@ TEST(MakeCheckpointTest, NeverOverwritesWithoutForce) {
 TEST(MakeCheckpointTest, RefusesBadCommandLinesByFlag) {
   const test::TempDir folder;
   const std::pair<std::vector<std::string>, const char*> rows[] = {
-      {{}, "give one of --shape and --golden"},
-      {{"--shape", "tiny-dense", "--golden", "next"}, "give one of --shape and --golden"},
+      {{}, "--shape and --golden: give one of them"},
+      {{"--shape", "tiny-dense", "--golden", "next"}, "--shape and --golden: give one of them"},
       {{"--shape", "tiny-dense"}, "--output is missing"},
       {{"--shape", "huge", "--output", folder / "a"},
        "--shape is \"huge\": use one of tiny-dense, tiny-moe, tiny-next, 0.8b"},

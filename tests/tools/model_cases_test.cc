@@ -3,38 +3,23 @@
 #include "tools/bench/model_cases.h"
 
 #include <set>
+#include <string>
 
 #include "gtest/gtest.h"
 #include "kernels/reference/narrow_device.h"
 #include "kernels/reference/reference_device.h"
+#include "tools/checkpoint_shapes.h"
 
 namespace deltaserve::bench {
 namespace {
 
-// Of published head sizes, with few heads.
-ModelConfig Config(int64_t num_experts) {
-  ModelConfig config;
-  config.vocab_size = 320;
-  config.hidden_size = 64;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 256;
-  config.rotary_dim = 64;
-  config.rms_norm_eps = 1e-6;
-  config.linear_num_key_heads = 1;
-  config.linear_num_value_heads = 2;
-  config.linear_key_head_dim = 128;
-  config.linear_value_head_dim = 128;
-  config.linear_conv_kernel_dim = 4;
-  if (num_experts == 0) {
-    config.intermediate_size = 96;
-    return config;
+// Of a shape that make_checkpoint writes: published head sizes, few heads.
+ModelConfig Config(const std::string& shape) {
+  for (const CheckpointShape& one : AllCheckpointShapes()) {
+    if (one.name == shape) return one.config;
   }
-  config.num_experts = num_experts;
-  config.num_experts_per_tok = 2;
-  config.moe_intermediate_size = 32;
-  config.shared_expert_intermediate_size = 32;
-  return config;
+  ADD_FAILURE() << "no shape " << shape;
+  return {};
 }
 
 constexpr int64_t kPrefill = 64;
@@ -69,29 +54,30 @@ AllCases RunAll(Device& device, const ModelConfig& config) {
 TEST(ModelCasesTest, RunInTheDtypesOfEveryDevice) {
   const auto wide = reference::CreateReferenceDevice();
   const auto narrow = reference::CreateNarrowDevice(reference::CreateReferenceDevice());
-  for (const int64_t experts : {0, 4}) {
-    const AllCases f32 = RunAll(*wide, Config(experts));
-    const AllCases bf16 = RunAll(*narrow, Config(experts));
+  for (const char* const shape : {"dense-tied", "moe-fused"}) {
+    const ModelConfig config = Config(shape);
+    const AllCases f32 = RunAll(*wide, config);
+    const AllCases bf16 = RunAll(*narrow, config);
     EXPECT_EQ(f32.names, bf16.names);
     EXPECT_LT(bf16.bytes, f32.bytes);
-    EXPECT_EQ(f32.names.contains("experts, rows 64"), experts > 0);
-    EXPECT_EQ(f32.names.contains("linear mlp down [64 x 96], rows 2"), experts == 0);
+    EXPECT_EQ(f32.names.contains("experts, rows 64"), config.num_experts > 0);
+    EXPECT_EQ(f32.names.contains("linear mlp down [64 x 192], rows 2"), config.num_experts == 0);
   }
 }
 
 TEST(ModelCasesTest, AMatrixIsReadInCopiesThatNoCacheHolds) {
   const auto device = reference::CreateReferenceDevice();
-  ModelConfig config = Config(0);
+  const ModelConfig config = Config("dense-tied");
   ModelCaseSizes sizes = kSizes;
   sizes.distinct_bytes =
-      static_cast<int64_t>(OpData(*device).Linear(64, 96).bytes()) + 1;  // so not of one copy
+      static_cast<int64_t>(OpData(*device).Linear(64, 192).bytes()) + 1;  // so not of one copy
   for (const OpGroup& group : ModelGroups(config, sizes)) {
-    if (group.names[0] != "linear mlp down [64 x 96], rows 1") continue;
+    if (group.names[0] != "linear mlp down [64 x 192], rows 1") continue;
     OpData data(*device);
     const OpCase one = group.make(data).front();
     EXPECT_EQ(one.rows, 2);
     EXPECT_EQ(one.calls, 2);
-    EXPECT_DOUBLE_EQ(one.cost.flops, 2 * 2.0 * 64 * 96);
+    EXPECT_DOUBLE_EQ(one.cost.flops, 2 * 2.0 * 64 * 192);
     return;
   }
   FAIL() << "no such matrix";

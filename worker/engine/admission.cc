@@ -32,29 +32,31 @@ absl::Duration ShownUnit(absl::Duration duration) {
 
 }  // namespace
 
-void QueueRoom::Reset(int64_t requests, int64_t tokens, int64_t free_slots) {
+void QueueRoom::Reset(int64_t requests, int64_t tokens, int64_t free_slots, int64_t free_blocks) {
   requests_ = requests;
   tokens_ = tokens;
-  free_slots_ = requests > 0 ? 0 : free_slots;
+  free_slots_ = free_slots;
+  free_blocks_ = free_blocks;
 }
 
-QueueRoom::Full QueueRoom::FullFor(int64_t tokens) const {
-  if (free_slots_ > 0) return Full::kNo;
+QueueRoom::Full QueueRoom::FullFor(const Need& need) const {
+  if (IsTakenAtOnce(need)) return Full::kNo;
   if (requests_ >= bounds_.requests) return Full::kRequests;
-  return requests_ > 0 && tokens_ + tokens > bounds_.tokens ? Full::kTokens : Full::kNo;
+  return requests_ > 0 && tokens_ + need.tokens > bounds_.tokens ? Full::kTokens : Full::kNo;
 }
 
-void QueueRoom::Add(int64_t tokens) {
-  if (free_slots_ > 0) {
+void QueueRoom::Add(const Need& need) {
+  if (IsTakenAtOnce(need)) {
     --free_slots_;
+    free_blocks_ -= need.blocks;
     return;
   }
   ++requests_;
-  tokens_ += tokens;
+  tokens_ += need.tokens;
 }
 
-absl::Status QueueRoom::Refusal(int64_t tokens, absl::Duration retry_after) const {
-  const bool by_tokens = FullFor(tokens) == Full::kTokens;
+absl::Status QueueRoom::Refusal(const Need& need, absl::Duration retry_after) const {
+  const bool by_tokens = FullFor(need) == Full::kTokens;
   const absl::Duration retry =
       std::clamp(absl::Ceil(retry_after, absl::Seconds(1)), kShortestRetry, kLongestRetry);
   v1::ErrorDetail detail;
@@ -65,7 +67,7 @@ absl::Status QueueRoom::Refusal(int64_t tokens, absl::Duration retry_after) cons
   detail.mutable_retry_after()->set_seconds(absl::ToInt64Seconds(retry));
   const std::string full =
       by_tokens ? absl::StrCat(tokens_, " prompt tokens wait and the queue holds ", bounds_.tokens,
-                               ": ", tokens, " more have no place")
+                               ": ", need.tokens, " more have no place")
                 : absl::StrCat(requests_, " requests wait and the queue holds ", bounds_.requests);
   return MakeError(
       std::move(detail),

@@ -13,34 +13,46 @@
 
 namespace deltaserve {
 
-// What waits, against its bounds, between two plans: whoever comes while nobody waits takes a free
-// slot at the next plan and does not count. A value; owner: Engine, under its lock.
+// What waits, against its bounds, between two plans: whoever comes while nobody waits, and finds a
+// free slot and its KV blocks, takes them at the next plan and does not count. A value; owner:
+// Engine, under its lock.
 class QueueRoom {
  public:
   struct Bounds {
     int64_t requests = 0;
     int64_t tokens = 0;  // of prompts and resumed answers; one request alone may have more
   };
+  // Of one request: those tokens, and the KV blocks that it needs for life.
+  struct Need {
+    int64_t tokens = 0;
+    int64_t blocks = 0;
+  };
   enum class Full { kNo, kRequests, kTokens };
 
   explicit QueueRoom(const Bounds& bounds) : bounds_(bounds) {}
 
-  // After a plan: what still waits, and the slots that are free.
-  void Reset(int64_t requests, int64_t tokens, int64_t free_slots);
+  // After a plan: what still waits, and what is free.
+  void Reset(int64_t requests, int64_t tokens, int64_t free_slots, int64_t free_blocks);
 
-  // Which bound keeps a request of `tokens` out.
-  Full FullFor(int64_t tokens) const;
-  void Add(int64_t tokens);
+  // Which bound keeps a request out.
+  Full FullFor(const Need& need) const;
+  void Add(const Need& need);
 
-  // QUEUE_FULL for a request of `tokens` that FullFor keeps out, naming the bound; `retry_after`
-  // goes along as whole seconds from 1 to 60.
-  absl::Status Refusal(int64_t tokens, absl::Duration retry_after) const;
+  // QUEUE_FULL for a request that FullFor keeps out, naming the bound; `retry_after` goes along as
+  // whole seconds from 1 to 60.
+  absl::Status Refusal(const Need& need, absl::Duration retry_after) const;
 
  private:
+  // Nobody overtakes who waits, so what is free is then nobody's.
+  bool IsTakenAtOnce(const Need& need) const {
+    return requests_ == 0 && free_slots_ > 0 && need.blocks <= free_blocks_;
+  }
+
   const Bounds bounds_;
   int64_t requests_ = 0;
   int64_t tokens_ = 0;
   int64_t free_slots_ = 0;
+  int64_t free_blocks_ = 0;
 };
 
 // Prompt tokens left of those that a request may have to wait for.

@@ -40,7 +40,7 @@ struct EngineLoad {
   absl::Duration last_step_age;  // zero where there is no work
 };
 
-// Submit, Cancel, Abort, load, BeginDrain: any thread. Run: the engine thread, once.
+// Submit, Cancel, Expire, Abort, load, BeginDrain: any thread. Run: the engine thread, once.
 class EngineHandle {
  public:
   virtual ~EngineHandle() = default;
@@ -56,6 +56,9 @@ class EngineHandle {
   // The stream of this request is gone: frees all that it holds; OnEnded(kCancelled) follows.
   // Idempotent.
   virtual void Cancel(uint64_t ticket) = 0;
+
+  // The same where its deadline is what ended the stream; OnError(DEADLINE) follows.
+  virtual void Expire(uint64_t ticket) = 0;
 
   // Ends the requests of these ids with FinishReason::kCancelled; returns the ids found.
   virtual std::vector<std::string> Abort(const std::vector<std::string>& ids) = 0;

@@ -31,6 +31,10 @@ uint64_t TokensOf(const Request& request) {
   return request.prompt.size() + request.generated.size();
 }
 
+QueueRoom::Need NeedOf(const Request& request) {
+  return {.tokens = static_cast<int64_t>(TokensOf(request)), .blocks = BlocksFor(request)};
+}
+
 }  // namespace
 
 int ExitCodeOf(const absl::Status& status) {
@@ -66,7 +70,7 @@ Engine::Engine(Executor& executor,
               executor.probe_time()),
       room_({.requests = executor.options().max_queue,
              .tokens = executor.options().max_queue_tokens}) {
-  room_.Reset(0, 0, capacity().slots);
+  room_.Reset(0, 0, capacity().slots, capacity().kv_blocks);
 }
 
 absl::StatusOr<uint64_t> Engine::Submit(Request request, std::shared_ptr<RequestSink> sink) {
@@ -86,7 +90,7 @@ absl::StatusOr<uint64_t> Engine::Queue(Request request, std::shared_ptr<RequestS
   live_.emplace(ticket, std::make_unique<Live>(
                             Live{request.id, std::move(sink), StartRecord(request, SteadyNow())}));
   arrived_tokens_ += TokensOf(request);
-  room_.Add(static_cast<int64_t>(TokensOf(request)));
+  room_.Add(NeedOf(request));
   arrivals_.push_back({ticket, std::move(request)});
   ++requests_seen_;
   return ticket;
@@ -95,14 +99,19 @@ absl::StatusOr<uint64_t> Engine::Queue(Request request, std::shared_ptr<RequestS
 absl::Status Engine::AdmissionLocked(const Request& request) const {
   if (draining_) return Draining("this world is draining");
   if (ended_) return WorldLost(absl::UnavailableError("its engine has ended"));
-  const auto tokens = static_cast<int64_t>(TokensOf(request));
-  if (room_.FullFor(tokens) == QueueRoom::Full::kNo) return absl::OkStatus();
-  return room_.Refusal(tokens, time_to_admission_);
+  const QueueRoom::Need need = NeedOf(request);
+  if (room_.FullFor(need) == QueueRoom::Full::kNo) return absl::OkStatus();
+  return room_.Refusal(need, time_to_admission_);
 }
 
 void Engine::Cancel(uint64_t ticket) {
   const absl::MutexLock lock(&mutex_);
   if (live_.contains(ticket)) cancels_.push_back(ticket);
+}
+
+void Engine::Expire(uint64_t ticket) {
+  const absl::MutexLock lock(&mutex_);
+  if (live_.contains(ticket)) expired_.push_back(ticket);
 }
 
 std::vector<std::string> Engine::Abort(const std::vector<std::string>& ids) {
@@ -188,13 +197,14 @@ absl::Status Engine::Loop() {
 
 bool Engine::TakeInbox(absl::Time now) {
   std::vector<Arrival> arrivals;
-  std::vector<uint64_t> cancels;
+  std::vector<uint64_t> cancels, expired;
   bool draining = false;
   bool end_all = false;
   {
     const absl::MutexLock lock(&mutex_);
     arrivals.swap(arrivals_);
     cancels.swap(cancels_);
+    expired.swap(expired_);
     num_taken_ = arrivals.size();
     draining = draining_;
     end_all = draining_ && (hand_over_ || now >= drain_deadline_);
@@ -202,6 +212,7 @@ bool Engine::TakeInbox(absl::Time now) {
   for (Arrival& arrival : arrivals) {
     scheduler_.Submit(arrival.ticket, std::move(arrival.request), now, budget_.speed());
   }
+  for (const uint64_t ticket : expired) scheduler_.Expire(ticket);
   for (const uint64_t ticket : cancels) scheduler_.Cancel(ticket);
   if (end_all) scheduler_.FailAll(Draining("this world ended its drain before the request did"));
   return draining;
@@ -247,7 +258,9 @@ absl::Status Engine::GoIdle() {
 
 absl::Status Engine::Stop() { return runner_.Run(scheduler_.DeltasOnly(PlanKind::kStop)).status(); }
 
-bool Engine::HasWorkLocked() const { return !arrivals_.empty() || !cancels_.empty() || draining_; }
+bool Engine::HasWorkLocked() const {
+  return !arrivals_.empty() || !cancels_.empty() || !expired_.empty() || draining_;
+}
 
 bool Engine::WaitForWork(absl::Time deadline) {
   const absl::MutexLock lock(&mutex_);
@@ -304,6 +317,7 @@ void Engine::EndAll(const absl::Status& status) {
     live.swap(live_);
     arrivals_.clear();
     cancels_.clear();
+    expired_.clear();
   }
   const SteadyTime now = SteadyNow();
   for (const auto& [ticket, request] : live) {
@@ -327,9 +341,10 @@ void Engine::PublishLoad() {
   const absl::MutexLock lock(&mutex_);
   load_ = load;
   time_to_admission_ = time_to_admission;
-  room_.Reset(scheduler_.num_waiting(), scheduler_.waiting_tokens(), scheduler_.free_slots());
+  room_.Reset(scheduler_.num_waiting(), scheduler_.waiting_tokens(), scheduler_.free_slots(),
+              scheduler_.free_blocks());
   for (const Arrival& arrival : arrivals_) {
-    room_.Add(static_cast<int64_t>(TokensOf(arrival.request)));
+    room_.Add(NeedOf(arrival.request));
   }
   num_taken_ = 0;
   arrived_tokens_ = 0;

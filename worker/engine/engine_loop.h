@@ -54,6 +54,7 @@ class Engine final : public EngineHandle {
   const EngineCapacity& capacity() const override { return executor_.capacity(); }
   absl::StatusOr<uint64_t> Submit(Request request, std::shared_ptr<RequestSink> sink) override;
   void Cancel(uint64_t ticket) override;
+  void Expire(uint64_t ticket) override;
   std::vector<std::string> Abort(const std::vector<std::string>& ids) override;
   EngineLoad load() const override;
   void BeginDrain(absl::Time deadline, bool hand_over) override;
@@ -118,6 +119,7 @@ class Engine final : public EngineHandle {
   mutable absl::Mutex mutex_;
   std::vector<Arrival> arrivals_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> cancels_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uint64_t> expired_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, std::unique_ptr<Live>> live_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   // Arrivals that the scheduler has and load_ does not yet count.

@@ -2,6 +2,7 @@
 
 // Request: what was asked of a world, in token ids, and how its results come back.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -25,16 +26,20 @@ struct SamplingSettings {
   uint64_t seed = 0;
 };
 
-// A thinking budget. Where watch_id is not among the first after_tokens generated tokens, the
+// A thinking budget. Where none of watch_ids is among the first after_tokens generated tokens, the
 // tokens after those are force_ids, whatever the model would choose; then it chooses again. Depends
 // on the tokens alone, so resumed ones count.
 struct ForcedExit {
-  int32_t watch_id = -1;
+  std::vector<int32_t> watch_ids = {};
   uint32_t after_tokens = 0;
   std::vector<int32_t> force_ids = {};
   bool operator==(const ForcedExit&) const = default;
 
-  // The token that must have `index`, or -1. `seen`: watch_id is among the first after_tokens.
+  bool Watches(int32_t id) const {
+    return std::find(watch_ids.begin(), watch_ids.end(), id) != watch_ids.end();
+  }
+  // The token that must have `index`, or -1. `seen`: one of watch_ids is among the first
+  // after_tokens.
   int32_t IdAt(uint32_t index, bool seen) const {
     if (seen || index < after_tokens || index - after_tokens >= force_ids.size()) return -1;
     return force_ids[index - after_tokens];

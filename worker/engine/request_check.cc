@@ -29,60 +29,6 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, const char* field, int64_
   return absl::OkStatus();
 }
 
-absl::Status CheckForcedExit(const ForcedExit& exit, int64_t num_tokens) {
-  DS_RETURN_IF_ERROR(CheckIds({exit.watch_id}, "forced_exit.watch_token_id", num_tokens));
-  if (exit.force_ids.empty() || exit.force_ids.size() > kMaxForcedIds) {
-    return InvalidField("forced_exit.force_token_ids", absl::StrCat(exit.force_ids.size(), " ids"),
-                        "out of range", absl::StrCat("send 1 to ", kMaxForcedIds));
-  }
-  return CheckIds(exit.force_ids, "forced_exit.force_token_ids", num_tokens);
-}
-
-absl::Status CheckSampling(const SamplingSettings& sampling) {
-  const float temperature = sampling.temperature;
-  if (!(temperature == 0 || (temperature >= kMinTemperature && temperature <= kMaxTemperature))) {
-    return InvalidField(
-        "sampling.temperature", absl::StrCat(temperature), "out of range",
-        absl::StrCat("use 0 (greedy) or ", kMinTemperature, " to ", kMaxTemperature));
-  }
-  if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
-    return InvalidField("sampling.top_p", absl::StrCat(sampling.top_p), "out of range",
-                        "use more than 0 and at most 1 (1 = off)");
-  }
-  if (sampling.top_k < -1) {
-    return InvalidField("sampling.top_k", absl::StrCat(sampling.top_k), "out of range",
-                        "use 1 or more, or 0 or -1 for off");
-  }
-  if (!(sampling.min_p >= 0 && sampling.min_p <= 1)) {
-    return InvalidField("sampling.min_p", absl::StrCat(sampling.min_p), "out of range",
-                        "use 0 (off) to 1");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens) {
-  std::vector<int32_t> biased;
-  for (const auto& [id, bias] : rules.bias) biased.push_back(id);
-  DS_RETURN_IF_ERROR(CheckIds(biased, "sampling.logit_bias", num_tokens));
-  DS_RETURN_IF_ERROR(CheckIds(rules.allowed, "sampling.allowed_token_ids", num_tokens));
-  for (const std::vector<int32_t>& sequence : rules.banned) {
-    if (sequence.empty()) {
-      return InvalidField("sampling.banned_sequences", "a sequence without ids",
-                          "it would ban everything", "leave it out");
-    }
-    DS_RETURN_IF_ERROR(CheckIds(sequence, "sampling.banned_sequences", num_tokens));
-  }
-  if (rules.allows_some && rules.allowed.empty()) {
-    return InvalidField("sampling.allowed_token_ids", "empty", "no token may be chosen",
-                        "name some ids, or leave it out to allow all");
-  }
-  if (!(rules.repetition_penalty > 0)) {
-    return InvalidField("sampling.repetition_penalty", absl::StrCat(rules.repetition_penalty),
-                        "out of range", "use a number above 0");
-  }
-  return CheckIds(rules.ends, "stop.stop_token_ids", num_tokens);
-}
-
 absl::Status CheckOutput(const Request& request, int64_t num_tokens) {
   if (request.logprobs.value_or(0) > kMaxLogprobs) {
     return InvalidField("output.logprobs", absl::StrCat(*request.logprobs), "out of range",
@@ -150,6 +96,60 @@ absl::Status CheckLogits(const Request& request, bool prompt_logits) {
 }
 
 }  // namespace
+
+absl::Status CheckForcedExit(const ForcedExit& exit, int64_t num_tokens) {
+  DS_RETURN_IF_ERROR(CheckIds(exit.watch_ids, "forced_exit.watch_token_ids", num_tokens));
+  if (exit.force_ids.empty() || exit.force_ids.size() > kMaxForcedIds) {
+    return InvalidField("forced_exit.force_token_ids", absl::StrCat(exit.force_ids.size(), " ids"),
+                        "out of range", absl::StrCat("send 1 to ", kMaxForcedIds));
+  }
+  return CheckIds(exit.force_ids, "forced_exit.force_token_ids", num_tokens);
+}
+
+absl::Status CheckSampling(const SamplingSettings& sampling) {
+  const float temperature = sampling.temperature;
+  if (!(temperature == 0 || (temperature >= kMinTemperature && temperature <= kMaxTemperature))) {
+    return InvalidField(
+        "sampling.temperature", absl::StrCat(temperature), "out of range",
+        absl::StrCat("use 0 (greedy) or ", kMinTemperature, " to ", kMaxTemperature));
+  }
+  if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
+    return InvalidField("sampling.top_p", absl::StrCat(sampling.top_p), "out of range",
+                        "use more than 0 and at most 1 (1 = off)");
+  }
+  if (sampling.top_k < -1) {
+    return InvalidField("sampling.top_k", absl::StrCat(sampling.top_k), "out of range",
+                        "use 1 or more, or 0 or -1 for off");
+  }
+  if (!(sampling.min_p >= 0 && sampling.min_p <= 1)) {
+    return InvalidField("sampling.min_p", absl::StrCat(sampling.min_p), "out of range",
+                        "use 0 (off) to 1");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens) {
+  std::vector<int32_t> biased;
+  for (const auto& [id, bias] : rules.bias) biased.push_back(id);
+  DS_RETURN_IF_ERROR(CheckIds(biased, "sampling.logit_bias", num_tokens));
+  DS_RETURN_IF_ERROR(CheckIds(rules.allowed, "sampling.allowed_token_ids", num_tokens));
+  for (const std::vector<int32_t>& sequence : rules.banned) {
+    if (sequence.empty()) {
+      return InvalidField("sampling.banned_sequences", "a sequence without ids",
+                          "it would ban everything", "leave it out");
+    }
+    DS_RETURN_IF_ERROR(CheckIds(sequence, "sampling.banned_sequences", num_tokens));
+  }
+  if (rules.allows_some && rules.allowed.empty()) {
+    return InvalidField("sampling.allowed_token_ids", "empty", "no token may be chosen",
+                        "name some ids, or leave it out to allow all");
+  }
+  if (!(rules.repetition_penalty > 0)) {
+    return InvalidField("sampling.repetition_penalty", absl::StrCat(rules.repetition_penalty),
+                        "out of range", "use a number above 0");
+  }
+  return CheckIds(rules.ends, "stop.stop_token_ids", num_tokens);
+}
 
 absl::Status CheckRequest(const Request& request,
                           const EngineCapacity& capacity,

@@ -15,6 +15,11 @@ absl::Status CheckRequest(const Request& request,
                           const EngineCapacity& capacity,
                           bool prompt_logits);
 
+// Parts of that, INVALID_FIELD all.
+absl::Status CheckSampling(const SamplingSettings& sampling);
+absl::Status CheckRules(const LogitRules& rules, int64_t num_tokens);
+absl::Status CheckForcedExit(const ForcedExit& exit, int64_t num_tokens);
+
 // KV blocks that `request` holds for its whole life.
 int64_t BlocksFor(const Request& request);
 

@@ -46,7 +46,8 @@ bool ExitSeen(const Request& request) {
   const size_t counted =
       std::min<size_t>(request.generated.size(), request.forced_exit->after_tokens);
   const auto end = request.generated.begin() + static_cast<std::ptrdiff_t>(counted);
-  return std::find(request.generated.begin(), end, request.forced_exit->watch_id) != end;
+  return std::any_of(request.generated.begin(), end,
+                     [&](int32_t id) { return request.forced_exit->Watches(id); });
 }
 
 }  // namespace
@@ -196,6 +197,11 @@ bool Scheduler::Cancel(uint64_t ticket) {
   return true;
 }
 
+bool Scheduler::Expire(uint64_t ticket) {
+  const Sequence* sequence = Find(ticket);
+  return sequence != nullptr && Fail(ticket, DeadlinePassed(*sequence));
+}
+
 bool Scheduler::Fail(uint64_t ticket, const absl::Status& status) {
   Sequence* sequence = Find(ticket);
   if (sequence == nullptr) return false;
@@ -217,9 +223,7 @@ absl::Time Scheduler::next_deadline() const {
 
 void Scheduler::ExpireDeadlines(absl::Time now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    const Sequence* sequence = Find(deadlines_.begin()->second);
-    DS_CHECK(sequence != nullptr) << "a deadline of nobody";
-    Fail(sequence->ticket, DeadlinePassed(*sequence));
+    DS_CHECK(Expire(deadlines_.begin()->second)) << "a deadline of nobody";
   }
 }
 

@@ -76,6 +76,7 @@ class Scheduler {
 
   // Ends a request wherever it is; events follow. False where it has ended or never was.
   bool Cancel(uint64_t ticket);
+  bool Expire(uint64_t ticket);  // as where its deadline has passed
   bool Fail(uint64_t ticket, const absl::Status& status);
   void FailAll(const absl::Status& status);
 

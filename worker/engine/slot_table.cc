@@ -242,7 +242,7 @@ void SlotTable::TakeIds(std::span<const int32_t> ids) {
     --slot.num_awaited;
     slot.last_token = ids[i];
     if (slot.history.has_value()) slot.history->Add(ids[i]);
-    if (index < slot.forced_exit.after_tokens && ids[i] == slot.forced_exit.watch_id) {
+    if (index < slot.forced_exit.after_tokens && slot.forced_exit.Watches(ids[i])) {
       slot.exit_seen = true;
     }
   }
@@ -272,7 +272,7 @@ uint32_t SlotTable::Digest() const {
     crc.Add(slot.sampling.min_p);
     crc.Add(static_cast<uint32_t>(slot.sampling.seed));
     crc.Add(static_cast<uint32_t>(slot.sampling.seed >> 32));
-    crc.Add(slot.forced_exit.watch_id);
+    for (const int32_t id : slot.forced_exit.watch_ids) crc.Add(id);
     crc.Add(slot.forced_exit.after_tokens);
     for (const int32_t id : slot.forced_exit.force_ids) crc.Add(id);
     crc.Add(slot.exit_seen ? 1u : 0u);

@@ -37,7 +37,7 @@ struct OpenSlot {
   uint32_t sample_index = 0;
   uint32_t num_generated = 0;             // of a resumed request, counted by the random counter
   ForcedExit forced_exit = {};            // no force_ids: none
-  bool exit_seen = false;                 // its watch_id is among the resumed tokens that count
+  bool exit_seen = false;                 // one of its watch_ids is among the resumed tokens
   LogitRules rules = {};                  // empty: none
   uint32_t num_prompt = 0;                // of the tokens to be prefilled; for rules
   std::vector<int32_t> logprob_ids = {};  // Request::logprob_ids

@@ -7,7 +7,7 @@
 namespace deltaserve {
 namespace {
 
-constexpr uint8_t kVersion = 4;
+constexpr uint8_t kVersion = 5;
 
 using Writer = ByteWriter;
 using Reader = ByteReader;
@@ -62,7 +62,7 @@ void Write(const OpenSlot& open, Writer& out) {
   out.U64(open.sampling.seed);
   out.U32(open.sample_index);
   out.U32(open.num_generated);
-  out.I32(open.forced_exit.watch_id);
+  out.Ints(open.forced_exit.watch_ids);
   out.U32(open.forced_exit.after_tokens);
   out.Ints(open.forced_exit.force_ids);
   out.U8(open.exit_seen ? 1 : 0);
@@ -83,7 +83,7 @@ OpenSlot ReadOpen(Reader& in) {
   open.sampling.seed = in.U64();
   open.sample_index = in.U32();
   open.num_generated = in.U32();
-  open.forced_exit.watch_id = in.I32();
+  open.forced_exit.watch_ids = in.Ints();
   open.forced_exit.after_tokens = in.U32();
   open.forced_exit.force_ids = in.Ints();
   open.exit_seen = in.Kind<uint8_t>(0, 1) == 1;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "kernels/base/check.h"
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 #include "worker/replay/checksum.h"
 
 namespace deltaserve {
@@ -62,55 +62,35 @@ void AddCache(TensorSum& sum, const AttentionPrepareArgs& args) {
   }
 }
 
-class ChecksumOps final : public Ops {
+class ChecksumOps final : public ForwardingOps {
  public:
   ChecksumOps(Device& device, OpChecksums& checksums)
-      : device_(device), ops_(device.ops()), checksums_(checksums) {}
-
-  absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
-  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                           DType dtype,
-                                           int64_t out_features,
-                                           int64_t in_features,
-                                           Precision precision) override {
-    return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
-  }
-  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
-    return ops_.PackTable(table, precision);
-  }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                             Buffer down,
-                                             DType dtype,
-                                             int64_t num_experts,
-                                             int64_t hidden,
-                                             int64_t width) override {
-    return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
-  }
+      : ForwardingOps(device.ops()), device_(device), checksums_(checksums) {}
 
   void BuildRows(const BuildRowsArgs& args) override {
-    ops_.BuildRows(args);
+    ops().BuildRows(args);
     const RowBatch& rows = *args.out;
     Note(OpKind::kBuildRows,
          {rows.ids, rows.positions, rows.row_sequence, rows.row_begin, rows.slot, rows.state});
   }
   void Embed(const EmbedArgs& args) override {
-    ops_.Embed(args);
+    ops().Embed(args);
     Note(OpKind::kEmbed, {args.out});
   }
   void RmsNorm(const RmsNormArgs& args) override {
-    ops_.RmsNorm(args);
+    ops().RmsNorm(args);
     Note(OpKind::kRmsNorm, {args.out});
   }
   void AddRmsNorm(const AddRmsNormArgs& args) override {
-    ops_.AddRmsNorm(args);
+    ops().AddRmsNorm(args);
     Note(OpKind::kAddRmsNorm, {args.residual, args.out});
   }
   void Linear(const LinearArgs& args, Arena& arena) override {
-    ops_.Linear(args, arena);
+    ops().Linear(args, arena);
     Note(OpKind::kLinear, {args.out});
   }
   void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena) override {
-    ops_.GatedDeltaNet(args, arena);
+    ops().GatedDeltaNet(args, arena);
     if (!checksums_.on()) return;
     TensorSum sum(device_);
     sum.Add(args.out);
@@ -118,7 +98,7 @@ class ChecksumOps final : public Ops {
     checksums_.Add({OpKind::kGatedDeltaNet, sum.sum()});
   }
   void AttentionPrepare(const AttentionPrepareArgs& args) override {
-    ops_.AttentionPrepare(args);
+    ops().AttentionPrepare(args);
     if (!checksums_.on()) return;
     TensorSum sum(device_);
     sum.Add(args.q_out);
@@ -126,48 +106,48 @@ class ChecksumOps final : public Ops {
     checksums_.Add({OpKind::kAttentionPrepare, sum.sum()});
   }
   void Attention(const AttentionArgs& args, Arena& arena) override {
-    ops_.Attention(args, arena);
+    ops().Attention(args, arena);
     Note(OpKind::kAttention, {args.out});
   }
   void SiluMul(const SiluMulArgs& args) override {
-    ops_.SiluMul(args);
+    ops().SiluMul(args);
     Note(OpKind::kSiluMul, {args.out});
   }
   void RouteExperts(const RouteExpertsArgs& args) override {
-    ops_.RouteExperts(args);
+    ops().RouteExperts(args);
     Note(OpKind::kRouteExperts, {args.experts, args.weights});
   }
   void Experts(const ExpertsArgs& args, Arena& arena) override {
-    ops_.Experts(args, arena);
+    ops().Experts(args, arena);
     Note(OpKind::kExperts, {args.out});
   }
   void GatherRows(const GatherRowsArgs& args) override {
-    ops_.GatherRows(args);
+    ops().GatherRows(args);
     Note(OpKind::kGatherRows, {args.out});
   }
   void SampleLocal(const SampleLocalArgs& args) override {
-    ops_.SampleLocal(args);
+    ops().SampleLocal(args);
     Note(OpKind::kSampleLocal, {args.value, args.id});
   }
   void Penalize(const PenalizeArgs& args) override {
-    ops_.Penalize(args);
+    ops().Penalize(args);
     Note(OpKind::kPenalize, {args.logits});
   }
   void MaskLogits(const MaskLogitsArgs& args) override {
-    ops_.MaskLogits(args);
+    ops().MaskLogits(args);
     Note(OpKind::kMaskLogits, {args.logits});
   }
   void Sample(const SampleArgs& args, Arena& arena) override {
-    ops_.Sample(args, arena);
+    ops().Sample(args, arena);
     Note(OpKind::kSample, {args.id});
   }
   void LogProbs(const LogProbsArgs& args, Arena& arena) override {
-    ops_.LogProbs(args, arena);
+    ops().LogProbs(args, arena);
     Note(OpKind::kLogProbs,
          {args.logprob, args.rank, args.top_id, args.top_logprob, args.named_logprob});
   }
   void StoreSampled(const StoreSampledArgs& args) override {
-    ops_.StoreSampled(args);
+    ops().StoreSampled(args);
     Note(OpKind::kStoreSampled, {args.id});
   }
 
@@ -180,7 +160,6 @@ class ChecksumOps final : public Ops {
   }
 
   Device& device_;
-  Ops& ops_;
   OpChecksums& checksums_;
 };
 

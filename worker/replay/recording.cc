@@ -140,10 +140,20 @@ absl::Status RecordingReader::ReadHeader() {
   if (!is_header || in.failed() || !in.at_end()) {
     return Damaged(start.size(), "its first frame is no header");
   }
-  if (header_.plan_version == PlanVersion()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name_, " holds plans of version ", header_.plan_version, ": this build reads ",
-                   PlanVersion(), "; use build ", header_.build_id, ", which recorded it"));
+  if (header_.plan_version != PlanVersion()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name_, " holds plans of version ", header_.plan_version, ": this build reads ",
+                     PlanVersion(), "; use build ", header_.build_id, ", which recorded it"));
+  }
+  const std::pair<const char*, int64_t> counts[] = {
+      {"ranks", header_.ranks},          {"slots", header_.slots},
+      {"kv_memory", header_.kv_memory},  {"kv_blocks", header_.kv_blocks},
+      {"contexts", header_.max_context}, {"token budget", header_.token_budget},
+      {"tokens", header_.num_tokens}};
+  for (const auto& [what, count] : counts) {
+    if (count < 0) return Damaged(start.size(), absl::StrCat("its header says ", what, " ", count));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<std::vector<uint8_t>>> RecordingReader::ReadFrame() {

@@ -86,6 +86,9 @@ class RecordingReader {
   // plan; whether a plan fits the world is SlotTable's to check.
   absl::StatusOr<std::optional<RecordedStep>> Next();
 
+  // DATA_LOSS: what is at `offset` is not right, `how`.
+  absl::Status Damaged(uint64_t offset, const std::string& how) const;
+
   // Bytes at the end that are no whole frame; known once Next() gave nullopt.
   uint64_t num_cut_bytes() const { return num_cut_bytes_; }
 
@@ -97,7 +100,6 @@ class RecordingReader {
   // The next frame's bytes; nullopt at the end or where the file ends within it.
   absl::StatusOr<std::optional<std::vector<uint8_t>>> ReadFrame();
   absl::Status ReadResult(RecordedStep* step);
-  absl::Status Damaged(uint64_t offset, const std::string& how) const;
 
   const std::string name_;
   const std::unique_ptr<std::istream> in_;

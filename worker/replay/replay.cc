@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
+#include "worker/replay/plan_check.h"
 #include "worker/replay/step_recorder.h"
 
 namespace deltaserve {
@@ -179,6 +180,13 @@ absl::StatusOr<ReplayReport> Replay(RecordingReader& recording,
     report.recording = step.status();
     if (!step.ok() || !step->has_value()) break;
     const StepPlan& plan = (*step)->plan;
+    if (const absl::Status fits = CheckPlan(plan, executor.slots(), executor.capacity());
+        !fits.ok()) {
+      report.recording = recording.Damaged(
+          (*step)->offset,
+          absl::StrCat("the plan of step ", (*step)->step, ": ", std::string(fits.message())));
+      break;
+    }
     if (options.ops != nullptr) options.ops->Begin();
     DS_ASSIGN_OR_RETURN(const StepResult result, runner.Run(plan));
     std::vector<OpChecksum> ops;

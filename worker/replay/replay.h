@@ -44,7 +44,9 @@ struct ReplayReport {
   std::optional<ReplayDifference> first_token = {};
   std::optional<uint64_t> without_result = {};  // step with which the recorded world ended
   uint64_t num_cut_bytes = 0;                   // at the end of the recording
-  absl::Status recording = {};                  // DATA_LOSS where it is damaged after those steps
+  // DATA_LOSS, naming file and offset, where it is damaged after those steps, or what comes then
+  // cannot be run.
+  absl::Status recording = {};
 
   bool identical() const { return recording.ok() && differing_steps == 0; }
 };

@@ -94,43 +94,38 @@ RecordedResult MakeRecordedResult(const StepResult& result,
 }
 
 absl::StatusOr<std::unique_ptr<StepRecorder>> StepRecorder::Start(
-    std::unique_ptr<RecordingFile> file,
+    std::unique_ptr<RecordingSink> sink,
     const RecordingHeader& header,
     const Executor& executor,
     Device& device,
-    OpChecksums* ops) {
+    OpChecksums* ops,
+    const RecordingWriter::Options& options) {
   std::vector<uint8_t> bytes;
   AppendHeader(header, &bytes);
-  if (const absl::Status written = file->Write(bytes); !written.ok()) {
-    return Refuse(file->path(), std::string(written.message()), "see that its disk has room");
+  if (const absl::Status written = sink->Write(bytes); !written.ok()) {
+    return Refuse(sink->path(), std::string(written.message()), "see that its disk has room");
   }
-  LogWarning("recording plans, prompts among them, to {}", file->path());
-  return std::unique_ptr<StepRecorder>(new StepRecorder(std::move(file), executor, device, ops));
+  LogWarning("recording plans, prompts among them, to {}", sink->path());
+  return std::unique_ptr<StepRecorder>(
+      new StepRecorder(std::move(sink), executor, device, ops, options));
 }
 
 void StepRecorder::OnPlan(uint64_t step, std::span<const uint8_t> bytes) {
-  if (file_ == nullptr) return;
-  bytes_.clear();
-  AppendPlan(step, bytes, &bytes_);
-  Write(step);
-  if (file_ != nullptr && ops_ != nullptr) ops_->Begin();
+  if (writer_.ended()) return;
+  std::vector<uint8_t> frame;
+  AppendPlan(step, bytes, &frame);
+  writer_.Add(step, std::move(frame));
+  writer_.AwaitWritten();
+  if (ops_ != nullptr) ops_->Begin();
 }
 
 void StepRecorder::OnResult(uint64_t step, const StepPlan& /*plan*/, const StepResult& result) {
   std::vector<OpChecksum> ops;
   if (ops_ != nullptr) ops = ops_->Take();
-  if (file_ == nullptr) return;
-  bytes_.clear();
-  AppendResult(step, MakeRecordedResult(result, executor_, device_, std::move(ops)), &bytes_);
-  Write(step);
-}
-
-void StepRecorder::Write(uint64_t step) {
-  const absl::Status written = file_->Write(bytes_);
-  if (written.ok()) return;
-  LogError("recording to {} has ended at step {}: {}; the world goes on", file_->path(), step,
-           std::string(written.message()));
-  file_.reset();
+  if (writer_.ended()) return;
+  std::vector<uint8_t> frame;
+  AppendResult(step, MakeRecordedResult(result, executor_, device_, std::move(ops)), &frame);
+  writer_.Add(step, std::move(frame));
 }
 
 }  // namespace deltaserve

@@ -15,12 +15,13 @@
 #include "worker/engine/step_runner.h"
 #include "worker/replay/op_checksums.h"
 #include "worker/replay/recording.h"
+#include "worker/replay/recording_writer.h"
 
 namespace deltaserve {
 
 // The file. One thread. Each Write() is one call of the system, so that all of it is there when the
 // process is killed afterwards.
-class RecordingFile {
+class RecordingFile final : public RecordingSink {
  public:
   // A new file, mode 0600: it will hold prompts. A file that is there becomes PATH.previous, so
   // that a world that was started again leaves that of the one before. INVALID_ARGUMENT names the
@@ -29,14 +30,14 @@ class RecordingFile {
   // Whether Create is likely to succeed, for a start that may fail for other reasons yet and must
   // leave the file that is there. Same errors.
   static absl::Status Check(const std::string& path);
-  ~RecordingFile();
+  ~RecordingFile() override;
   RecordingFile(const RecordingFile&) = delete;
   RecordingFile& operator=(const RecordingFile&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const override { return path_; }
 
   // Writes all or, with an error, cuts the file back to what it held before.
-  absl::Status Write(std::span<const uint8_t> bytes);
+  absl::Status Write(std::span<const uint8_t> bytes) override;
 
  private:
   RecordingFile(std::string path, int descriptor)
@@ -53,35 +54,35 @@ RecordedResult MakeRecordedResult(const StepResult& result,
                                   Device& device,
                                   std::vector<OpChecksum> ops);
 
-// Watches rank 0's engine. Engine thread; what it is made from outlives it. A failed write (a full
-// disk) ends the recording with one line in the log, never the world: what was written until then
-// is a whole recording of those steps.
+// Watches rank 0's engine. Engine thread; what it is made from outlives it. A plan is written
+// before its step runs, unless the disk is slow; what ends the recording, never the world, is told
+// at RecordingWriter, and what was written until then is a whole recording of those steps.
 class StepRecorder final : public PlanObserver {
  public:
   // `ops`: of ChecksumDevice, or null. An error is that of writing the header.
-  static absl::StatusOr<std::unique_ptr<StepRecorder>> Start(std::unique_ptr<RecordingFile> file,
-                                                             const RecordingHeader& header,
-                                                             const Executor& executor,
-                                                             Device& device,
-                                                             OpChecksums* ops);
+  static absl::StatusOr<std::unique_ptr<StepRecorder>> Start(
+      std::unique_ptr<RecordingSink> sink,
+      const RecordingHeader& header,
+      const Executor& executor,
+      Device& device,
+      OpChecksums* ops,
+      const RecordingWriter::Options& options = {});
 
   void OnPlan(uint64_t step, std::span<const uint8_t> bytes) override;
   void OnResult(uint64_t step, const StepPlan& plan, const StepResult& result) override;
 
  private:
-  StepRecorder(std::unique_ptr<RecordingFile> file,
+  StepRecorder(std::unique_ptr<RecordingSink> sink,
                const Executor& executor,
                Device& device,
-               OpChecksums* ops)
-      : file_(std::move(file)), executor_(executor), device_(device), ops_(ops) {}
+               OpChecksums* ops,
+               const RecordingWriter::Options& options)
+      : writer_(std::move(sink), options), executor_(executor), device_(device), ops_(ops) {}
 
-  void Write(uint64_t step);
-
-  std::unique_ptr<RecordingFile> file_;  // null once a write has failed
+  RecordingWriter writer_;
   const Executor& executor_;
   Device& device_;
   OpChecksums* const ops_;
-  std::vector<uint8_t> bytes_;
 };
 
 }  // namespace deltaserve

@@ -66,10 +66,10 @@ absl::Status CheckFeatures(const v1::TokenRequest& message) {
 
 absl::StatusOr<ForcedExit> ReadForcedExit(const v1::ForcedExit& message, int64_t num_tokens) {
   DS_RETURN_IF_ERROR(
-      CheckTokenId(message.watch_token_id(), "forced_exit.watch_token_id", num_tokens));
+      CheckTokenIds(message.watch_token_ids(), "forced_exit.watch_token_ids", num_tokens));
   DS_RETURN_IF_ERROR(
       CheckTokenIds(message.force_token_ids(), "forced_exit.force_token_ids", num_tokens));
-  return ForcedExit{.watch_id = static_cast<int32_t>(message.watch_token_id()),
+  return ForcedExit{.watch_ids = ToIds(message.watch_token_ids()),
                     .after_tokens = message.after_tokens(),
                     .force_ids = ToIds(message.force_token_ids())};
 }

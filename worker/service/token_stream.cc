@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "kernels/base/check.h"
 #include "proto/grpc_status.h"
 
@@ -31,6 +32,16 @@ void Fill(v1::TokenLogprob* message, const TokenLogProb& score) {
   }
 }
 
+// A deadline travels as the time that is left, which gRPC rounds up by at most 1% wherever a call
+// is made: from the client to the router and on to here. So a client that gives up at its deadline
+// is gone that much before ours, and some time passes on the way.
+absl::Time EarliestExpiry(absl::Time deadline) {
+  constexpr double kRounding = 0.03;
+  constexpr absl::Duration kOnTheWay = absl::Milliseconds(20);
+  if (deadline == absl::InfiniteFuture()) return deadline;
+  return deadline - (deadline - absl::Now()) * kRounding - kOnTheWay;
+}
+
 }  // namespace
 
 TokenStream::TokenStream(grpc::CallbackServerContext* context,
@@ -40,7 +51,8 @@ TokenStream::TokenStream(grpc::CallbackServerContext* context,
     : EventStream(context),
       request_id_(std::move(request_id)),
       engine_(engine),
-      on_over_(std::move(on_over)) {}
+      on_over_(std::move(on_over)),
+      expires_(EarliestExpiry(DeadlineOf(*context))) {}
 
 void TokenStream::Submit(Request request, const std::shared_ptr<TokenStream>& self) {
   const absl::StatusOr<uint64_t> ticket = engine_->Submit(std::move(request), self);
@@ -53,7 +65,15 @@ void TokenStream::Submit(Request request, const std::shared_ptr<TokenStream>& se
     ticket_ = *ticket;
     if (!is_gone_) return;
   }
-  engine_->Cancel(*ticket);  // a write failed before the ticket was known
+  GiveUp(*ticket);  // a write failed before the ticket was known
+}
+
+void TokenStream::GiveUp(uint64_t ticket) {
+  if (absl::Now() < expires_) {
+    engine_->Cancel(ticket);
+  } else {
+    engine_->Expire(ticket);
+  }
 }
 
 void TokenStream::OnAdmitted() {
@@ -120,7 +140,7 @@ void TokenStream::OnGone() {
     is_gone_ = true;
     ticket = ticket_;
   }
-  if (ticket.has_value()) engine_->Cancel(*ticket);
+  if (ticket.has_value()) GiveUp(*ticket);
 }
 
 void TokenStream::OnWritten() {}

@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "deltaserve/v1/world.pb.h"
 #include "proto/grpc_stream.h"
 #include "worker/engine/engine.h"
@@ -42,6 +43,9 @@ class TokenStream : public EventStream<v1::TokenEvent>, public RequestSink {
   void OnError(const absl::Status& status) override;
 
  private:
+  // Ends the request whose reader is gone.
+  void GiveUp(uint64_t ticket);
+
   bool Join(v1::TokenEvent* last, const v1::TokenEvent& next) override;
   void OnGone() override;
   void OnWritten() override;
@@ -50,6 +54,7 @@ class TokenStream : public EventStream<v1::TokenEvent>, public RequestSink {
   const std::string request_id_;
   EngineHandle* const engine_;
   const std::function<void(TokenStream*)> on_over_;
+  const absl::Time expires_;  // a reader that leaves from here on leaves because of its deadline
   absl::Mutex mutex_;
   std::optional<uint64_t> ticket_ ABSL_GUARDED_BY(mutex_);
   bool is_gone_ ABSL_GUARDED_BY(mutex_) = false;

@@ -126,6 +126,20 @@ TEST_F(FlagsTest, RefusesAValueFoundBadLaterInTheSameForm) {
             "deltaserve-plan: --slots is 0: give at least 1; see --help\n");
 }
 
+// Help says nothing of what is wrong with a model or a network, and nothing twice.
+TEST_F(FlagsTest, PointsToHelpOnlyWhereAFlagIsWrong) {
+  const std::pair<const char*, const char*> rows[] = {
+      {"--moe is all; use tp or ep", "deltaserve-plan: --moe is all; use tp or ep; see --help\n"},
+      {"--moe is all; see --help", "deltaserve-plan: --moe is all; see --help\n"},
+      {"m/config.json: hidden_size is missing; use --model of a whole folder",
+       "deltaserve-plan: m/config.json: hidden_size is missing; use --model of a whole folder\n"}};
+  for (const auto& [message, said] : rows) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(flags_.Refuse(absl::InvalidArgumentError(message)), 64);
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), said);
+  }
+}
+
 TEST(ParseBytesTest, TakesDigitsAndPowersOf1024) {
   EXPECT_EQ(ParseBytes("1").value(), 1);
   EXPECT_EQ(ParseBytes("300").value(), 300);

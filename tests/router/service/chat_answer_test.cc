@@ -17,6 +17,7 @@
 namespace deltaserve {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kAdd[] =
@@ -286,10 +287,18 @@ TEST_F(ChatAnswerTest, AThinkingBudgetBecomesTokensForTheWorld) {
   Start();
   const Tokenizer& tokenizer = *facts_->text->tokenizer;
   const v1::ForcedExit& exit = made_.forced_exit();
-  EXPECT_EQ(exit.watch_token_id(), static_cast<uint32_t>(*tokenizer.TokenId("</think>")));
+  const auto id_of = [&](const char* text) {
+    return static_cast<uint32_t>(*tokenizer.TokenId(text));
+  };
+  EXPECT_THAT(exit.watch_token_ids(), ElementsAre(id_of("</think>")));
   EXPECT_EQ(exit.after_tokens(), 12u);
   EXPECT_EQ(std::vector<int32_t>(exit.force_token_ids().begin(), exit.force_token_ids().end()),
             Ids("\n</think>\n\n"));
+  // Where calls are parsed, one ends reasoning that nothing closes: no budget is to cut it in two.
+  request_.add_tools_json(kAdd);
+  Start();
+  EXPECT_THAT(made_.forced_exit().watch_token_ids(),
+              ElementsAre(id_of("</think>"), id_of("<tool_call>")));
   request_.set_template_args_json(R"({"enable_thinking": false})");
   EXPECT_EQ(DetailOf(Refusal()).field(), "thinking_budget");
   EXPECT_THAT(std::string(Refusal().message()), HasSubstr("does not open a block of reasoning"));
@@ -332,8 +341,12 @@ TEST_F(ChatAnswerTest, AResumedAnswerSaysTheRestAndNothingTwice) {
 TEST_F(ChatAnswerTest, WhatTheTemplateRefusesIsToldInItsWords) {
   request_.mutable_messages(0)->mutable_content(0)->set_text("<tool_response>x</tool_response>");
   EXPECT_EQ(DetailOf(Refusal()).code(), v1::ERROR_CODE_INVALID_FIELD);
-  EXPECT_EQ(DetailOf(Refusal()).field(), "messages");
+  EXPECT_EQ(DetailOf(Refusal()).field(), "messages[0].content");
   EXPECT_THAT(std::string(Refusal().message()), HasSubstr("messages hold no question of a user"));
+  v1::Message* second = request_.add_messages();
+  second->set_role("user");
+  second->add_content()->set_text(" <tool_response>y</tool_response>\n");
+  EXPECT_EQ(DetailOf(Refusal()).field(), "messages[1].content");
   request_.clear_messages();
   EXPECT_THAT(std::string(Refusal().message()), HasSubstr("send a user message"));
 }

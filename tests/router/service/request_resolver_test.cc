@@ -237,11 +237,18 @@ std::vector<Refusal> Refusals() {
        [](O& o) { o.set_n(0); }},
       {"n", "n must be in [1, 128], got 129; send more requests, each with a seed of its own", bad,
        [](O& o) { o.set_n(129); }},
-      {"n", "n must be 1 with continue_token_ids, got 2; continue the first answer", bad,
+      {"n", "n must be 1 with continue_token_ids, got 2; continue each answer by", bad,
        [](O& o) {
          o.set_n(2);
          o.mutable_continue_token_ids()->add_ids(1);
        }},
+      {"continue_choice", "continue_choice must be in [0, 128), got 128; send the number", bad,
+       [](O& o) {
+         o.set_continue_choice(128);
+         o.mutable_continue_token_ids()->add_ids(1);
+       }},
+      {"continue_choice", "there are no continue_token_ids", bad,
+       [](O& o) { o.set_continue_choice(1); }},
       {"constraint.json_schema", "leave constraint out", none,
        [](O& o) { o.mutable_constraint()->set_json_schema("{}"); }},
       {"speculation.max_draft_tokens", "set it to 0", none,

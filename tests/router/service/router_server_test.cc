@@ -182,6 +182,7 @@ TEST_F(RouterServerTest, CancelledAmongThePagesOfAPrompt) {
 TEST_F(RouterServerTest, ResumesWithTheNextIndex) {
   v1::GenerateRequest request = Prompt("x");
   request.mutable_options()->mutable_sampling()->set_seed(9);
+  request.mutable_options()->set_continue_choice(2);
   for (const int32_t id : Ids("abc")) {
     request.mutable_options()->mutable_continue_token_ids()->add_ids(static_cast<uint32_t>(id));
   }
@@ -189,6 +190,7 @@ TEST_F(RouterServerTest, ResumesWithTheNextIndex) {
   Asked asked(*stub_, request);
   const auto answer = world_.Next();
   EXPECT_EQ(static_cast<uint32_t>(answer->request.generated_ids_size()), count);
+  EXPECT_EQ(answer->request.sample_index(), 2u);  // with the random numbers of that choice
   answer->Admit();
   answer->Tokens(count, Ids("z"));
   EXPECT_TRUE(asked.Read().has_started());

@@ -13,43 +13,57 @@ using Full = QueueRoom::Full;
 constexpr Speed kSpeed = {.prompt_token = absl::Milliseconds(10),
                           .decode_step = absl::Milliseconds(100)};
 
+// Where blocks do not matter.
+constexpr int64_t kBlocks = 1000;
+QueueRoom::Need Of(int64_t tokens) { return {.tokens = tokens, .blocks = 1}; }
+
 TEST(QueueRoomTest, BoundsRequests) {
   QueueRoom room({.requests = 2, .tokens = 1000});
-  room.Reset(0, 0, 1);
-  room.Add(5);  // takes the slot
-  EXPECT_EQ(room.FullFor(5), Full::kNo);
-  room.Add(5);
-  EXPECT_EQ(room.FullFor(5), Full::kNo);
-  room.Add(5);
-  EXPECT_EQ(room.FullFor(5), Full::kRequests);
-  room.Reset(1, 5, 0);
-  EXPECT_EQ(room.FullFor(5), Full::kNo);
+  room.Reset(0, 0, 1, kBlocks);
+  room.Add(Of(5));  // takes the slot
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kNo);
+  room.Add(Of(5));
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kNo);
+  room.Add(Of(5));
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kRequests);
+  room.Reset(1, 5, 0, kBlocks);
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kNo);
 }
 
 TEST(QueueRoomTest, BoundsTokensButNotOfOneThatWaitsAlone) {
   QueueRoom room({.requests = 10, .tokens = 100});
-  EXPECT_EQ(room.FullFor(101), Full::kNo);
-  room.Add(30);
-  EXPECT_EQ(room.FullFor(70), Full::kNo);
-  EXPECT_EQ(room.FullFor(71), Full::kTokens);
-  room.Add(70);
-  EXPECT_EQ(room.FullFor(1), Full::kTokens);
-  room.Reset(0, 0, 0);
-  room.Add(500);
-  EXPECT_EQ(room.FullFor(1), Full::kTokens);
+  EXPECT_EQ(room.FullFor(Of(101)), Full::kNo);
+  room.Add(Of(30));
+  EXPECT_EQ(room.FullFor(Of(70)), Full::kNo);
+  EXPECT_EQ(room.FullFor(Of(71)), Full::kTokens);
+  room.Add(Of(70));
+  EXPECT_EQ(room.FullFor(Of(1)), Full::kTokens);
+  room.Reset(0, 0, 0, kBlocks);
+  room.Add(Of(500));
+  EXPECT_EQ(room.FullFor(Of(1)), Full::kTokens);
 }
 
 TEST(QueueRoomTest, WhoTakesAFreeSlotDoesNotCount) {
   QueueRoom room({.requests = 1, .tokens = 100});
-  room.Reset(0, 0, 2);
-  room.Add(90);
-  room.Add(90);
-  EXPECT_EQ(room.FullFor(90), Full::kNo);
-  room.Add(90);
-  EXPECT_EQ(room.FullFor(5), Full::kRequests);
+  room.Reset(0, 0, 2, kBlocks);
+  room.Add(Of(90));
+  room.Add(Of(90));
+  EXPECT_EQ(room.FullFor(Of(90)), Full::kNo);
+  room.Add(Of(90));
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kRequests);
   // Free slots are nobody's while others wait: they wait for blocks.
-  room.Reset(1, 90, 2);
-  EXPECT_EQ(room.FullFor(5), Full::kRequests);
+  room.Reset(1, 90, 2, kBlocks);
+  EXPECT_EQ(room.FullFor(Of(5)), Full::kRequests);
+}
+
+TEST(QueueRoomTest, WhoFindsASlotButTooFewBlocksWaitsAndSoDoAllBehind) {
+  QueueRoom room({.requests = 10, .tokens = 100});
+  room.Reset(0, 0, 8, 10);
+  room.Add({.tokens = 90, .blocks = 7});  // runs
+  EXPECT_EQ(room.FullFor({.tokens = 500, .blocks = 3}), Full::kNo);
+  room.Add({.tokens = 60, .blocks = 4});  // waits
+  EXPECT_EQ(room.FullFor({.tokens = 40, .blocks = 1}), Full::kNo);
+  EXPECT_EQ(room.FullFor({.tokens = 41, .blocks = 1}), Full::kTokens);
 }
 
 TEST(QueueRoomTest, ARefusalNamesTheBoundAndWhenToTryAgain) {
@@ -69,8 +83,8 @@ TEST(QueueRoomTest, ARefusalNamesTheBoundAndWhenToTryAgain) {
             1},
            {{2, 100}, absl::Hours(3), "max_queue", "2", "try again in 1m or", 60}}) {
     QueueRoom room(row.bounds);
-    room.Reset(2, 80, 0);
-    const absl::Status status = room.Refusal(30, row.retry_after);
+    room.Reset(2, 80, 0, kBlocks);
+    const absl::Status status = room.Refusal(Of(30), row.retry_after);
     const v1::ErrorDetail detail = DetailOf(status);
     EXPECT_EQ(detail.code(), v1::ERROR_CODE_QUEUE_FULL);
     EXPECT_EQ(detail.field(), row.field);

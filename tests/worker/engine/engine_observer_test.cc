@@ -245,6 +245,20 @@ TEST_P(EngineObserverTest, EveryEndIsToldOnceHoweverItComes) {
   EXPECT_TRUE(all.refused.empty());
 }
 
+TEST_P(EngineObserverTest, AStreamThatItsDeadlineEndedIsNoCancellation) {
+  auto world = Begin(SmallEngine());
+  const auto [running, ticket] = Hold(world->engine(), 30);
+  world->engine().Expire(ticket);
+  running->Open();
+  running->WaitForEnd();
+  world->engine().Expire(ticket);  // and once more, too late
+  Submit(world->engine(), Ask(2, 5, 1))->Wait();
+  const Notes::All all = notes_.Take();
+  ASSERT_EQ(all.ended.size(), 2u);
+  EXPECT_EQ(std::get<v1::ErrorCode>(all.ended[0].end), v1::ERROR_CODE_DEADLINE);
+  EXPECT_EQ(all.ended[0].generated_tokens, 1u);
+}
+
 TEST_P(EngineObserverTest, RefusalsAreToldByTheirCode) {
   EngineOptions options = SmallEngine();
   options.slots = 1;

@@ -249,7 +249,7 @@ TEST_P(EngineRanksTest, AForcedExitTakesItsPlace) {
     request.max_tokens = 30;
     const std::vector<int32_t> free = Submit(world->engine(), request)->Wait().tokens;
     const std::vector<int32_t> forced = {3, 5, 3};
-    request.forced_exit = ForcedExit{.watch_id = 5, .after_tokens = 9, .force_ids = forced};
+    request.forced_exit = ForcedExit{.watch_ids = {5}, .after_tokens = 9, .force_ids = forced};
     const bool closes_by_itself = std::find(free.begin(), free.begin() + 9, 5) != free.begin() + 9;
     const auto received = Submit(world->engine(), request)->Wait();
     ASSERT_EQ(received.tokens.size(), 30u);
@@ -324,7 +324,8 @@ TEST(EngineTest, AnExitThatTheModelTookIsNotForced) {
   Request request = Ask(1, 20, 30);
   const std::vector<int32_t> free = FakeGreedy(request.prompt, 30, kModel.vocab_size);
   for (const uint32_t after : {5u, 6u}) {  // just too late, just in time
-    request.forced_exit = ForcedExit{.watch_id = free[5], .after_tokens = after, .force_ids = {1}};
+    request.forced_exit =
+        ForcedExit{.watch_ids = {100, free[5]}, .after_tokens = after, .force_ids = {1}};
     if (std::find(free.begin(), free.begin() + 5, free[5]) != free.begin() + 5) FAIL() << "prompt";
     const std::vector<int32_t> tokens = Submit(world->engine(), request)->Wait().tokens;
     EXPECT_EQ(tokens == free, after == 6) << after;

@@ -24,7 +24,7 @@ Request Mixed(uint32_t i) {
   if (i % 5 == 3) request.rules.repetition_penalty = 1.3F;
   if (i % 10 == 8) request.rules.frequency_penalty = 0.7F;
   if (i % 8 == 5) {
-    request.forced_exit = ForcedExit{.watch_id = 20, .after_tokens = 4, .force_ids = {7, 8, 9}};
+    request.forced_exit = ForcedExit{.watch_ids = {20}, .after_tokens = 4, .force_ids = {7, 8, 9}};
   }
   if (i % 9 == 7 && request.max_tokens > 4) request.generated = {1, 2, 4};
   return request;

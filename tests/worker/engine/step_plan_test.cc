@@ -24,7 +24,7 @@ StepPlan FullPlan() {
                                   .seed = 0xFEDCBA9876543210u},
                      .sample_index = 0x89ABCDEF,
                      .num_generated = 17,
-                     .forced_exit = {.watch_id = 7, .after_tokens = 300, .force_ids = {8, 7, 9}},
+                     .forced_exit = {.watch_ids = {7}, .after_tokens = 300, .force_ids = {8, 7, 9}},
                      .exit_seen = true,
                      .rules = {.presence_penalty = 0.5f,
                                .frequency_penalty = -0.25f,
@@ -90,7 +90,7 @@ TEST(StepPlanTest, EqualityLooksAtEveryField) {
 TEST(StepPlanTest, IsLittleEndian) {
   const std::vector<uint8_t> bytes = Bytes(FullPlan());
   const std::vector<uint8_t> head(bytes.begin(), bytes.begin() + 10);
-  EXPECT_THAT(head, ElementsAre(4, 3, 4, 3, 2, 1, 2, 0, 0, 0));
+  EXPECT_THAT(head, ElementsAre(5, 3, 4, 3, 2, 1, 2, 0, 0, 0));
 }
 
 TEST(StepPlanTest, EveryTruncationIsDataLoss) {

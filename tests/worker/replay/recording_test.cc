@@ -152,6 +152,8 @@ TEST(RecordingTest, WhatDoesNotFitItsPlaceIsRefused) {
   const Row rows[] = {
       {"plan version", [](Recorded& r) { r.header.plan_version = 1; },
        "holds plans of version 1: this build reads"},
+      {"a negative size", [](Recorded& r) { r.header.kv_blocks = -6; },
+       "damaged at byte 12: its header says kv_blocks -6"},
       {"gap", [](Recorded& r) { r.steps[1].step = 5; }, "no plan of step 2 is there"},
       {"no result between", [](Recorded& r) { r.steps[0].result.reset(); },
        "no result of step 1 is there"},

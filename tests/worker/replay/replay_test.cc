@@ -167,6 +167,53 @@ TEST(ReplayTest, DamageEndsItAfterTheStepsBefore) {
   EXPECT_EQ(report.differing_steps, 0u);
 }
 
+TEST(ReplayTest, APlanThatCannotBeRunEndsItWithFileOffsetAndReason) {
+  const Recorded recorded = RecordAndRead(2, false);
+  struct Row {
+    std::function<bool(StepPlan&)> change;  // false where the plan has no such place
+    const char* said;
+  };
+  const Row rows[] = {
+      {[](StepPlan& plan) {
+         if (plan.opens.empty()) return false;
+         plan.opens[0].sampling.temperature = -1;
+         return true;
+       },
+       "open of slot 0: sampling.temperature is -1"},
+      {[](StepPlan& plan) {
+         if (plan.decodes.empty()) return false;
+         plan.decodes[0] = {.slot = 7, .scoring = Scoring::kGatheredLogProbs, .num_top = 21};
+         return true;
+       },
+       "slot 7"},
+      {[](StepPlan& plan) {
+         if (plan.chunks.empty()) return false;
+         plan.chunks[0].ids[0] = 101;  // of 101
+         return true;
+       },
+       "token 101"},
+      {[](StepPlan& plan) {
+         if (plan.num_rows() == 0) return false;
+         plan.kind = PlanKind::kIdle;
+         return true;
+       },
+       "an idle or stop plan has "},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.said);
+    Recorded changed = recorded;
+    const auto at = std::find_if(changed.steps.begin(), changed.steps.end(),
+                                 [&](RecordedStep& step) { return row.change(step.plan); });
+    ASSERT_NE(at, changed.steps.end());
+    const ReplayReport report = ReplayOf(2, changed);
+    const std::string message(report.recording.message());
+    EXPECT_THAT(message, HasSubstr("test.rec is damaged at byte "));
+    EXPECT_THAT(message, HasSubstr("the plan of step " + std::to_string(at->step) + ": "));
+    EXPECT_THAT(message, HasSubstr(row.said));
+    EXPECT_EQ(report.steps, at->step - 1);
+  }
+}
+
 TEST(CheckReplaysTest, NamesWhatDoesNotFit) {
   const RecordingHeader header{.weights_fingerprint = "feed",
                                .model = "/models/one",

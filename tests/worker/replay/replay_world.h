@@ -83,7 +83,7 @@ inline Request AnyRequest(uint32_t i) {
   if (i % 3 == 0) request.logprobs = i % 6;
   if (i % 4 == 0) request.logits_at = {0};
   if (i % 6 == 5) {
-    request.forced_exit = ForcedExit{.watch_id = 5, .after_tokens = 2, .force_ids = {3, 5}};
+    request.forced_exit = ForcedExit{.watch_ids = {5}, .after_tokens = 2, .force_ids = {3, 5}};
   }
   if (i % 6 == 1) request.rules = {.presence_penalty = 1, .bias = {{2, 1.5f}}};
   if (i % 7 == 3) request.generated = {7};
@@ -97,8 +97,11 @@ inline EngineOptions RecordedEngine() {
   return options;
 }
 
-// Serves 20 requests and leaves their recording in the file `path`; what was answered.
-inline std::vector<CollectingSink::Received> Record(int ranks, const std::string& path, bool ops) {
+// Serves 20 requests and leaves their recording in `file`; what was answered.
+inline std::vector<CollectingSink::Received> RecordTo(std::unique_ptr<RecordingSink> file,
+                                                      int ranks,
+                                                      bool ops,
+                                                      const RecordingWriter::Options& writer = {}) {
   std::unique_ptr<OpChecksums> checksums;
   std::unique_ptr<StepRecorder> recorder;
   IdleWatch idle;
@@ -110,11 +113,10 @@ inline std::vector<CollectingSink::Received> Record(int ranks, const std::string
     };
   }
   options.prepare = [&](Engine& engine, Executor& executor, Device& device) {
-    auto file = RecordingFile::Create(path);
-    ASSERT_TRUE(file.ok()) << file.status();
     const RecordingHeader header{
         .plan_version = PlanVersion(), .model = "fake", .ranks = ranks, .ops = ops};
-    auto started = StepRecorder::Start(*std::move(file), header, executor, device, checksums.get());
+    auto started =
+        StepRecorder::Start(std::move(file), header, executor, device, checksums.get(), writer);
     ASSERT_TRUE(started.ok()) << started.status();
     recorder = *std::move(started);
     engine.AddPlanObserver(recorder.get());
@@ -143,6 +145,14 @@ inline std::vector<CollectingSink::Received> Record(int ranks, const std::string
   for (const auto& sink : sinks) received.push_back(sink->Wait());
   for (const absl::Status& status : (*world)->End()) EXPECT_TRUE(status.ok()) << status;
   return received;
+}
+
+// The same in the file `path`.
+inline std::vector<CollectingSink::Received> Record(int ranks, const std::string& path, bool ops) {
+  auto file = RecordingFile::Create(path);
+  EXPECT_TRUE(file.ok()) << file.status();
+  return file.ok() ? RecordTo(*std::move(file), ranks, ops)
+                   : std::vector<CollectingSink::Received>();
 }
 
 // Replays in a world of threads like Record's.

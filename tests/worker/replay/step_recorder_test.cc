@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "tests/system/process.h"
 #include "tests/worker/replay/replay_world.h"
+#include "tests/worker/replay/stalling_sink.h"
 
 namespace deltaserve {
 namespace {
@@ -100,6 +101,28 @@ TEST(StepRecorderTest, AFullDiskEndsTheRecordingAndNotTheWorld) {
   EXPECT_GE(recorded.steps.size(), 3u);
   EXPECT_EQ((*reader)->num_cut_bytes(), 0u);  // cut back to whole frames
   EXPECT_TRUE(ReplayIn(1, *OpenBytes(BytesOf(recorded)), true, false).identical());
+}
+
+TEST(StepRecorderTest, AStalledDiskEndsTheRecordingAndNotTheWorld) {
+  const test::TempDir folder;
+  const auto whole = Record(1, folder / "whole", false);
+  const auto disk = std::make_shared<Disk>();
+  disk->StallAfter(10);
+  const auto received = RecordTo(std::make_unique<StallingSink>(disk), 1, false,
+                                 {.most_bytes = 3000,
+                                  .patience = absl::Milliseconds(200),
+                                  .last_patience = absl::Milliseconds(1)});
+  ASSERT_EQ(received.size(), whole.size());
+  for (size_t i = 0; i < whole.size(); ++i) {
+    if (i % 8 == 4) continue;  // cancelled, some time
+    EXPECT_EQ(received[i].tokens, whole[i].tokens) << i;
+  }
+  disk->Go();
+  disk->AwaitGone();
+  const std::string bytes = disk->bytes();
+  const auto reader = OpenBytes(std::vector<uint8_t>(bytes.begin(), bytes.end()));
+  EXPECT_GE(ReadAll(*reader).steps.size(), 4u);
+  EXPECT_EQ(reader->num_cut_bytes(), 0u);
 }
 
 }  // namespace

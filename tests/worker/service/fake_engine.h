@@ -55,6 +55,11 @@ class FakeEngine : public EngineHandle {
     cancelled_.insert(ticket);
   }
 
+  void Expire(uint64_t ticket) override {
+    absl::MutexLock lock(&mutex_);
+    expired_.insert(ticket);
+  }
+
   std::vector<std::string> Abort(const std::vector<std::string>& ids) override {
     absl::MutexLock lock(&mutex_);
     aborted_ = ids;
@@ -98,6 +103,11 @@ class FakeEngine : public EngineHandle {
     const auto cancelled = [this, ticket] { return cancelled_.contains(ticket); };
     return mutex_.AwaitWithTimeout(absl::Condition(&cancelled), kPatience);
   }
+  bool AwaitExpiry(uint64_t ticket) {
+    absl::MutexLock lock(&mutex_);
+    const auto expired = [this, ticket] { return expired_.contains(ticket); };
+    return mutex_.AwaitWithTimeout(absl::Condition(&expired), kPatience);
+  }
   bool WasCancelled(uint64_t ticket) {
     absl::MutexLock lock(&mutex_);
     return cancelled_.contains(ticket);
@@ -119,6 +129,7 @@ class FakeEngine : public EngineHandle {
   uint64_t last_ticket_ = 0;
   std::deque<Submitted> submitted_;
   std::set<uint64_t> cancelled_;
+  std::set<uint64_t> expired_;
   std::vector<std::string> aborted_;
   std::optional<std::pair<absl::Time, bool>> drain_;
 };

@@ -207,8 +207,8 @@ std::vector<Refusal> Refusals() {
        [](R& r) { r.mutable_constraint()->set_regex("a+"); }},
       {"constraint.json_object", "leave constraint out", none,
        [](R& r) { r.mutable_constraint()->set_json_object(true); }},
-      {"forced_exit.watch_token_id", "must be below 1000, got 1000", bad,
-       [](R& r) { r.mutable_forced_exit()->set_watch_token_id(1000); }},
+      {"forced_exit.watch_token_ids[0]", "must be below 1000, got 1000", bad,
+       [](R& r) { r.mutable_forced_exit()->add_watch_token_ids(1000); }},
       {"forced_exit.force_token_ids[1]", "must be below 1000, got 5000", bad,
        [](R& r) {
          r.mutable_forced_exit()->add_force_token_ids(1);

@@ -420,17 +420,21 @@ TEST_F(WorldServerTest, CancelsThatRaceWithTheEndLeaveNothingBehind) {
   server_->Shutdown(absl::Now() + kPatience);  // waits for every stream
 }
 
-TEST_F(WorldServerTest, AClientsDeadlineReachesTheEngine) {
-  grpc::ClientContext context;
-  const absl::Time deadline = absl::Now() + absl::Milliseconds(200);
-  context.set_deadline(absl::ToChronoTime(deadline));
-  const auto reader = stub_->Generate(&context, Good());
-  const Submitted submitted = engine_.Next();
-  EXPECT_LE(submitted.request.deadline, deadline + absl::Milliseconds(50));
-  EXPECT_TRUE(engine_.AwaitCancel(submitted.ticket));
-  v1::TokenEvent event;
-  EXPECT_FALSE(reader->Read(&event));
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+TEST_F(WorldServerTest, AClientsDeadlineReachesTheEngineAndIsWhatEndsTheRequest) {
+  // On the wire 1001 ms are 1010: then the client is gone before its deadline comes here.
+  for (const int timeout_ms : {200, 1001}) {
+    grpc::ClientContext context;
+    const absl::Time deadline = absl::Now() + absl::Milliseconds(timeout_ms);
+    context.set_deadline(absl::ToChronoTime(deadline));
+    const auto reader = stub_->Generate(&context, Good());
+    const Submitted submitted = engine_.Next();
+    EXPECT_LE(submitted.request.deadline, deadline + absl::Milliseconds(50));
+    EXPECT_TRUE(engine_.AwaitExpiry(submitted.ticket)) << timeout_ms;
+    EXPECT_FALSE(engine_.WasCancelled(submitted.ticket)) << timeout_ms;
+    v1::TokenEvent event;
+    EXPECT_FALSE(reader->Read(&event));
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
 }
 
 TEST_F(WorldServerTest, WithoutADeadlineTheEngineHasNone) {
