@@ -136,8 +136,9 @@ Rank::~Rank() {
 
 int StartExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kAborted:
     case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnavailable:
       return kExitRetry;
     case absl::StatusCode::kInternal:
       return kExitWatchdog;
