@@ -54,17 +54,20 @@ void RunOver(FakeNccl& nccl, int size, const std::function<void(const FakeRank&)
     const auto device = cpu::CreateCpuDevice({.num_threads = 1}).value();
     NcclOptions options;
     options.stream = nccl.stream(rank);
-    options.phase_timeout = absl::Milliseconds(300);
     options.environment = "NCCL_DEBUG=INFO";
     options.on_failure = DieOf;
     body({rank, world.world(rank), *device, options});
   });
 }
 
+constexpr absl::Duration kShort = absl::Milliseconds(300);
+constexpr absl::Duration kLong = absl::Seconds(100);
+
 // What a start gives each rank.
-std::vector<absl::Status> StartAll(FakeNccl& nccl, int size) {
+std::vector<absl::Status> StartAll(FakeNccl& nccl, int size, absl::Duration timeout) {
   std::vector<absl::Status> started(static_cast<size_t>(size));
-  RunOver(nccl, size, [&](const FakeRank& rank) {
+  RunOver(nccl, size, [&](FakeRank rank) {
+    rank.options.phase_timeout = timeout;
     started[static_cast<size_t>(rank.rank)] = rank.Start().status();
   });
   return started;
@@ -139,15 +142,21 @@ TEST_P(NcclCommunicatorTest, ExchangeBuffersAreKnownToNccl) {
 INSTANTIATE_TEST_SUITE_P(Ranks, NcclCommunicatorTest, testing::Values(1, 2, 3));
 
 // One rank fails in one phase, at once or later: all end with what it says.
+constexpr auto kFails = FakeNccl::Trouble::kFails;
+constexpr auto kFailsLater = FakeNccl::Trouble::kFailsLater;
 using Failure = std::tuple<const char*, const char*, int, FakeNccl::Trouble>;
 class NcclStartTest : public testing::TestWithParam<Failure> {};
 
 TEST_P(NcclStartTest, EndsEveryRankWithTheCauseOfTheOneThatFails) {
   const auto& [call, phase, failing, trouble] = GetParam();
+  // Who has no communicator yet has nothing by which others could hear that it has failed.
+  const bool unheard = std::string(call) == "ncclCommInitRankConfig" && trouble == kFails;
   for (const ncclResult_t result : {ncclSystemError, ncclInvalidUsage}) {
     FakeNccl nccl(3);
     nccl.Make(trouble, failing, call, result);
-    const std::vector<absl::Status> started = StartAll(nccl, 3);
+    const absl::Time begin = absl::Now();
+    const std::vector<absl::Status> started = StartAll(nccl, 3, unheard ? kShort : kLong);
+    EXPECT_LT(absl::Now() - begin, kLong / 2);
     EXPECT_THAT(started, Each(started.front()));
     EXPECT_EQ(started.front().code(), result == ncclSystemError
                                           ? absl::StatusCode::kUnavailable
@@ -157,12 +166,10 @@ TEST_P(NcclStartTest, EndsEveryRankWithTheCauseOfTheOneThatFails) {
                       HasSubstr(absl::StrCat("NCCL, ", phase, ": ")),
                       HasSubstr(ncclGetErrorString(result)), HasSubstr("the last warning"),
                       HasSubstr("environment: NCCL_DEBUG=INFO")));
+    EXPECT_EQ(nccl.NumCalls(0, "ncclCommFinalize"), 0);  // which awaits those that have aborted
     EXPECT_THAT(nccl.Problems(), IsEmpty());
   }
 }
-
-constexpr auto kFails = FakeNccl::Trouble::kFails;
-constexpr auto kFailsLater = FakeNccl::Trouble::kFailsLater;
 
 INSTANTIATE_TEST_SUITE_P(
     Phases,
@@ -182,7 +189,7 @@ TEST(NcclStallTest, EndsEveryRankAtTheDeadlineOfThePhase) {
   for (const char* const call : {"ncclCommInitRankConfig", "ncclAllReduce", "ncclCommSplit"}) {
     FakeNccl nccl(2);
     nccl.Make(FakeNccl::Trouble::kStalls, 1, call, ncclSuccess);
-    const std::vector<absl::Status> started = StartAll(nccl, 2);
+    const std::vector<absl::Status> started = StartAll(nccl, 2, kShort);
     EXPECT_THAT(started, Each(started.front())) << call;
     EXPECT_THAT(started.front().code(), AnyOf(absl::StatusCode::kDeadlineExceeded,
                                               absl::StatusCode::kAborted));  // whose comes first
@@ -193,12 +200,13 @@ TEST(NcclStallTest, EndsEveryRankAtTheDeadlineOfThePhase) {
 TEST(NcclStartFaultTest, NamesTheErrorOfAQueueThatHasFailed) {
   FakeNccl nccl(2);
   nccl.FailStream(1, cudaErrorIllegalAddress);
-  const std::vector<absl::Status> started = StartAll(nccl, 2);
+  const std::vector<absl::Status> started = StartAll(nccl, 2, kLong);
   EXPECT_THAT(started, Each(started.front()));
   EXPECT_THAT(std::string(started.front().message()),
               AllOf(HasSubstr("rank 1 of 2"), HasSubstr("a first sum over all ranks"),
                     HasSubstr("cudaErrorIllegalAddress"),
                     HasSubstr("perhaps in a kernel that was enqueued before")));
+  EXPECT_EQ(nccl.NumCalls(0, "ncclCommFinalize"), 0);  // though nothing has failed there
   EXPECT_THAT(nccl.Problems(), IsEmpty());
 }
 
