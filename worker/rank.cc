@@ -288,8 +288,7 @@ absl::Status Rank::Load() {
     DS_ASSIGN_OR_RETURN(
         loader, OpenCheckpoint(options_.model, config_, *plan_, std::move(table), loader_options));
   }
-  DS_ASSIGN_OR_RETURN(model_,
-                      CreateModel(config_, *plan_, *device_, *loader));
+  DS_ASSIGN_OR_RETURN(model_, CreateModel(config_, *plan_, *device_, *loader));
   weights_fingerprint_ = loader->fingerprint();
   if (quantization_ == Quantization::kInt8) weights_fingerprint_ += "+int8";
   LogInfo("weights of this rank: {:.3f} GB", static_cast<double>(model_->weight_bytes()) / 1e9);

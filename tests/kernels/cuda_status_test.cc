@@ -15,9 +15,9 @@ TEST(CudaStatusTest, NamesCallAndErrorAndWhoseAFaultIs) {
   EXPECT_TRUE(ToStatus(cudaSuccess, "cudaMalloc").ok());
   const absl::Status refused = ToStatus(cudaErrorInvalidValue, "cudaMemcpyAsync");
   EXPECT_EQ(refused.code(), absl::StatusCode::kInternal);
-  EXPECT_THAT(std::string(refused.message()),
-              AllOf(HasSubstr("CUDA: cudaMemcpyAsync: cudaErrorInvalidValue: "),
-                    Not(HasSubstr("kernel"))));
+  EXPECT_THAT(
+      std::string(refused.message()),
+      AllOf(HasSubstr("CUDA: cudaMemcpyAsync: cudaErrorInvalidValue: "), Not(HasSubstr("kernel"))));
   EXPECT_THAT(std::string(ToStatus(cudaErrorIllegalAddress, "cudaEventSynchronize").message()),
               AllOf(HasSubstr("CUDA: cudaEventSynchronize: cudaErrorIllegalAddress: "),
                     HasSubstr("of a kernel enqueued before that call: CUDA_LAUNCH_BLOCKING=1")));

@@ -126,8 +126,8 @@ void HostCommunicator::GrowWide(size_t count) {
 absl::Status HostCommunicator::GrowStaging(size_t bytes) {
   if (device_.HostAddressable() || staging_.bytes() >= bytes) return absl::OkStatus();
   DS_RETURN_IF_ERROR(device_.Synchronize());  // copies out of the old one
-  DS_ASSIGN_OR_RETURN(
-      staging_, device_.Allocate(std::max(bytes, 2 * staging_.bytes()), MemoryKind::kHost));
+  DS_ASSIGN_OR_RETURN(staging_,
+                      device_.Allocate(std::max(bytes, 2 * staging_.bytes()), MemoryKind::kHost));
   return absl::OkStatus();
 }
 

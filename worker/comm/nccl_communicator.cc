@@ -115,8 +115,8 @@ class NcclCommunicator final : public Communicator {
   // The process ends without ncclCommAbort: that would let the step go on with wrong numbers, and
   // what it closes the end closes too.
   void Fail(ncclResult_t result, const char* what) {
-    const std::string report = NcclReport(
-        phase_, absl::StrCat(what, ": ", NcclErrorText(result, comm_, stream_)));
+    const std::string report =
+        NcclReport(phase_, absl::StrCat(what, ": ", NcclErrorText(result, comm_, stream_)));
     options_.on_failure(report);
     DS_CHECK(result == ncclSuccess) << report;
   }
@@ -147,8 +147,8 @@ absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
   absl::Status status;
   if (allocated != ncclSuccess) {
     status = absl::ResourceExhaustedError(
-        NcclReport(phase_, absl::StrCat("ncclMemAlloc of ", bytes, " bytes: ",
-                                        NcclErrorText(allocated, comm_, stream_),
+        NcclReport(phase_, absl::StrCat("ncclMemAlloc of ", bytes,
+                                        " bytes: ", NcclErrorText(allocated, comm_, stream_),
                                         "; a smaller --token-budget or --slots needs less")));
   }
   // Within the next call the others would wait for a rank that has no memory.
@@ -158,10 +158,10 @@ absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
     const ncclResult_t registered =
         ncclCommWindowRegister(comm_, memory, bytes, &window, NCCL_WIN_COLL_SYMMETRIC);
     if (registered != ncclSuccess) {
-      status = absl::UnavailableError(NcclReport(
-          phase_, absl::StrCat("ncclCommWindowRegister of ", bytes,
-                               " bytes: ", NcclErrorText(registered, comm_, stream_),
-                               "; NCCL_WIN_ENABLE=0 does without")));
+      status = absl::UnavailableError(
+          NcclReport(phase_, absl::StrCat("ncclCommWindowRegister of ", bytes,
+                                          " bytes: ", NcclErrorText(registered, comm_, stream_),
+                                          "; NCCL_WIN_ENABLE=0 does without")));
     }
   }
   if (!status.ok()) {

@@ -85,8 +85,7 @@ class NcclStart {
   }
 
   absl::Status AllocateSum() {
-    DS_ASSIGN_OR_RETURN(summed_,
-                        device_.Allocate(kSummed * sizeof(float), MemoryKind::kDevice));
+    DS_ASSIGN_OR_RETURN(summed_, device_.Allocate(kSummed * sizeof(float), MemoryKind::kDevice));
     device_.Zero(summed_.View(DType::kF32, {kSummed}));
     return absl::OkStatus();
   }

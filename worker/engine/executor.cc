@@ -136,9 +136,8 @@ absl::Status Executor::Allocate() {
 
 absl::Status Executor::AllocateExchange() {
   const int64_t elements = options_.max_rows() * model_.config().hidden_size;
-  DS_ASSIGN_OR_RETURN(exchange_,
-                      comm_.AllocateExchange(static_cast<size_t>(elements) *
-                                             DTypeSize(device_.numerics().reduction)));
+  DS_ASSIGN_OR_RETURN(exchange_, comm_.AllocateExchange(static_cast<size_t>(elements) *
+                                                        DTypeSize(device_.numerics().reduction)));
   return absl::OkStatus();
 }
 

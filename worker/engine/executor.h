@@ -104,7 +104,7 @@ class Executor {
   SlotLimits limits_;
   Arena arena_;
   Buffer exchange_;  // reduction [the most rows of a step, hidden]
-  Buffer logits_;  // f32 [rows scored at most, local rows of the vocabulary]
+  Buffer logits_;    // f32 [rows scored at most, local rows of the vocabulary]
   TensorView last_logits_;
   KvCache kv_;
   RecurrentState state_;

@@ -423,15 +423,16 @@ ncclResult_t FakeNccl::Register(ncclComm_t comm, void* memory, size_t bytes, ncc
   const auto found = memory_.find(memory);
   if (found == memory_.end() || found->second < bytes) Problem("a window on memory not NCCL's");
   *window = nullptr;
-  return Meet(
-      comm,
-      {.call = "ncclCommWindowRegister", .out = memory, .count = bytes, .window = window}, lock);
+  return Meet(comm,
+              {.call = "ncclCommWindowRegister", .out = memory, .count = bytes, .window = window},
+              lock);
 }
 
 ncclResult_t FakeNccl::Deregister(ncclComm_t comm, ncclWindow_t window) {
   const std::lock_guard lock(mutex_);
   if (!MayCall(comm, "ncclCommWindowDeregister")) return ncclInvalidUsage;
-  if (windows_.erase(window) == 0 || window->comm != comm) Problem("no window of this communicator");
+  if (windows_.erase(window) == 0 || window->comm != comm)
+    Problem("no window of this communicator");
   return ncclSuccess;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-// NCCL, and the little of CUDA that the communicator over it asks, for a machine without GPUs: ranks
-// are threads of one process, a GPU's memory is the host's. fake_nccl.cc defines their functions: a
-// program's own go before those of libraries. It looks at its caller as NCCL would not: what its
-// documentation forbids is a problem here, which on GPUs hangs or corrupts.
+// NCCL, and the little of CUDA that the communicator over it asks, for a machine without GPUs:
+// ranks are threads of one process, a GPU's memory is the host's. fake_nccl.cc defines their
+// functions: a program's own go before those of libraries. It looks at its caller as NCCL would
+// not: what its documentation forbids is a problem here, which on GPUs hangs or corrupts.
 
 #include <cuda_runtime.h>
 #include <nccl.h>

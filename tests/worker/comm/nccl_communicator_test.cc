@@ -109,7 +109,8 @@ TEST_P(NcclCommunicatorTest, SumsOfBf16AreOfBf16) {
   });
 }
 
-// "Not ready" of a stream is no error, but stays where the next launch of a kernel looks for its own.
+// "Not ready" of a stream is no error, but stays where the next launch of a kernel looks for its
+// own.
 TEST_P(NcclCommunicatorTest, AStartLeavesNoErrorToTheNextLaunch) {
   RunOver(nccl_, GetParam(), [](const FakeRank& rank) {
     const auto communicator = rank.Start();
@@ -161,11 +162,11 @@ TEST_P(NcclStartTest, EndsEveryRankWithTheCauseOfTheOneThatFails) {
     EXPECT_EQ(started.front().code(), result == ncclSystemError
                                           ? absl::StatusCode::kUnavailable
                                           : absl::StatusCode::kFailedPrecondition);
-    EXPECT_THAT(std::string(started.front().message()),
-                AllOf(HasSubstr(absl::StrCat("rank ", failing, " of 3 on thread-world, cpu")),
-                      HasSubstr(absl::StrCat("NCCL, ", phase, ": ")),
-                      HasSubstr(ncclGetErrorString(result)), HasSubstr("the last warning"),
-                      HasSubstr("environment: NCCL_DEBUG=INFO")));
+    EXPECT_THAT(
+        std::string(started.front().message()),
+        AllOf(HasSubstr(absl::StrCat("rank ", failing, " of 3 on thread-world, cpu")),
+              HasSubstr(absl::StrCat("NCCL, ", phase, ": ")), HasSubstr(ncclGetErrorString(result)),
+              HasSubstr("the last warning"), HasSubstr("environment: NCCL_DEBUG=INFO")));
     EXPECT_EQ(nccl.NumCalls(0, "ncclCommFinalize"), 0);  // which awaits those that have aborted
     EXPECT_THAT(nccl.Problems(), IsEmpty());
   }
@@ -174,15 +175,14 @@ TEST_P(NcclStartTest, EndsEveryRankWithTheCauseOfTheOneThatFails) {
 INSTANTIATE_TEST_SUITE_P(
     Phases,
     NcclStartTest,
-    testing::Values(
-        Failure("ncclGetUniqueId", "making the id that ranks meet by", 0, kFails),
-        Failure("ncclCommInitRankConfig", "connecting the ranks", 0, kFails),
-        Failure("ncclCommInitRankConfig", "connecting the ranks", 2, kFails),
-        Failure("ncclCommInitRankConfig", "connecting the ranks", 2, kFailsLater),
-        Failure("ncclAllReduce", "a first sum over all ranks", 1, kFails),
-        Failure("ncclAllReduce", "a first sum over all ranks", 2, kFailsLater),
-        Failure("ncclCommSplit", "making the communicator of steps", 1, kFails),
-        Failure("ncclCommSplit", "making the communicator of steps", 2, kFailsLater)));
+    testing::Values(Failure("ncclGetUniqueId", "making the id that ranks meet by", 0, kFails),
+                    Failure("ncclCommInitRankConfig", "connecting the ranks", 0, kFails),
+                    Failure("ncclCommInitRankConfig", "connecting the ranks", 2, kFails),
+                    Failure("ncclCommInitRankConfig", "connecting the ranks", 2, kFailsLater),
+                    Failure("ncclAllReduce", "a first sum over all ranks", 1, kFails),
+                    Failure("ncclAllReduce", "a first sum over all ranks", 2, kFailsLater),
+                    Failure("ncclCommSplit", "making the communicator of steps", 1, kFails),
+                    Failure("ncclCommSplit", "making the communicator of steps", 2, kFailsLater)));
 
 // A rank of which nothing is heard within NCCL: no other waits longer than a phase may take.
 TEST(NcclStallTest, EndsEveryRankAtTheDeadlineOfThePhase) {

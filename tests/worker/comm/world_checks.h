@@ -46,10 +46,9 @@ inline void CheckAgreeOnStatus(World& world) {
   }
   // One that failed by itself goes before those that its failure reached.
   const int last = world.info().size - 1;
-  const absl::Status reached =
-      rank == last   ? absl::UnavailableError("broken")
-      : rank % 2 > 0 ? absl::AbortedError("cut off")
-                     : absl::DeadlineExceededError("nobody came");
+  const absl::Status reached = rank == last   ? absl::UnavailableError("broken")
+                               : rank % 2 > 0 ? absl::AbortedError("cut off")
+                                              : absl::DeadlineExceededError("nobody came");
   EXPECT_EQ(world.AgreeOnStatus(reached, &speaker), absl::UnavailableError("broken"));
   EXPECT_EQ(speaker, last);
   EXPECT_EQ(world.AgreeOnStatus(absl::DeadlineExceededError("nobody came"), &speaker),

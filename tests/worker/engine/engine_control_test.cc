@@ -315,23 +315,24 @@ TEST(EngineControlTest, KvMemoryForLessThanABlockIsRefusedOnEveryRank) {
 }
 
 TEST(EngineControlTest, RanksOfDifferentModelsDoNotStart) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
-        const int rank = each.info().rank;
-        return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
-      });
+  const auto world =
+      PretendWorld::Start({.ranks = 2, .engine = SmallEngine()},
+                          [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
+                            const int rank = each.info().rank;
+                            return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
+                          });
   EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
   EXPECT_THAT(std::string(world.status().message()), HasSubstr("rank 1 was started with"));
 }
 
 TEST(EngineControlTest, AFailingModelNamesItsCause) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
-        if (each.info().rank == 1) return absl::NotFoundError("no weights here");
-        return CreateFakeModel(kModel, 0, 2);
-      });
+  const auto world =
+      PretendWorld::Start({.ranks = 2, .engine = SmallEngine()},
+                          [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
+                            if (each.info().rank == 1)
+                              return absl::NotFoundError("no weights here");
+                            return CreateFakeModel(kModel, 0, 2);
+                          });
   EXPECT_EQ(world.status(), absl::NotFoundError("no weights here"));
 }
 

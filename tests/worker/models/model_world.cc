@@ -103,10 +103,9 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   options.engine.num_tokens = text->num_tokens;
   options.engine.prompt_logits = true;
   options.engine.run_ahead = cut.run_ahead;
-  auto world = PretendWorld::Start(
-      options, [folder, cut](World& ranks, Device& device) {
-        return LoadModel(folder, cut, ranks, device);
-      });
+  auto world = PretendWorld::Start(options, [folder, cut](World& ranks, Device& device) {
+    return LoadModel(folder, cut, ranks, device);
+  });
   DS_CHECK(world.ok()) << world.status();
   return *std::move(world);
 }
