@@ -142,14 +142,16 @@ ncclDataType_t SumType(TensorView tensor) {
 }
 
 absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
+  NcclPhase phase = phase_;
+  phase.phase = "making an exchange buffer";
   void* memory = nullptr;
   const ncclResult_t allocated = ncclMemAlloc(&memory, bytes);
   absl::Status status;
   if (allocated != ncclSuccess) {
     status = absl::ResourceExhaustedError(
-        NcclReport(phase_, absl::StrCat("ncclMemAlloc of ", bytes,
-                                        " bytes: ", NcclErrorText(allocated, comm_, stream_),
-                                        "; a smaller --token-budget or --slots needs less")));
+        NcclReport(phase, absl::StrCat("ncclMemAlloc of ", bytes,
+                                       " bytes: ", NcclErrorText(allocated, comm_, stream_),
+                                       "; a smaller --token-budget or --slots needs less")));
   }
   // Within the next call the others would wait for a rank that has no memory.
   status = world_.AgreeOnStatus(status);
@@ -159,9 +161,9 @@ absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
         ncclCommWindowRegister(comm_, memory, bytes, &window, NCCL_WIN_COLL_SYMMETRIC);
     if (registered != ncclSuccess) {
       status = absl::UnavailableError(
-          NcclReport(phase_, absl::StrCat("ncclCommWindowRegister of ", bytes,
-                                          " bytes: ", NcclErrorText(registered, comm_, stream_),
-                                          "; NCCL_WIN_ENABLE=0 does without")));
+          NcclReport(phase, absl::StrCat("ncclCommWindowRegister of ", bytes,
+                                         " bytes: ", NcclErrorText(registered, comm_, stream_),
+                                         "; NCCL_WIN_ENABLE=0 does without")));
     }
   }
   if (!status.ok()) {
@@ -171,7 +173,7 @@ absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
   if (rank() == 0 && !std::exchange(told_of_windows_, true)) {
     LogInfo("collectives over NCCL, exchange buffers {}",
             window == nullptr ? "not registered: NCCL has no symmetric memory here"
-                              : "registered for symmetric kernels");
+                              : "registered, for its symmetric kernels where it has them");
   }
   return Buffer(memory, bytes, [group = group_, window](void* address) {
     if (window != nullptr) ncclCommWindowDeregister(group->steps, window);

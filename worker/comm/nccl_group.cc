@@ -193,7 +193,8 @@ std::string NcclErrorText(ncclResult_t result, ncclComm_t comm, cudaStream_t str
   const char* last = ncclGetLastError(comm);
   std::string text = ncclGetErrorString(result);
   if (last != nullptr && *last != '\0') absl::StrAppend(&text, ": ", last);
-  const cudaError_t fault = stream == nullptr ? cudaSuccess : StateOf(stream);
+  if (result != ncclUnhandledCudaError) return text;
+  const cudaError_t fault = StateOf(stream);
   if (fault == cudaSuccess || fault == cudaErrorNotReady) return text;
   return absl::StrCat(text, "; CUDA has failed with ", cudaGetErrorName(fault), " (",
                       cudaGetErrorString(fault),

@@ -234,8 +234,9 @@ TEST(NcclExchangeTest, MemoryThatOneRankLacksIsTheErrorOfAll) {
   EXPECT_THAT(allocated, Each(allocated.front()));
   EXPECT_EQ(allocated.front().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(allocated.front().message()),
-              AllOf(HasSubstr("rank 1 of 3"), HasSubstr("ncclMemAlloc of 123 bytes"),
-                    HasSubstr("unhandled cuda error"), HasSubstr("--token-budget")));
+              AllOf(HasSubstr("rank 1 of 3"), HasSubstr("NCCL, making an exchange buffer: "),
+                    HasSubstr("ncclMemAlloc of 123 bytes"), HasSubstr("unhandled cuda error"),
+                    HasSubstr("--token-budget")));
   EXPECT_EQ(nccl.NumCalls(0, "ncclCommWindowRegister"), 0);
   EXPECT_THAT(nccl.Problems(), IsEmpty());
 }
@@ -266,14 +267,22 @@ TEST(NcclStepDeathTest, ACallThatFailsAfterAFaultNamesTheFault) {
 
 TEST(NcclStepDeathTest, TheStateOfTheCommunicatorIsWatchedWhileTheQueueWaits) {
   // Rank 1 is within a sum to which rank 0 does not come.
-  const auto lose = [](FakeNccl& nccl) {
-    std::thread([&nccl] {
+  const auto set_later = [](FakeNccl& nccl, ncclResult_t state) {
+    std::thread([&nccl, state] {
       absl::SleepFor(absl::Milliseconds(50));
-      nccl.SetState(1, ncclRemoteError);
+      nccl.SetState(1, state);
     }).detach();
   };
+  const auto lose = [&](FakeNccl& nccl) { set_later(nccl, ncclRemoteError); };
   EXPECT_EXIT(FailInAStep(lose, false), testing::ExitedWithCode(71),
               "rank 1 of 2 .*in a step: found while the queue ran: remote process exited");
+  const auto fault = [&](FakeNccl& nccl) {
+    nccl.FailStream(1, cudaErrorMisalignedAddress);
+    set_later(nccl, ncclUnhandledCudaError);
+  };
+  EXPECT_EXIT(FailInAStep(fault, false), testing::ExitedWithCode(71),
+              "in a step: found while the queue ran: unhandled cuda error.*; CUDA has failed with "
+              "cudaErrorMisalignedAddress");
 }
 
 }  // namespace
