@@ -112,13 +112,18 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   engine.quantization = rank->quantization_;
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(engine.Validate(), speaker));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->CheckMemory(engine), speaker));
-  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(engine), speaker));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(), speaker));
   DS_RETURN_IF_ERROR(
       world.AgreeOnStatus(CheckSameFingerprint(world, rank->weights_fingerprint_), speaker));
   auto executor = Executor::Create(world, *rank->device_, *rank->comm_, *rank->model_, engine);
   *speaker = 0;
   DS_RETURN_IF_ERROR(executor.status());
   rank->executor_ = *std::move(executor);
+  if (const absl::Status warm = rank->executor_->WarmUp(world); !warm.ok()) {
+    const absl::Status cause(warm.code(), absl::StrCat("in warm-up: ", warm.message()));
+    rank->End(cause);  // the others are in its steps, and agree on nothing
+    return cause;
+  }
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->StartRecording(), speaker));
   return rank;
 }
@@ -131,8 +136,9 @@ Rank::~Rank() {
 
 int StartExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kAborted:
     case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnavailable:
       return kExitRetry;
     case absl::StatusCode::kInternal:
       return kExitWatchdog;
@@ -206,10 +212,11 @@ std::string Rank::numerics_fingerprint() const {
 
 absl::Status Rank::OpenDevice() {
   const RankInfo& info = world_.info();
+  const std::vector<std::vector<int>> cores = CoresOfHost(world_);  // before a rank alone can fail
   DS_RETURN_IF_ERROR(options_.CheckDevice());
   if (options_.device == "cuda") return OpenGpu();
   const cpu::ThreadPlan threads =
-      cpu::PlanThreads(options_.threads, CoresOfHost(world_), info.local_rank, cpu::CoreQuota());
+      cpu::PlanThreads(options_.threads, cores, info.local_rank, cpu::CoreQuota());
   DS_ASSIGN_OR_RETURN(device_, cpu::CreateCpuDevice({.num_threads = threads.num_threads,
                                                      .cores = threads.cores,
                                                      .isa = options_.cpu_isa,
@@ -266,7 +273,7 @@ void Rank::ChecksumOps() {
   device_ = ChecksumDevice(std::move(device_), *op_checksums_);
 }
 
-absl::Status Rank::Load(const EngineOptions& engine) {
+absl::Status Rank::Load() {
   LoaderOptions loader_options;
   loader_options.num_readers = options_.readers;
   loader_options.staging = device_.get();
@@ -281,8 +288,7 @@ absl::Status Rank::Load(const EngineOptions& engine) {
     DS_ASSIGN_OR_RETURN(
         loader, OpenCheckpoint(options_.model, config_, *plan_, std::move(table), loader_options));
   }
-  DS_ASSIGN_OR_RETURN(model_,
-                      CreateModel(config_, *plan_, *device_, *comm_, *loader, engine.max_rows()));
+  DS_ASSIGN_OR_RETURN(model_, CreateModel(config_, *plan_, *device_, *loader));
   weights_fingerprint_ = loader->fingerprint();
   if (quantization_ == Quantization::kInt8) weights_fingerprint_ += "+int8";
   LogInfo("weights of this rank: {:.3f} GB", static_cast<double>(model_->weight_bytes()) / 1e9);

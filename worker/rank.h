@@ -29,10 +29,11 @@ namespace deltaserve {
 // Main thread. Members are destroyed in reverse order; world and last words outlive it.
 class Rank {
  public:
-  // Collective. Reads config and text, plans the partition, connects, loads, warms up. On failure
-  // every rank gets the same status, that of the lowest rank that failed, and `*speaker` its
-  // number: it alone should print it. `engine`: what flags do not say (prompt_logits of the offline
-  // tool).
+  // Collective. Reads config and text, plans the partition, connects, loads, allocates, warms up.
+  // On failure every rank gets the same status, that of World::AgreeOnStatus, and `*speaker` the
+  // number of the rank that it is of: it alone should print it. A failure of warm-up, in whose
+  // steps ranks wait for each other, ends the process by LastWords. `engine`: what flags do not say
+  // (prompt_logits of the offline tool).
   static absl::StatusOr<std::unique_ptr<Rank>> Create(const RankOptions& options,
                                                       EngineOptions engine,
                                                       MpiWorld& world,
@@ -83,7 +84,7 @@ class Rank {
   absl::Status CheckMemory(const EngineOptions& engine);
   // Wraps the device of rank 0, whose ops alone are recorded and compared, where options say so.
   void ChecksumOps();
-  absl::Status Load(const EngineOptions& engine);
+  absl::Status Load();
   absl::Status StartRecording();
 
   const RankOptions options_;

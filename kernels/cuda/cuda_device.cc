@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/host_requirements.h"
@@ -49,11 +51,16 @@ class CudaDevice final : public Device {
   std::optional<int64_t> FreeMemory() const override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;
-    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) return std::nullopt;
+    CheckThread();
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
+      cudaGetLastError();  // the next launch would take it for its own
+      return std::nullopt;
+    }
     return static_cast<int64_t>(free_bytes);
   }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
+    CheckThread();
     if (bytes == 0) return Buffer();
     void* data = nullptr;
     const bool host = kind == MemoryKind::kHost;
@@ -84,35 +91,49 @@ class CudaDevice final : public Device {
     Move(dst.data(), src.data(), dst.bytes(), cudaMemcpyDeviceToDevice);
   }
   void Zero(TensorView dst) override {
+    CheckThread();
     if (dst.bytes() == 0) return;
     queue_.Note(cudaMemsetAsync(dst.data(), 0, dst.bytes(), queue_.stream()), "cudaMemsetAsync");
   }
   absl::Status Synchronize() override {
+    CheckThread();
     queue_.Note(cudaStreamSynchronize(queue_.stream()), "cudaStreamSynchronize");
     return queue_.TakeStatus();
   }
   uint64_t Mark() override {
+    CheckThread();
     queue_.Note(cudaEventRecord(points_[++last_point_ % points_.size()], queue_.stream()),
                 "cudaEventRecord");
     return last_point_;
   }
   absl::Status Await(uint64_t point) override {
+    CheckThread();
     DS_CHECK(point <= last_point_ && last_point_ - point < points_.size()) << point;
     queue_.Note(cudaEventSynchronize(points_[point % points_.size()]), "cudaEventSynchronize");
     return queue_.TakeStatus();
   }
-  Ops& ops() override { return *ops_; }
+  Ops& ops() override {
+    CheckThread();
+    return *ops_;
+  }
 
   cudaStream_t stream() const { return queue_.stream(); }
 
  private:
+  void CheckThread() const {
+    DS_CHECK(std::this_thread::get_id() == thread_)
+        << name_ << " is used by another thread than the one that made it";
+  }
+
   void Move(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+    CheckThread();
     if (bytes == 0) return;
     queue_.Note(cudaMemcpyAsync(dst, src, bytes, kind, queue_.stream()), "cudaMemcpyAsync");
   }
 
   const int ordinal_;
   const std::string name_;
+  const std::thread::id thread_ = std::this_thread::get_id();
   Queue queue_;
   std::array<cudaEvent_t, 2> points_ = {};
   uint64_t last_point_ = 0;

@@ -10,7 +10,9 @@
 
 namespace deltaserve::cuda {
 
-// The GPU of CUDA ordinal `ordinal`. UNIMPLEMENTED, with the remedy, in a build without CUDA.
+// The GPU of CUDA ordinal `ordinal`, for the calling thread alone: CUDA's current device belongs to
+// a thread, and calls go to that. Checked; what Allocate() gave may be freed by any. UNIMPLEMENTED,
+// with the remedy, in a build without CUDA.
 absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal);
 
 // The cudaStream_t of the queue of a device that CreateCudaDevice made, for a communicator that

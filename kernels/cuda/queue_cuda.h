@@ -11,11 +11,32 @@
 
 namespace deltaserve::cuda {
 
+// Whether a kernel that has faulted leaves `error` to every call after it.
+inline bool IsFault(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // INTERNAL naming `what`, the call that gave `error`.
 inline absl::Status ToStatus(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return absl::OkStatus();
   return absl::InternalError(
-      absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error)));
+      absl::StrCat("CUDA: ", what, ": ", cudaGetErrorName(error), ": ", cudaGetErrorString(error),
+                   IsFault(error) ? "; the fault is of a kernel enqueued before that call: "
+                                    "CUDA_LAUNCH_BLOCKING=1 shows which"
+                                  : ""));
 }
 
 // A stream and the first error of what was put on it. One engine thread; owned by the Device.

@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/cuda_device.h"
 
+#include <thread>
+
 #include "gmock/gmock.h"
 #include "kernels/cuda/host_requirements.h"
 #include "tests/kernels/op_test.h"
@@ -73,6 +75,13 @@ TEST(CudaDeviceTest, CopiesAndNamesItself) {
   EXPECT_THAT(s.Floats(to), testing::ElementsAre(0, 1, 2));
   EXPECT_EQ((*device)->Allocate(size_t{1} << 50, MemoryKind::kDevice).status().code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+TEST(CudaDeviceDeathTest, AnotherThreadMayNotUseIt) {
+  const auto device = CreateCudaDevice(0);
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  EXPECT_DEATH(std::thread([&] { (*device)->Synchronize().IgnoreError(); }).join(),
+               "cuda:0 .*used by another thread than the one that made it");
 }
 
 // The shim is as strict as a GPU may be.

@@ -56,7 +56,8 @@ class Communicator {
   virtual std::string Name() const = 0;  // "shared", "mpi", "threads", "single", "nccl"
 
   // Memory that row-parallel outputs are written to, on the device; may be registered with the
-  // network.
+  // network. Collective: all ranks ask for the same bytes, and none before it knows that the others
+  // have come so far (World::AgreeOnStatus). A failure may be this rank's alone; agree on it too.
   virtual absl::StatusOr<Buffer> AllocateExchange(size_t bytes) = 0;
 
   // reduction, in place, in an exchange buffer: ranks' parts and their sum have that dtype.

@@ -66,13 +66,13 @@ HostCommunicator::HostCommunicator(int rank, int size, Device& device)
 
 absl::StatusOr<Buffer> HostCommunicator::AllocateExchange(size_t bytes) {
   DS_ASSIGN_OR_RETURN(Buffer memory, device_.Allocate(bytes, MemoryKind::kDevice));
-  regions_->Add(memory.data(), bytes);
   if (size_ > 1) {
     ExchangeGrewTo(bytes);
-    GrowStaging(bytes);
+    DS_RETURN_IF_ERROR(GrowStaging(bytes));
     if (device_.numerics().reduction == DType::kBF16) GrowWide(bytes / sizeof(BFloat16));
   }
   void* const data = memory.data();
+  regions_->Add(data, bytes);
   auto owned = std::make_shared<Buffer>(std::move(memory));
   return Buffer(data, bytes, [regions = regions_, owned](void* address) {
     regions->Remove(address);
@@ -123,17 +123,17 @@ void HostCommunicator::GrowWide(size_t count) {
   ExchangeGrewTo(wide_.bytes());
 }
 
-void HostCommunicator::GrowStaging(size_t bytes) {
-  if (device_.HostAddressable() || staging_.bytes() >= bytes) return;
-  DS_CHECK_OK(device_.Synchronize());  // copies out of the old one
-  auto larger = device_.Allocate(std::max(bytes, 2 * staging_.bytes()), MemoryKind::kHost);
-  DS_CHECK_OK(larger.status());
-  staging_ = *std::move(larger);
+absl::Status HostCommunicator::GrowStaging(size_t bytes) {
+  if (device_.HostAddressable() || staging_.bytes() >= bytes) return absl::OkStatus();
+  DS_RETURN_IF_ERROR(device_.Synchronize());  // copies out of the old one
+  DS_ASSIGN_OR_RETURN(staging_,
+                      device_.Allocate(std::max(bytes, 2 * staging_.bytes()), MemoryKind::kHost));
+  return absl::OkStatus();
 }
 
 void* HostCommunicator::Fetch(TensorView tensor) {
   if (device_.HostAddressable()) return tensor.data();
-  GrowStaging(tensor.bytes());
+  DS_CHECK_OK(GrowStaging(tensor.bytes()));
   device_.CopyToHost(staging_.data(), tensor);
   DS_CHECK_OK(device_.Synchronize());
   return staging_.data();
@@ -180,7 +180,7 @@ void HostCommunicator::AllGather(TensorView in, TensorView out) {
     return;
   }
   const Counted counted(*this, in.bytes());
-  GrowStaging(in.bytes() + out.bytes());
+  DS_CHECK_OK(GrowStaging(in.bytes() + out.bytes()));
   const void* const mine = Fetch(in);
   void* const all = Place(out, in.bytes());
   AllGatherBytes(mine, all, in.bytes());
@@ -198,7 +198,7 @@ void HostCommunicator::Gather(TensorView in, TensorView out, int root) {
   }
   const Counted counted(*this, in.bytes());
   const bool mine = rank_ == root;
-  GrowStaging(in.bytes() + (mine ? out.bytes() : 0));
+  DS_CHECK_OK(GrowStaging(in.bytes() + (mine ? out.bytes() : 0)));
   const void* const part = Fetch(in);
   void* const all = mine ? Place(out, in.bytes()) : nullptr;
   GatherBytes(part, all, in.bytes(), root);

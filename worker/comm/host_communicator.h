@@ -24,7 +24,7 @@ class HostCommunicator : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  // From the device; AllReduceSum checks that its tensor lies in one.
+  // From the device, without the others; AllReduceSum checks that its tensor lies in one.
   absl::StatusOr<Buffer> AllocateExchange(size_t bytes) override;
 
   void AllReduceSum(TensorView inout) override;
@@ -62,7 +62,7 @@ class HostCommunicator : public Communicator {
   void SumStaged(TensorView inout);
   void GrowWide(size_t count);
   // Grows staging_, whose contents are lost, where tensors have to go through it.
-  void GrowStaging(size_t bytes);
+  absl::Status GrowStaging(size_t bytes);
   // `tensor` in host memory, once all that was enqueued is done; to be used until the next call.
   void* Fetch(TensorView tensor);
   // Where the host may put what Store() then brings to `out`: `offset` of staging_, or `out`.

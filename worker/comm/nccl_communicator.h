@@ -28,9 +28,10 @@ struct NcclOptions {
 
 // Name "nccl". Collective: the ranks exchange NCCL's id over `world`, connect and sum a number,
 // each phase within its time. Made and used by the thread whose current CUDA device is that of
-// `device`; `world` and `device` outlive it. UNIMPLEMENTED, with the remedy, in a build without
-// NCCL. Else DEADLINE_EXCEEDED or UNAVAILABLE where trying again may help, FAILED_PRECONDITION
-// where not, with NCCL's own text, rank, host, device, phase and environment.
+// `device`; `world`, over which ranks agree before each exchange buffer too, and `device` outlive
+// it. UNIMPLEMENTED, with the remedy, in a build without NCCL. Else the same on all ranks:
+// DEADLINE_EXCEEDED, ABORTED or UNAVAILABLE where trying again may help, FAILED_PRECONDITION where
+// not, with NCCL's own text, rank, host, device, phase and environment.
 absl::StatusOr<std::unique_ptr<Communicator>> CreateNcclCommunicator(World& world,
                                                                      Device& device,
                                                                      const NcclOptions& options);

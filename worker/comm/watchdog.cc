@@ -24,12 +24,20 @@ Watchdog::~Watchdog() {
 }
 
 void Watchdog::StepStarted(uint64_t step, absl::Duration predicted) {
-  Arm(Phase::kStep, step, std::max(options_.step_floor, options_.step_factor * predicted));
+  Arm(Phase::kStep, step, Allowed(predicted));
 }
 
 void Watchdog::StepFinished() { Arm(Phase::kGap, step_.load(), options_.gap); }
 
+void Watchdog::PlanAwaited(absl::Duration predicted) {
+  Arm(Phase::kGap, step_.load(), options_.gap + Allowed(predicted));
+}
+
 void Watchdog::Idle() { Arm(Phase::kIdle, step_.load(), absl::ZeroDuration()); }
+
+absl::Duration Watchdog::Allowed(absl::Duration predicted) const {
+  return std::max(options_.step_floor, options_.step_factor * predicted);
+}
 
 void Watchdog::Arm(Phase phase, uint64_t step, absl::Duration allowed) {
   version_.fetch_add(1);

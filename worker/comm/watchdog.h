@@ -24,8 +24,8 @@ struct WatchdogOptions {
   std::function<absl::Duration()> clock;
 };
 
-// One thread of its own that never calls MPI. StepStarted, StepFinished and Idle: the engine
-// thread, atomics only. health(): any thread. Owner: main, after LastWords, which outlives it.
+// One thread of its own that never calls MPI. StepStarted to Idle: the engine thread, atomics only.
+// health(): any thread. Owner: main, after LastWords, which outlives it.
 // Starts idle, as does loading a model.
 class Watchdog {
  public:
@@ -33,7 +33,7 @@ class Watchdog {
     bool idle = true;    // no work: nothing can be late
     bool late = false;   // beyond what is allowed; the process is about to end
     uint64_t step = 0;   // last started
-    absl::Duration age;  // since the last call of StepStarted, StepFinished or Idle
+    absl::Duration age;  // since the last call of StepStarted, StepFinished, PlanAwaited or Idle
   };
 
   Watchdog(LastWords& last_words, WatchdogOptions options);
@@ -45,6 +45,10 @@ class Watchdog {
   void StepStarted(uint64_t step, absl::Duration predicted);
   // The next step, or Idle(), must come within `gap`.
   void StepFinished();
+  // The same of a rank that goes on to wait for the next plan while steps are in flight, for which
+  // `predicted` is left: within `gap` after what those are allowed, since the rank that makes the
+  // plans may wait for them first.
+  void PlanAwaited(absl::Duration predicted);
   // Nothing is awaited: no work, or a phase that has no deadline.
   void Idle();
 
@@ -64,6 +68,8 @@ class Watchdog {
     int64_t allowed_ns = 0;
   };
 
+  // What steps in flight are allowed.
+  absl::Duration Allowed(absl::Duration predicted) const;
   Snapshot Read() const;
   void Arm(Phase phase, uint64_t step, absl::Duration allowed);
   void Run();

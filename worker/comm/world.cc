@@ -8,6 +8,14 @@
 
 namespace deltaserve {
 
+namespace {
+
+bool IsOfAnother(absl::StatusCode code) {
+  return code == absl::StatusCode::kDeadlineExceeded || code == absl::StatusCode::kAborted;
+}
+
+}  // namespace
+
 void World::Barrier() { AllGather(""); }
 
 absl::Status World::AgreeOnStatus(const absl::Status& mine, int* first_failing) {
@@ -18,12 +26,15 @@ absl::Status World::AgreeOnStatus(const absl::Status& mine, int* first_failing) 
     packed.append(mine.message().data(), mine.message().size());
   }
   const std::vector<std::string> all = AllGather(packed);
+  absl::Status agreed;
   for (size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
+    const auto code = static_cast<absl::StatusCode>(all[rank][0]);
+    if (!agreed.ok() && (IsOfAnother(code) || !IsOfAnother(agreed.code()))) continue;
     if (first_failing != nullptr) *first_failing = static_cast<int>(rank);
-    return absl::Status(static_cast<absl::StatusCode>(all[rank][0]), all[rank].substr(1));
+    agreed = absl::Status(code, all[rank].substr(1));
   }
-  return absl::OkStatus();
+  return agreed;
 }
 
 uint64_t World::DrawEpoch() {

@@ -31,7 +31,9 @@ class World {
   void Barrier();
 
   // OK where all ranks pass OK. Otherwise every rank gets the status of the lowest rank that did
-  // not, and `first_failing` (may be null) its number, so that this rank alone prints it:
+  // not, and `first_failing` (may be null) its number, so that this rank alone prints it. Where
+  // some fail by themselves those go before the ones that another's failure reached: that waited in
+  // vain (DEADLINE_EXCEEDED) or were cut off (ABORTED).
   //
   //   int speaker = 0;
   //   absl::Status all = AgreeOnStatus(mine, &speaker);

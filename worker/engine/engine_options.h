@@ -25,7 +25,7 @@ struct EngineOptions {
   absl::Duration step_target = absl::Milliseconds(500);  // of a step whose budget is measured
   absl::Duration idle_after = absl::Milliseconds(2);     // without work before ranks go to sleep
 
-  // The most rows of a step: what CreateModel must be given.
+  // The most rows of a step.
   int64_t max_rows() const { return slots + (token_budget > 0 ? token_budget : max_token_budget); }
 
   // INVALID_ARGUMENT naming the flag, its value and what would do.

@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(
   std::unique_ptr<Executor> executor(new Executor(device, comm, model, options));
   DS_RETURN_IF_ERROR(executor->Agree(world));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->Allocate()));
-  DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->WarmUp(world)));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->AllocateExchange()));
   return executor;
 }
 
@@ -132,6 +132,13 @@ absl::Status Executor::Allocate() {
                                                       .local_rows = local.vocab_rows,
                                                       .local_begin = local.vocab_begin});
   return device_.Synchronize();
+}
+
+absl::Status Executor::AllocateExchange() {
+  const int64_t elements = options_.max_rows() * model_.config().hidden_size;
+  DS_ASSIGN_OR_RETURN(exchange_, comm_.AllocateExchange(static_cast<size_t>(elements) *
+                                                        DTypeSize(device_.numerics().reduction)));
+  return absl::OkStatus();
 }
 
 absl::Status Executor::WarmUp(World& world) {
@@ -238,7 +245,13 @@ absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
   const TensorView logits =
       logits_.View(DType::kF32, {views.batch.num_scored, model_.plan().local().vocab_rows});
   ExecContext context{
-      .device = device_, .comm = comm_, .kv = kv_, .state = state_, .arena = arena_};
+      .device = device_,
+      .comm = comm_,
+      .kv = kv_,
+      .state = state_,
+      .arena = arena_,
+      .exchange = exchange_.View(device_.numerics().reduction,
+                                 {options_.max_rows(), model_.config().hidden_size})};
   model_.Forward(views.batch, context, logits);
   last_logits_ = logits;
   std::vector<int32_t> forced;

@@ -30,12 +30,16 @@ namespace deltaserve {
 class Executor {
  public:
   // Collective. Allocates caches (every rank the same number of blocks: the least that
-  // options.kv_memory gives on any), then warms up with steps of the largest shapes, after which no
-  // memory is allocated while steps run, and leaves no trace of them. A failure is the same on all
-  // ranks: INVALID_ARGUMENT for options that cannot be or that differ between ranks,
-  // RESOURCE_EXHAUSTED for memory. `model` must have been made for options.max_rows().
+  // options.kv_memory gives on any) and, when every rank has its own, the exchange buffer. A
+  // failure is the same on all ranks: INVALID_ARGUMENT for options that cannot be or that differ
+  // between ranks, RESOURCE_EXHAUSTED for memory, or what AllocateExchange gives.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(
       World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options);
+
+  // Collective, once, before the first plan: steps of the largest shapes, after which no memory is
+  // allocated while steps run. Leaves no trace of them. As of Launch(), an error is of this rank
+  // and ends the world: others may be within a step that waits for this one.
+  absl::Status WarmUp(World& world);
 
   // Whether Launch(plan) would wait for results of plans before it: the plan depends on their ids,
   // by the rules or the thinking budget of a request. `plan` fits the slots.
@@ -76,7 +80,7 @@ class Executor {
   int64_t AffordableBlocks() const;
   absl::Status Agree(World& world);
   absl::Status Allocate();
-  absl::Status WarmUp(World& world);
+  absl::Status AllocateExchange();
   // Makes caches and slot table as they were before warm-up.
   absl::Status ForgetWarmUp(int64_t blocks);
 
@@ -99,7 +103,8 @@ class Executor {
   EngineCapacity capacity_;
   SlotLimits limits_;
   Arena arena_;
-  Buffer logits_;  // f32 [rows scored at most, local rows of the vocabulary]
+  Buffer exchange_;  // reduction [the most rows of a step, hidden]
+  Buffer logits_;    // f32 [rows scored at most, local rows of the vocabulary]
   TensorView last_logits_;
   KvCache kv_;
   RecurrentState state_;

@@ -13,12 +13,14 @@ absl::Status RunFollower(Executor& executor,
                          Watchdog& watchdog) {
   PlanMessage message;
   std::deque<absl::Duration> predicted;  // of the plans in flight
+  const auto in_flight = [&predicted] {
+    return std::accumulate(predicted.begin(), predicted.end(), absl::ZeroDuration());
+  };
   while (true) {
     DS_RETURN_IF_ERROR(channel.Receive(&message));
     DS_ASSIGN_OR_RETURN(const StepPlan plan, ParsePlan(message.payload));
     predicted.push_back(absl::Milliseconds(plan.predicted_ms));
-    watchdog.StepStarted(message.step,
-                         std::accumulate(predicted.begin(), predicted.end(), absl::ZeroDuration()));
+    watchdog.StepStarted(message.step, in_flight());
     DS_RETURN_IF_ERROR(executor.Launch(plan));
     const bool is_step = plan.kind == PlanKind::kStep;
     while (executor.num_in_flight() > (is_step ? executor.options().run_ahead : 0)) {
@@ -26,7 +28,11 @@ absl::Status RunFollower(Executor& executor,
       predicted.pop_front();
     }
     if (is_step) {
-      if (executor.num_in_flight() == 0) watchdog.StepFinished();
+      if (executor.num_in_flight() == 0) {
+        watchdog.StepFinished();
+      } else {
+        watchdog.PlanAwaited(in_flight());
+      }
       continue;
     }
     DS_RETURN_IF_ERROR(executor.CheckAgreement());

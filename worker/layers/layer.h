@@ -17,6 +17,8 @@ struct ExecContext {
   KvCache& kv;
   RecurrentState& state;
   Arena& arena;
+  // Of Communicator::AllocateExchange: reduction [the most rows of a step, hidden].
+  TensorView exchange;
 };
 
 // Engine thread. Holds weights of local sizes; knows nothing of ranks.

@@ -13,7 +13,6 @@
 #include "worker/checkpoint/model_config.h"
 #include "worker/checkpoint/shard_plan.h"
 #include "worker/checkpoint/weight_loader.h"
-#include "worker/comm/communicator.h"
 #include "worker/layers/layer.h"
 
 namespace deltaserve {
@@ -44,13 +43,10 @@ class Model {
   virtual void Forward(const ForwardBatch& batch, ExecContext& context, TensorView logits) = 0;
 };
 
-// Loads all weights and packs them. `max_rows`: the most rows of a step (sizes the exchange
-// buffer).
+// Loads all weights and packs them. Of this rank alone: nothing here waits for another.
 absl::StatusOr<std::unique_ptr<Model>> CreateModel(const ModelConfig& config,
                                                    const ShardPlan& plan,
                                                    Device& device,
-                                                   Communicator& comm,
-                                                   WeightLoader& loader,
-                                                   int64_t max_rows);
+                                                   WeightLoader& loader);
 
 }  // namespace deltaserve

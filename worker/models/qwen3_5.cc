@@ -26,9 +26,7 @@ int64_t CountBefore(const ModelConfig& config, int64_t index, LayerType type) {
 absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& config,
                                                            const ShardPlan& plan,
                                                            Device& device,
-                                                           Communicator& comm,
-                                                           WeightLoader& loader,
-                                                           int64_t max_rows) {
+                                                           WeightLoader& loader) {
   DS_RETURN_IF_ERROR(
       device.ops().Supports({.head_dim = config.head_dim,
                              .rotary_dim = config.rotary_dim,
@@ -44,9 +42,6 @@ absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& co
     model->layers_.push_back(std::move(layer));
   }
   model->weight_bytes_ = packer.bytes();
-  DS_ASSIGN_OR_RETURN(model->exchange_,
-                      comm.AllocateExchange(static_cast<size_t>(max_rows * config.hidden_size) *
-                                            DTypeSize(model->numerics_.reduction)));
   return model;
 }
 
@@ -104,8 +99,7 @@ void Qwen35Model::Apply(Layer& layer,
                         TensorView normed,
                         ExecContext& context) {
   const auto eps = static_cast<float>(config_.rms_norm_eps);
-  const TensorView output =
-      exchange_.View(numerics_.reduction, {rows.num_rows, config_.hidden_size});
+  const TensorView output = context.exchange.Rows(0, rows.num_rows);
   layer.Forward(rows, normed, context, output);
   if (layer.output_is_partial()) {
     context.comm.ReduceAddNorm(
@@ -124,7 +118,7 @@ void Qwen35Model::Forward(const ForwardBatch& batch, ExecContext& context, Tenso
   const TensorView residual = context.arena.Allocate(DType::kF32, {rows.num_rows, hidden});
   const TensorView normed = context.arena.Allocate(numerics_.activation, {rows.num_rows, hidden});
 
-  const TensorView embedded = exchange_.View(numerics_.reduction, {rows.num_rows, hidden});
+  const TensorView embedded = context.exchange.Rows(0, rows.num_rows);
   ops.Embed({.ids = rows.ids,
              .table = embed_tokens_.view,
              .first_row = plan_.local().vocab_begin,
@@ -152,10 +146,8 @@ void Qwen35Model::Forward(const ForwardBatch& batch, ExecContext& context, Tenso
 absl::StatusOr<std::unique_ptr<Model>> CreateModel(const ModelConfig& config,
                                                    const ShardPlan& plan,
                                                    Device& device,
-                                                   Communicator& comm,
-                                                   WeightLoader& loader,
-                                                   int64_t max_rows) {
-  return Qwen35Model::Create(config, plan, device, comm, loader, max_rows);
+                                                   WeightLoader& loader) {
+  return Qwen35Model::Create(config, plan, device, loader);
 }
 
 }  // namespace deltaserve

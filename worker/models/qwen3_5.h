@@ -17,9 +17,7 @@ class Qwen35Model : public Model {
   static absl::StatusOr<std::unique_ptr<Model>> Create(const ModelConfig& config,
                                                        const ShardPlan& plan,
                                                        Device& device,
-                                                       Communicator& comm,
-                                                       WeightLoader& loader,
-                                                       int64_t max_rows);
+                                                       WeightLoader& loader);
 
   const ModelConfig& config() const override { return config_; }
   const ShardPlan& plan() const override { return plan_; }
@@ -51,7 +49,6 @@ class Qwen35Model : public Model {
   ShardPlan plan_;
   Numerics numerics_;  // of the device
   size_t weight_bytes_ = 0;
-  Buffer exchange_;
   DeviceTensor embed_tokens_, final_norm_;
   std::unique_ptr<LinearWeight> lm_head_;
   std::vector<DecoderLayer> layers_;

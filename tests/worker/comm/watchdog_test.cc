@@ -89,6 +89,14 @@ TEST_F(WatchdogTest, EndsARankThatNoPlanReaches) {
   EXPECT_EQ(cause_, "no plan has followed step 7 for 21s, 20s allowed");
 }
 
+TEST_F(WatchdogTest, WaitsForAPlanUntilTheStepsInFlightAreDueAndTheGapIsOver) {
+  watchdog_->StepStarted(7, absl::Seconds(6));
+  watchdog_->PlanAwaited(absl::Seconds(4));
+  EXPECT_FALSE(DiesAfter(60));
+  EXPECT_TRUE(DiesAfter(1));
+  EXPECT_EQ(cause_, "no plan has followed step 7 for 1m1s, 1m allowed");
+}
+
 TEST_F(WatchdogTest, HealthTellsStepAndAge) {
   watchdog_->StepStarted(5, absl::Seconds(1));
   now_ += absl::Seconds(12);

@@ -44,6 +44,16 @@ inline void CheckAgreeOnStatus(World& world) {
     EXPECT_EQ(speaker, first);
     EXPECT_EQ(agreed, absl::ResourceExhaustedError("rank " + std::to_string(first) + " is full"));
   }
+  // One that failed by itself goes before those that its failure reached.
+  const int last = world.info().size - 1;
+  const absl::Status reached = rank == last   ? absl::UnavailableError("broken")
+                               : rank % 2 > 0 ? absl::AbortedError("cut off")
+                                              : absl::DeadlineExceededError("nobody came");
+  EXPECT_EQ(world.AgreeOnStatus(reached, &speaker), absl::UnavailableError("broken"));
+  EXPECT_EQ(speaker, last);
+  EXPECT_EQ(world.AgreeOnStatus(absl::DeadlineExceededError("nobody came"), &speaker),
+            absl::DeadlineExceededError("nobody came"));
+  EXPECT_EQ(speaker, 0);
   // A status without a message is a failure too.
   EXPECT_EQ(world.AgreeOnStatus(absl::UnknownError("")).code(), absl::StatusCode::kUnknown);
 }

@@ -176,7 +176,7 @@ TEST(EngineControlTest, RefusesDeadlinesThatCannotBeMet) {
   options.step_target = absl::ZeroDuration();  // 64 tokens a step
   const auto world = *PretendWorld::Start(
       {.ranks = 1, .engine = options},
-      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
+      [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
         return std::make_unique<SlowModel>(*CreateFakeModel(kModel, each.info().rank, 1),
                                            absl::Milliseconds(50));
       });
@@ -312,23 +312,24 @@ TEST(EngineControlTest, KvMemoryForLessThanABlockIsRefusedOnEveryRank) {
 }
 
 TEST(EngineControlTest, RanksOfDifferentModelsDoNotStart) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
-        const int rank = each.info().rank;
-        return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
-      });
+  const auto world =
+      PretendWorld::Start({.ranks = 2, .engine = SmallEngine()},
+                          [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
+                            const int rank = each.info().rank;
+                            return CreateFakeModel({.max_context = 1000 + rank}, rank, 2);
+                          });
   EXPECT_TRUE(absl::IsInvalidArgument(world.status()));
   EXPECT_THAT(std::string(world.status().message()), HasSubstr("rank 1 was started with"));
 }
 
 TEST(EngineControlTest, AFailingModelNamesItsCause) {
-  const auto world = PretendWorld::Start(
-      {.ranks = 2, .engine = SmallEngine()},
-      [](World& each, Device&, Communicator&, int64_t) -> absl::StatusOr<std::unique_ptr<Model>> {
-        if (each.info().rank == 1) return absl::NotFoundError("no weights here");
-        return CreateFakeModel(kModel, 0, 2);
-      });
+  const auto world =
+      PretendWorld::Start({.ranks = 2, .engine = SmallEngine()},
+                          [](World& each, Device&) -> absl::StatusOr<std::unique_ptr<Model>> {
+                            if (each.info().rank == 1)
+                              return absl::NotFoundError("no weights here");
+                            return CreateFakeModel(kModel, 0, 2);
+                          });
   EXPECT_EQ(world.status(), absl::NotFoundError("no weights here"));
 }
 

@@ -52,12 +52,15 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
     rank.device = options_.wrap_device(std::move(rank.device));
   }
   rank.comm = CreateThreadCommunicator(world_, rank.rank, *rank.device);
-  absl::StatusOr<std::unique_ptr<Model>> model =
-      factory(world, *rank.device, *rank.comm, options_.engine.max_rows());
+  absl::StatusOr<std::unique_ptr<Model>> model = factory(world, *rank.device);
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(model.status()));
   rank.model = *std::move(model);
   DS_ASSIGN_OR_RETURN(rank.executor, Executor::Create(world, *rank.device, *rank.comm, *rank.model,
                                                       options_.engine));
+  if (const absl::Status warm = rank.executor->WarmUp(world); !warm.ok()) {
+    world_.Stop();  // as the end of a rank's process
+    return warm;
+  }
   rank.channel = CreateThreadPlanChannel(world_, rank.rank);
   rank.link = CreateThreadControlLink(world_, rank.rank, [](const PeerLoss&) {});
   // No thread: what is late here shows as a test that does not end.

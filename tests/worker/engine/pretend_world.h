@@ -23,8 +23,8 @@
 namespace deltaserve {
 
 // Called once on each rank's thread, on all at once; what it makes lives as long as the rank.
-using PretendModelFactory = std::function<absl::StatusOr<std::unique_ptr<Model>>(
-    World& world, Device& device, Communicator& comm, int64_t max_rows)>;
+using PretendModelFactory =
+    std::function<absl::StatusOr<std::unique_ptr<Model>>(World& world, Device& device)>;
 
 struct PretendOptions {
   int ranks = 1;

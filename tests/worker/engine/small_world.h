@@ -19,7 +19,7 @@ namespace deltaserve {
 inline constexpr FakeModelOptions kModel;
 
 inline PretendModelFactory Factory(FakeModelOptions options = kModel) {
-  return [options](World& world, Device&, Communicator&, int64_t) {
+  return [options](World& world, Device&) {
     return CreateFakeModel(options, world.info().rank, world.info().size);
   };
 }

@@ -37,9 +37,7 @@ json ReadJson(const std::string& path) {
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
                                                  const Cut& cut,
                                                  World& world,
-                                                 Device& device,
-                                                 Communicator& comm,
-                                                 int64_t max_rows) {
+                                                 Device& device) {
   DS_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(folder));
   const ParallelOptions options{
       .ranks = cut.ranks, .moe = cut.moe, .linear_attention = cut.linear_attention};
@@ -48,7 +46,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& folder,
   loader_options.num_readers = 1;
   DS_ASSIGN_OR_RETURN(auto loader, OpenCheckpoint(folder, config, plan,
                                                   WeightTable(config, options), loader_options));
-  return CreateModel(config, plan, device, comm, *loader, max_rows);
+  return CreateModel(config, plan, device, *loader);
 }
 
 }  // namespace
@@ -105,10 +103,9 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
   options.engine.num_tokens = text->num_tokens;
   options.engine.prompt_logits = true;
   options.engine.run_ahead = cut.run_ahead;
-  auto world = PretendWorld::Start(
-      options, [folder, cut](World& ranks, Device& device, Communicator& comm, int64_t max_rows) {
-        return LoadModel(folder, cut, ranks, device, comm, max_rows);
-      });
+  auto world = PretendWorld::Start(options, [folder, cut](World& ranks, Device& device) {
+    return LoadModel(folder, cut, ranks, device);
+  });
   DS_CHECK(world.ok()) << world.status();
   return *std::move(world);
 }
