@@ -269,7 +269,7 @@ void Rank::ChecksumOps() {
 absl::Status Rank::Load(const EngineOptions& engine) {
   LoaderOptions loader_options;
   loader_options.num_readers = options_.readers;
-  loader_options.staging = device_.get();
+  loader_options.device = device_.get();
   if (world_.info().rank == 0) loader_options.progress = &LogProgress;
   std::vector<WeightSpec> table = WeightTable(config_, plan_->options());
   DS_ASSIGN_OR_RETURN(const std::optional<uint64_t> seed, options_.RandomSeed());

@@ -9,6 +9,7 @@
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/expert_weights.h"
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/fill_normal.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/log_probs.h"
@@ -46,6 +47,8 @@ class CudaOps final : public Ops {
     return cuda::PackExperts(device_, std::move(gate_up), std::move(down), dtype, num_experts,
                              hidden, width);
   }
+
+  void FillNormal(const FillNormalArgs& args) override { cuda::FillNormal(args, queue_); }
 
   void BuildRows(const BuildRowsArgs& args) override { cuda::BuildRows(args, queue_); }
   void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }

@@ -84,6 +84,7 @@ class NarrowOps final : public Ops {
                                              int64_t width) override {
     return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
   }
+  void FillNormal(const FillNormalArgs& args) override { ops_.FillNormal(args); }
   void BuildRows(const BuildRowsArgs& args) override { ops_.BuildRows(args); }
   void Embed(const EmbedArgs& args) override {
     F32Copies f32;

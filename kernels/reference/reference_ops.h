@@ -49,6 +49,7 @@ class ReferenceOps final : public Ops {
                                              int64_t num_experts,
                                              int64_t hidden,
                                              int64_t width) override;
+  void FillNormal(const FillNormalArgs& args) override;
   void BuildRows(const BuildRowsArgs& args) override;
   void Embed(const EmbedArgs& args) override;
   void RmsNorm(const RmsNormArgs& args) override;

@@ -86,6 +86,7 @@ class ChecksumOps final : public Ops {
                                              int64_t width) override {
     return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
   }
+  void FillNormal(const FillNormalArgs& args) override { ops_.FillNormal(args); }
 
   void BuildRows(const BuildRowsArgs& args) override {
     ops_.BuildRows(args);
