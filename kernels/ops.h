@@ -54,6 +54,37 @@ struct ModelShape {
   int64_t quantized_depth = 0;
 };
 
+// What the memory of a rank's ops depends on; 0 where its model has no such layer.
+struct OpSizes {
+  int64_t num_heads = 0;  // of attention
+  int64_t num_kv_heads = 0;
+  int64_t conv_channels = 0;  // of Gated DeltaNet
+  int64_t num_value_heads = 0;
+  int64_t num_experts = 0;  // held here
+  int64_t top_k = 0;
+  int64_t hidden = 0;
+  int64_t expert_width = 0;
+  int64_t vocab_rows = 0;  // of the whole vocabulary
+  int64_t decode_rows = 0;  // the most of a step
+};
+
+// Bytes that one op takes from the arena in a step: `fixed`, and the others as many times as the
+// step has of them.
+struct OpScratch {
+  int64_t fixed = 0;
+  int64_t per_decode_row = 0;
+  int64_t per_chunk_row = 0;
+  int64_t per_chunk = 0;  // of a sequence
+};
+
+struct MemoryNeeds {
+  bool packs_tables = true;  // PackTable's result has memory of its own, where tables are bf16
+  OpScratch attention = {};
+  OpScratch gated_delta_net = {};
+  OpScratch experts = {};
+  int64_t per_sampled_row = 0;  // of Sample and LogProbs
+};
+
 // The rows of one step. Order is always [decode rows][chunk rows, ragged]: sequence s owns rows
 // [row_begin[s], row_begin[s+1]); the first num_decode sequences are decodes (recurrent rule), the
 // rest are prefill chunks whose first position is a multiple of kBlockTokens (chunked rule).
@@ -326,6 +357,10 @@ class Ops {
 
   // OK, or UNIMPLEMENTED naming the size that this device lacks and those that it has.
   virtual absl::Status Supports(const ModelShape& shape) const = 0;
+
+  // What ops will take from the arena, but for padding and arrays of a few bytes a row; nothing on a
+  // device whose ops take a little for each of its threads.
+  virtual MemoryNeeds Memory(const OpSizes& sizes) const = 0;
 
   // weight: bf16 or f32 [out, in] in host memory, or bf16 in this device's; taken over or copied.
   // Called while loading only. What `precision` allows is done where the device was made to

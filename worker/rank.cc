@@ -249,8 +249,7 @@ absl::Status Rank::OpenCommunicator() {
 }
 
 absl::Status Rank::CheckMemory(const EngineOptions& engine) {
-  DS_ASSIGN_OR_RETURN(const MemoryPlan memory,
-                      PlanMemory(config_, *plan_, device_->numerics(), engine));
+  DS_ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(config_, *plan_, *device_, engine));
   if (!device_->HostAddressable()) {
     const std::optional<int64_t> free = device_->FreeMemory();
     if (!free.has_value()) return absl::OkStatus();

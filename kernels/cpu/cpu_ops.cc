@@ -29,6 +29,7 @@ class CpuOps final : public Ops {
   CpuOps(const WeightFormat& format, ThreadPool& pool) : format_(format), pool_(pool) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& /*sizes*/) const override { return {}; }
 
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,

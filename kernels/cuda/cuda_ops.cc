@@ -27,6 +27,13 @@ class CudaOps final : public Ops {
       : device_(device), queue_(queue), products_(std::move(products)) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& sizes) const override {
+    return {.packs_tables = false,
+            .attention = AttentionScratch(sizes, queue_),
+            .gated_delta_net = GatedDeltaNetScratch(sizes),
+            .experts = ExpertsScratch(sizes),
+            .per_sampled_row = SampleScratch(sizes.vocab_rows)};
+  }
 
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,

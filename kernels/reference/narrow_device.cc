@@ -66,6 +66,7 @@ class NarrowOps final : public Ops {
       : ops_(ops), act_(numerics.activation), kv_(numerics.kv), reduction_(numerics.reduction) {}
 
   absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
+  MemoryNeeds Memory(const OpSizes& sizes) const override { return ops_.Memory(sizes); }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,

@@ -34,6 +34,7 @@ std::vector<double> Widen(const float* p, int64_t n);
 class ReferenceOps final : public Ops {
  public:
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& /*sizes*/) const override { return {}; }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,

@@ -121,7 +121,7 @@ TEST_P(FillNormalTest, WhatItDrawsIsPackedWithoutTheHost) {
 INSTANTIATE_TEST_SUITE_P(Devices,
                          FillNormalTest,
                          testing::ValuesIn(AllDevicesAndShim()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& device) { return device.param; });
 
 }  // namespace
 }  // namespace deltaserve

@@ -68,6 +68,7 @@ class ChecksumOps final : public Ops {
       : device_(device), ops_(device.ops()), checksums_(checksums) {}
 
   absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
+  MemoryNeeds Memory(const OpSizes& sizes) const override { return ops_.Memory(sizes); }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
