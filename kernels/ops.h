@@ -64,7 +64,7 @@ struct OpSizes {
   int64_t top_k = 0;
   int64_t hidden = 0;
   int64_t expert_width = 0;
-  int64_t vocab_rows = 0;  // of the whole vocabulary
+  int64_t vocab_rows = 0;   // of the whole vocabulary
   int64_t decode_rows = 0;  // the most of a step
 };
 
@@ -338,8 +338,8 @@ struct StoreSampledArgs {
 };
 
 // Random weights: out[r, c] = scale * (mean + deviation * x) + offset, x = StandardNormal(key,
-// first + r * stride + c) of random_weights.h, each operation rounded once, then to out's dtype: the
-// same bits on every device.
+// first + r * stride + c) of random_weights.h, each operation rounded once, then to out's dtype:
+// the same bits on every device.
 struct FillNormalArgs {
   uint64_t key = 0;
   int64_t first = 0;
@@ -358,8 +358,8 @@ class Ops {
   // OK, or UNIMPLEMENTED naming the size that this device lacks and those that it has.
   virtual absl::Status Supports(const ModelShape& shape) const = 0;
 
-  // What ops will take from the arena, but for padding and arrays of a few bytes a row; nothing on a
-  // device whose ops take a little for each of its threads.
+  // What ops will take from the arena, but for padding and arrays of a few bytes a row; nothing on
+  // a device whose ops take a little for each of its threads.
   virtual MemoryNeeds Memory(const OpSizes& sizes) const = 0;
 
   // weight: bf16 or f32 [out, in] in host memory, or bf16 in this device's; taken over or copied.

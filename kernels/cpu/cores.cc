@@ -15,8 +15,8 @@
 namespace deltaserve::cpu {
 namespace {
 
-// A quota and its period in microseconds, as cores; 0 where there is no limit ("max", -1) or no such
-// file. Version 2 has both in one file.
+// A quota and its period in microseconds, as cores; 0 where there is no limit ("max", -1) or no
+// such file. Version 2 has both in one file.
 double CoresOf(const ControlGroup& group) {
   std::ifstream file(group.folder + (group.unified ? "/cpu.max" : "/cpu.cfs_quota_us"));
   std::ifstream second(group.folder + "/cpu.cfs_period_us");

@@ -218,8 +218,8 @@ __global__ void __launch_bounds__(kHeadDim) MergeParts(DecodeParams params) {
   p.out[index * kHeadDim + thread] = ToBf16(out / total * Sigmoid(gate));
 }
 
-// The parts of queries that `tiles` tiles, each of all KV heads, may be cut into. As many as so many
-// blocks can have: fewer rows need no more than the most rows do.
+// The parts of queries that `tiles` tiles, each of all KV heads, may be cut into. As many as so
+// many blocks can have: fewer rows need no more than the most rows do.
 int64_t NumPartials(int64_t tiles, int64_t num_kv_heads, const Queue& queue) {
   const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
   return std::max(blocks, tiles * num_kv_heads) * kQueries;

@@ -1,5 +1,4 @@
 #include "kernels/cuda/fill_normal.h"
-
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vectors.h"
 #include "kernels/random_weights.h"

@@ -66,10 +66,7 @@ class Buffer {
 
   Buffer() = default;
   Buffer(void* data, size_t bytes, Free free, bool host_addressable = true)
-      : data_(data),
-        bytes_(bytes),
-        host_addressable_(host_addressable),
-        free_(std::move(free)) {}
+      : data_(data), bytes_(bytes), host_addressable_(host_addressable), free_(std::move(free)) {}
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer() { Reset(); }

@@ -17,7 +17,10 @@ class FillNormalTest : public testing::TestWithParam<std::string> {
 };
 
 // What FillNormalArgs says, one element at a time.
-std::vector<float> Expected(const FillNormalArgs& args, DType dtype, int64_t rows, int64_t columns) {
+std::vector<float> Expected(const FillNormalArgs& args,
+                            DType dtype,
+                            int64_t rows,
+                            int64_t columns) {
   std::vector<float> values;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) {
@@ -102,8 +105,8 @@ TEST_P(FillNormalTest, WhatItDrawsIsPackedWithoutTheHost) {
   };
   EXPECT_EQ(product(draw(1, kOut * kIn)), product(on_host(1, kOut * kIn)));
   const auto mixed = [&](Buffer gate_up, Buffer down) {
-    const auto packed = s.ops().PackExperts(std::move(gate_up), std::move(down), DType::kBF16,
-                                            kExperts, kIn, 8);
+    const auto packed =
+        s.ops().PackExperts(std::move(gate_up), std::move(down), DType::kBF16, kExperts, kIn, 8);
     ExpertsArgs args;
     args.x = x;
     args.experts = s.Put(std::vector<int32_t>{0, 2, 1, 2}, {2, 2});

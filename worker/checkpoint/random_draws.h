@@ -12,8 +12,8 @@
 
 namespace deltaserve {
 
-// A call of Ops::FillNormal, whose out is `rows` rows of `columns` elements of the local weight from
-// element `to`.
+// A call of Ops::FillNormal, whose out is `rows` rows of `columns` elements of the local weight
+// from element `to`.
 struct RandomDraw {
   FillNormalArgs args = {};
   int64_t to = 0;

@@ -79,8 +79,7 @@ absl::StatusOr<Buffer> WeightLoader::Draw(Device* device, size_t item) {
   for (const RandomDraw& draw : draws) drawn += draw.rows * draw.columns;
   if (drawn < all.numel()) device->Zero(all);
   for (RandomDraw& draw : draws) {
-    draw.args.out =
-        all.Rows(draw.to, draw.rows * draw.columns).Reshape({draw.rows, draw.columns});
+    draw.args.out = all.Rows(draw.to, draw.rows * draw.columns).Reshape({draw.rows, draw.columns});
     device->ops().FillNormal(draw.args);
   }
   return data;

@@ -19,9 +19,9 @@
 
 namespace deltaserve {
 
-// A local weight in the stored dtype (BF16 or F32). The memory is the host's, pinned where the loader
-// stages, and must then stay until copies from it are done; or LoaderOptions::device's, where that
-// draws the weight, by what is enqueued there.
+// A local weight in the stored dtype (BF16 or F32). The memory is the host's, pinned where the
+// loader stages, and must then stay until copies from it are done; or LoaderOptions::device's,
+// where that draws the weight, by what is enqueued there.
 struct LocalWeight {
   Buffer data = {};
   DType dtype = DType::kBF16;
@@ -57,13 +57,14 @@ class WeightLoader {
 
   // Reads all of this rank's weights (by several readers), with progress; logs bytes and GB/s. Call
   // once. Where it stages, reading only begins here and Take() waits for its weight: then take them
-  // in the table's order, about. Random weights are drawn by Take(). A tied lm_head that is stored and equal to the embedding is
-  // dropped here; one that differs is kept, with a warning, and used (spec 2.6).
+  // in the table's order, about. Random weights are drawn by Take(). A tied lm_head that is stored
+  // and equal to the embedding is dropped here; one that differs is kept, with a warning, and used
+  // (spec 2.6).
   absl::Status LoadAll();
 
   // Takes a loaded weight by canonical name. NOT_FOUND names what the checkpoint or the table has
-  // not; Has(), after LoadAll, asks first. Where it stages, errors of reading too, and where a device
-  // draws, of Device::Allocate.
+  // not; Has(), after LoadAll, asks first. Where it stages, errors of reading too, and where a
+  // device draws, of Device::Allocate.
   absl::StatusOr<LocalWeight> Take(const std::string& name);
   bool Has(const std::string& name) const;
 

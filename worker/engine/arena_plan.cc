@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-// A layer whose tensors take `row` bytes a row, beside which an op runs. Of a slot it has a row that
-// decodes or a chunk of a prompt, whichever takes more; and it has at least one chunk.
+// A layer whose tensors take `row` bytes a row, beside which an op runs. Of a slot it has a row
+// that decodes or a chunk of a prompt, whichever takes more; and it has at least one chunk.
 ArenaUse Layer(int64_t row, const OpScratch& op) {
   const int64_t decode = row + op.per_decode_row;
   return {.fixed = op.fixed + (op.per_chunk > decode ? 0 : op.per_chunk),
@@ -20,11 +20,8 @@ ArenaUse Layer(int64_t row, const OpScratch& op) {
 }
 
 // As MoeLayer: the shared expert is done before the others begin.
-ArenaUse MoeUse(const ModelConfig& config,
-                const LocalSizes& local,
-                int64_t row,
-                int64_t act,
-                OpScratch op) {
+ArenaUse MoeUse(
+    const ModelConfig& config, const LocalSizes& local, int64_t row, int64_t act, OpScratch op) {
   const int64_t shared = 3 * local.shared_expert_intermediate_size * act;
   op.per_decode_row = std::max(op.per_decode_row, shared);
   op.per_chunk_row = std::max(op.per_chunk_row, shared);

@@ -21,7 +21,10 @@ struct ArenaUse {
 };
 
 // What the device's ops will take of a rank's memory, with up to `slots` sequences.
-MemoryNeeds NeedsOf(const ModelConfig& config, const ShardPlan& plan, Device& device, int64_t slots);
+MemoryNeeds NeedsOf(const ModelConfig& config,
+                    const ShardPlan& plan,
+                    Device& device,
+                    int64_t slots);
 
 // One kind of layer each, and the sampler's two ways. Pure.
 std::vector<ArenaUse> PlanArena(const ModelConfig& config,

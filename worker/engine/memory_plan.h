@@ -19,14 +19,14 @@ namespace deltaserve {
 // each of their threads.
 struct MemoryPlan {
   int64_t weights = 0;
-  int64_t scored_rows = 0;       // logits of prompts
-  int64_t per_slot = 0;          // recurrent state, a row of exchange, its logits, block table
-  int64_t per_block = 0;         // keys and values, exactly
-  int64_t kv_blocks = 0;         // of --kv-memory, no more than all slots can use
-  int64_t per_row = 0;           // of a step: exchange
-  int64_t prompt_rows = 0;       // most of a step
+  int64_t scored_rows = 0;           // logits of prompts
+  int64_t per_slot = 0;              // recurrent state, a row of exchange, its logits, block table
+  int64_t per_block = 0;             // keys and values, exactly
+  int64_t kv_blocks = 0;             // of --kv-memory, no more than all slots can use
+  int64_t per_row = 0;               // of a step: exchange
+  int64_t prompt_rows = 0;           // most of a step
   std::vector<ArenaUse> arena = {};  // of which a step takes the largest
-  int64_t per_queued_token = 0;  // rank 0 only
+  int64_t per_queued_token = 0;      // rank 0 only
   int64_t per_queued = 0;
   int64_t max_context = 0;  // tokens, as the flag and the model say
 };

@@ -82,8 +82,9 @@ StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_bud
   return plan;
 }
 
-// Prompts of `token_budget` tokens in as many slots as there are: the last of each chunk of the delta
-// rule is a part of one, of which a sequence has its own. `open`: slots that are to be closed first.
+// Prompts of `token_budget` tokens in as many slots as there are: the last of each chunk of the
+// delta rule is a part of one, of which a sequence has its own. `open`: slots that are to be closed
+// first.
 StepPlan MostPrompts(const SlotLimits& limits,
                      int64_t sequences,
                      int64_t token_budget,
@@ -94,9 +95,9 @@ StepPlan MostPrompts(const SlotLimits& limits,
   int64_t next_block = 0;
   for (int64_t slot = 0; slot < sequences; ++slot) {
     const int64_t others = sequences - slot - 1;  // a block and a token of each
-    const int64_t blocks = std::min({limits.max_blocks_per_slot,
-                                     limits.num_blocks - next_block - others,
-                                     NumBlocks(left - others)});
+    const int64_t blocks =
+        std::min({limits.max_blocks_per_slot, limits.num_blocks - next_block - others,
+                  NumBlocks(left - others)});
     std::vector<int32_t> owned(static_cast<size_t>(blocks));
     std::iota(owned.begin(), owned.end(), static_cast<int32_t>(next_block));
     Open(static_cast<int32_t>(slot), std::move(owned), &plan);

@@ -195,7 +195,8 @@ TEST(WeightLoaderTest, RandomWeightsAreThoseOfAFileAtAnyRankCount) {
         ASSERT_TRUE(read.ok()) << read.status();
         const auto expected = TakeAll(**read, config);
         DeferredDevice device(*reference);
-        for (Device* const drawer : {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+        for (Device* const drawer :
+             {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
           auto drawn = RandomWeights(kFixtureSeed, config, *plan, WeightTable(config, options),
                                      LoaderOptions{.num_readers = 2, .device = drawer});
           ASSERT_TRUE(drawn.ok());
@@ -249,7 +250,8 @@ TEST(WeightLoaderTest, ADeviceDrawsWhatTheHostNeedNotSee) {
   DeferredDevice device(*reference);
   const ModelConfig config = TinyConfig(ModelFamily::kQwen35);
   const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
-  auto loader = RandomWeights(1, config, plan, WeightTable(config, {}), {.device = &device}).value();
+  auto loader =
+      RandomWeights(1, config, plan, WeightTable(config, {}), {.device = &device}).value();
   ASSERT_TRUE(loader->LoadAll().ok());
   for (const char* name : {"embed_tokens.weight", "layers.0.mlp.gate_up_proj.weight"}) {
     EXPECT_FALSE(loader->Take(name)->data.host_addressable()) << name;

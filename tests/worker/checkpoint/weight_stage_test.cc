@@ -156,8 +156,7 @@ TEST_F(WeightStageTest, AStagingLoaderDropsATiedHeadThatIsEqual) {
     WriteSingle(folder, tensors);
     const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
     auto loader =
-        OpenCheckpoint(folder, config, plan, WeightTable(config, {}), {.device = &device_})
-            .value();
+        OpenCheckpoint(folder, config, plan, WeightTable(config, {}), {.device = &device_}).value();
     ASSERT_TRUE(loader->LoadAll().ok());
     EXPECT_EQ(loader->Has("lm_head.weight"), !equal);
     EXPECT_EQ(BytesOf(loader->Take("norm.weight").value()),

@@ -24,13 +24,11 @@ absl::StatusOr<MemoryPlan> PlanOf(const EngineOptions& options,
                                   bool tied = false) {
   ModelConfig config = FakeConfig({.max_context = 4096});
   config.tie_word_embeddings = tied;
-  const auto device =
-      numerics == kF32Numerics
-          ? reference::CreateReferenceDevice()
-          : reference::CreateNarrowDevice(reference::CreateReferenceDevice(), numerics);
+  const auto device = numerics == kF32Numerics ? reference::CreateReferenceDevice()
+                                               : reference::CreateNarrowDevice(
+                                                     reference::CreateReferenceDevice(), numerics);
   return PlanMemory(config, *ShardPlan::Create(config, {}, 0), *device, options);
 }
-
 
 EngineOptions Small() { return {.slots = 2, .kv_memory = 3 * kBlockBytes, .token_budget = 64}; }
 

@@ -52,8 +52,8 @@ class WarmUpTest : public ::testing::TestWithParam<Shape> {
   int64_t MostChunks() const {
     const Shape& shape = GetParam();
     const int64_t prompts = std::min(shape.slots, shape.blocks);
-    const int64_t tokens = std::min(
-        shape.budget, 64 * std::min(prompts * Limits().max_blocks_per_slot, shape.blocks));
+    const int64_t tokens =
+        std::min(shape.budget, 64 * std::min(prompts * Limits().max_blocks_per_slot, shape.blocks));
     return tokens / 64 + prompts;
   }
 };

@@ -13,9 +13,9 @@
 #include "kernels/cuda/shim/shim_device.h"
 #include "kernels/reference/narrow_device.h"
 #include "kernels/reference/reference_device.h"
+#include "tests/worker/engine/arena_check.h"
 #include "tests/worker/engine/collecting_sink.h"
 #include "worker/checkpoint/model_config.h"
-#include "worker/engine/memory_plan.h"
 
 namespace deltaserve::test {
 namespace {
@@ -83,29 +83,6 @@ std::vector<int64_t> AllPositions(const GoldenPrompt& golden) {
   std::vector<int64_t> positions(golden.ids.size());
   std::iota(positions.begin(), positions.end(), int64_t{0});
   return positions;
-}
-
-// What steps took of each rank's arena is what the memory plan says before there is a model, but
-// for padding and arrays of a few bytes a row.
-void ExpectArenaAsPlanned(PretendWorld& world, const std::string& folder, const Cut& cut) {
-  const auto device = cut.over_shim
-                          ? cuda::CreateShimDevice()
-                          : reference::CreateNarrowDevice(reference::CreateReferenceDevice());
-  const ModelConfig config = *LoadModelConfig(folder);
-  const ParallelOptions parallel{
-      .ranks = cut.ranks, .moe = cut.moe, .linear_attention = cut.linear_attention};
-  world.End();
-  for (int rank = 0; rank < cut.ranks; ++rank) {
-    const Executor& executor = world.executor(rank);
-    const auto plan =
-        PlanMemory(config, *ShardPlan::Create(config, parallel, rank), *device, executor.options());
-    ASSERT_TRUE(plan.ok()) << plan.status();
-    const int64_t planned =
-        ArenaBytes(*plan, executor.options().slots, executor.options().token_budget);
-    const auto taken = static_cast<int64_t>(executor.scratch_bytes());
-    EXPECT_GE(taken, planned - planned / 50) << "rank " << rank;
-    EXPECT_LE(taken, planned + planned / 10) << "rank " << rank;
-  }
 }
 
 }  // namespace
@@ -181,7 +158,14 @@ GoldenNearness MeasureNearness(const std::string& model, const Cut& cut) {
       ++positions;
     }
   }
-  ExpectArenaAsPlanned(*world, GoldenFolder(model), cut);
+  if (cut.bf16 || cut.over_shim) {  // a CPU's ops take some for each thread
+    const auto device = cut.over_shim
+                            ? cuda::CreateShimDevice()
+                            : reference::CreateNarrowDevice(reference::CreateReferenceDevice());
+    ExpectArenaAsPlanned(
+        *world, *LoadModelConfig(GoldenFolder(model)),
+        {.ranks = cut.ranks, .moe = cut.moe, .linear_attention = cut.linear_attention}, *device);
+  }
   return {.mean_error = sum / static_cast<double>(positions),
           .agreement = static_cast<double>(agreeing) / static_cast<double>(positions)};
 }
