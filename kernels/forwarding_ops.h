@@ -16,6 +16,7 @@ class ForwardingOps : public Ops {
   explicit ForwardingOps(Ops& ops) : ops_(ops) {}
 
   absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
+  MemoryNeeds Memory(const OpSizes& sizes) const override { return ops_.Memory(sizes); }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
@@ -35,6 +36,7 @@ class ForwardingOps : public Ops {
     return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
   }
 
+  void FillNormal(const FillNormalArgs& args) override { ops_.FillNormal(args); }
   void BuildRows(const BuildRowsArgs& args) override { ops_.BuildRows(args); }
   void Embed(const EmbedArgs& args) override { ops_.Embed(args); }
   void RmsNorm(const RmsNormArgs& args) override { ops_.RmsNorm(args); }

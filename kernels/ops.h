@@ -50,6 +50,39 @@ struct ModelShape {
   int64_t linear_key_head_dim = 0;
   int64_t linear_value_head_dim = 0;
   int64_t linear_conv_kernel_dim = 0;
+  // in_features, the most of a weight that may be quantised.
+  int64_t quantized_depth = 0;
+};
+
+// What the memory of a rank's ops depends on; 0 where its model has no such layer.
+struct OpSizes {
+  int64_t num_heads = 0;  // of attention
+  int64_t num_kv_heads = 0;
+  int64_t conv_channels = 0;  // of Gated DeltaNet
+  int64_t num_value_heads = 0;
+  int64_t num_experts = 0;  // held here
+  int64_t top_k = 0;
+  int64_t hidden = 0;
+  int64_t expert_width = 0;
+  int64_t vocab_rows = 0;   // of the whole vocabulary
+  int64_t decode_rows = 0;  // the most of a step
+};
+
+// Bytes that one op takes from the arena in a step: `fixed`, and the others as many times as the
+// step has of them.
+struct OpScratch {
+  int64_t fixed = 0;
+  int64_t per_decode_row = 0;
+  int64_t per_chunk_row = 0;
+  int64_t per_chunk = 0;  // of a sequence
+};
+
+struct MemoryNeeds {
+  bool packs_tables = true;  // PackTable's result has memory of its own, where tables are bf16
+  OpScratch attention = {};
+  OpScratch gated_delta_net = {};
+  OpScratch experts = {};
+  int64_t per_sampled_row = 0;  // of Sample and LogProbs
 };
 
 // The rows of one step. Order is always [decode rows][chunk rows, ragged]: sequence s owns rows
@@ -304,6 +337,20 @@ struct StoreSampledArgs {
   TensorView slot_last_token;  // i32 [num_slots]
 };
 
+// Random weights: out[r, c] = scale * (mean + deviation * x) + offset, x = StandardNormal(key,
+// first + r * stride + c) of random_weights.h, each operation rounded once, then to out's dtype:
+// the same bits on every device.
+struct FillNormalArgs {
+  uint64_t key = 0;
+  int64_t first = 0;
+  int64_t stride = 0;
+  float mean = 0;
+  float deviation = 1;
+  float scale = 1;
+  float offset = 0;
+  TensorView out = {};  // bf16 or f32 [rows, columns]
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -311,8 +358,13 @@ class Ops {
   // OK, or UNIMPLEMENTED naming the size that this device lacks and those that it has.
   virtual absl::Status Supports(const ModelShape& shape) const = 0;
 
-  // weight: bf16 or f32 [out, in] in host memory; taken over or copied. Called while loading only.
-  // What `precision` allows is done where the device was made to (CpuOptions).
+  // What ops will take from the arena, but for padding and arrays of a few bytes a row; nothing on
+  // a device whose ops take a little for each of its threads.
+  virtual MemoryNeeds Memory(const OpSizes& sizes) const = 0;
+
+  // weight: bf16 or f32 [out, in] in host memory, or bf16 in this device's; taken over or copied.
+  // Called while loading only. What `precision` allows is done where the device was made to
+  // (CpuOptions).
   virtual std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                                    DType dtype,
                                                    int64_t out_features,
@@ -322,13 +374,15 @@ class Ops {
   // longer than the result, which has memory of its own only where products want another layout.
   virtual std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) = 0;
   // gate_up: [num_experts, 2 width, hidden], gate rows first; down: [num_experts, hidden, width].
-  // They may be quantised.
+  // Both lie where PackLinear's may. They may be quantised.
   virtual std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
                                                      Buffer down,
                                                      DType dtype,
                                                      int64_t num_experts,
                                                      int64_t hidden,
                                                      int64_t width) = 0;
+
+  virtual void FillNormal(const FillNormalArgs& args) = 0;
 
   // Scratch, where an op needs it, comes from `arena` and is given back before the op returns.
   virtual void BuildRows(const BuildRowsArgs& args) = 0;

@@ -31,17 +31,21 @@ std::string GroupOf(const WeightSpec& spec) {
 void AddWeight(const ShardPlan& plan,
                const WeightSpec& spec,
                Quantization quantization,
+               bool stored,
                WeightGroup& group) {
   const auto size = static_cast<int64_t>(DTypeSize(spec.stored.front().dtype));
-  const int64_t count = NumElements(spec.shape);
+  const int64_t count = stored ? NumElements(spec.shape) : 0;
   group.num_parameters += count;
   group.bytes += count * size;
   group.bytes_a_rank += LocalBytes(plan, spec, quantization);
 }
 
+// A tied head is stored with the embedding; on a CPU a rank packs it from there, on a GPU the
+// embedding serves as it lies.
 void AddWeights(const ShardPlan& plan, PlanReport& report) {
   for (const WeightSpec& spec : WeightTable(report.config, report.options.parallel)) {
-    if (spec.optional && report.config.tie_word_embeddings) continue;
+    const bool stored = !(spec.optional && report.config.tie_word_embeddings);
+    if (!stored && report.options.device == "cuda") continue;
     const std::string name = GroupOf(spec);
     auto group = std::find_if(report.weights.begin(), report.weights.end(),
                               [&](const WeightGroup& known) { return known.name == name; });
@@ -49,8 +53,8 @@ void AddWeights(const ShardPlan& plan, PlanReport& report) {
       report.weights.push_back({.name = name});
       group = report.weights.end() - 1;
     }
-    AddWeight(plan, spec, report.options.quantization, *group);
-    AddWeight(plan, spec, report.options.quantization, report.total);
+    AddWeight(plan, spec, report.options.quantization, stored, *group);
+    AddWeight(plan, spec, report.options.quantization, stored, report.total);
   }
   report.total.name = "all";
 }

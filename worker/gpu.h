@@ -9,8 +9,8 @@
 
 namespace deltaserve {
 
-// Bytes of a GPU that a rank leaves to what the memory plan does not count: kernels, workspaces,
-// scratch beyond the widest rows.
+// Bytes of a GPU that a rank leaves to what the memory plan does not count: kernels, workspaces of
+// libraries, small arrays and padding.
 inline constexpr int64_t kGpuReserve = int64_t{1} << 30;
 
 // The CUDA ordinal of a rank's GPU, by its number on its host. ranks_per_gpu >= 1.

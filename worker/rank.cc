@@ -256,8 +256,7 @@ absl::Status Rank::OpenCommunicator() {
 }
 
 absl::Status Rank::CheckMemory(const EngineOptions& engine) {
-  DS_ASSIGN_OR_RETURN(const MemoryPlan memory,
-                      PlanMemory(config_, *plan_, device_->numerics(), engine));
+  DS_ASSIGN_OR_RETURN(const MemoryPlan memory, PlanMemory(config_, *plan_, *device_, engine));
   if (!device_->HostAddressable()) {
     const std::optional<int64_t> free = device_->FreeMemory();
     if (!free.has_value()) return absl::OkStatus();
@@ -276,7 +275,7 @@ void Rank::ChecksumOps() {
 absl::Status Rank::Load() {
   LoaderOptions loader_options;
   loader_options.num_readers = options_.readers;
-  loader_options.staging = device_.get();
+  loader_options.device = device_.get();
   if (world_.info().rank == 0) loader_options.progress = &LogProgress;
   std::vector<WeightSpec> table = WeightTable(config_, plan_->options());
   DS_ASSIGN_OR_RETURN(const std::optional<uint64_t> seed, options_.RandomSeed());

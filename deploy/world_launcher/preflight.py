@@ -14,7 +14,8 @@ from world_launcher import probe
 from world_launcher.refusal import EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
 
 PROBE_S = 60.0
-PLAN_FLAGS = ("--moe", "--linear-attention", "--kv-memory", "--slots")  # of the worker, which plan has too
+# Of the worker, which plan has too.
+PLAN_FLAGS = ("--moe", "--linear-attention", "--quantize", "--device", "--kv-memory", "--slots")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,9 @@ def bytes_a_rank(plan, max_context=0):
 
 
 def lacking_memory(facts, settings, plan):
+    """Of the hosts; a rank itself looks at its GPU's."""
+    if settings.worker_flag("--device") == "cuda":
+        return []
     need = bytes_a_rank(plan, int(settings.worker_flag("--max-context") or 0))
     problems = []
     for host in settings.hosts:
@@ -126,9 +130,11 @@ def lacking_memory(facts, settings, plan):
 def lacking_gpus(facts, settings):
     if settings.worker_flag("--device") != "cuda":
         return []
+    a_gpu = settings.ranks_per_gpu
+    most = "a rank a GPU at most" if a_gpu == 1 else f"{a_gpu} ranks a GPU at most (--ranks-per-gpu)"
     return [f"host {host.name}: GPUs: --device is cuda, its ranks are {host.ranks} and its GPUs "
-            f"{facts[host.name].gpus}; give it a rank a GPU at most, or --device cpu"
-            for host in settings.hosts if facts[host.name].gpus < host.ranks]
+            f"{facts[host.name].gpus}; give it {most}, or --device cpu"
+            for host in settings.hosts if facts[host.name].gpus * a_gpu < host.ranks]
 
 
 def _choose_network(facts, settings, channel):

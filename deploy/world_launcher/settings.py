@@ -71,6 +71,12 @@ class Settings:
     def is_random(self):
         return (self.worker_flag("--load") or "").startswith("random:")
 
+    @property
+    def ranks_per_gpu(self):
+        """As the worker reads it; what it refuses is for it to say."""
+        value = self.worker_flag("--ranks-per-gpu") or ""
+        return int(value) if value.isdecimal() else 1
+
     def worker_flag(self, name):
         """The value of a worker's flag, the last one given, or None."""
         value = None

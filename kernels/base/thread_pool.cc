@@ -35,10 +35,14 @@ void AwaitChange(const std::atomic<uint32_t>& word, uint32_t old) {
 
 // A core that is refused leaves the thread where it may run: slower, not wrong.
 void Pin(std::thread& thread, int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<size_t>(core), &set);
-  pthread_setaffinity_np(thread.native_handle(), sizeof(set), &set);
+  const auto index = static_cast<size_t>(core);
+  const size_t bytes = CPU_ALLOC_SIZE(index + 1);
+  cpu_set_t* const set = CPU_ALLOC(index + 1);
+  if (set == nullptr) return;
+  CPU_ZERO_S(bytes, set);
+  CPU_SET_S(index, bytes, set);
+  pthread_setaffinity_np(thread.native_handle(), bytes, set);
+  CPU_FREE(set);
 }
 
 }  // namespace

@@ -9,18 +9,21 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
 #include "kernels/cpu/control_groups.h"
 
 namespace deltaserve::cpu {
 namespace {
 
-// The two numbers of a file "QUOTA PERIOD" in microseconds, as cores; 0 where it says "max" or is
-// not there.
-double CoresOf(const std::string& path) {
-  std::ifstream file(path);
+// A quota and its period in microseconds, as cores; 0 where there is no limit ("max", -1) or no
+// such file. Version 2 has both in one file.
+double CoresOf(const ControlGroup& group) {
+  std::ifstream file(group.folder + (group.unified ? "/cpu.max" : "/cpu.cfs_quota_us"));
+  std::ifstream second(group.folder + "/cpu.cfs_period_us");
   double quota = 0;
   double period = 0;
-  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : 0;
+  const bool found = file >> quota && (group.unified ? file : second) >> period;
+  return found && quota > 0 && period > 0 ? quota / period : 0;
 }
 
 }  // namespace
@@ -28,23 +31,29 @@ double CoresOf(const std::string& path) {
 int CoreQuota(const std::string& root) {
   double least = 0;
   for (const ControlGroup& group : ControlGroups("cpu", root)) {
-    if (!group.unified) continue;
-    const double cores = CoresOf(group.folder + "/cpu.max");
+    const double cores = CoresOf(group);
     if (cores > 0 && (least == 0 || cores < least)) least = cores;
   }
   return static_cast<int>(std::ceil(least));
 }
 
-std::vector<int> UsableCores() {
+std::vector<int> UsableCores(Affinity affinity) {
+  constexpr size_t kFewest = CPU_SETSIZE;
+  constexpr size_t kMost = size_t{1} << 20;
   std::vector<int> cores;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    for (int core = 0; core < CPU_SETSIZE; ++core) {
-      if (CPU_ISSET(static_cast<size_t>(core), &set)) cores.push_back(core);
+  // The kernel refuses a set that is smaller than its own.
+  for (size_t count = kFewest; count <= kMost && cores.empty(); count *= 2) {
+    const size_t bytes = CPU_ALLOC_SIZE(count);
+    cpu_set_t* const set = CPU_ALLOC(count);
+    DS_CHECK(set != nullptr) << "out of memory: " << bytes << " bytes";
+    if (affinity(0, bytes, set) == 0) {
+      for (size_t core = 0; core < count; ++core) {
+        if (CPU_ISSET_S(core, bytes, set)) cores.push_back(static_cast<int>(core));
+      }
     }
+    CPU_FREE(set);
   }
-  if (cores.empty()) {  // more cores than a cpu_set_t holds
+  if (cores.empty()) {  // nothing that may be asked
     const int count = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     for (int core = 0; core < count; ++core) cores.push_back(core);
   }

@@ -2,17 +2,21 @@
 
 // Which cores the threads of the ranks of one host run on.
 
+#include <sched.h>
+
 #include <string>
 #include <vector>
 
 namespace deltaserve::cpu {
 
 // The cores that this process may run on, ascending (its affinity, which mpirun, Slurm, taskset and
-// containers set).
-std::vector<int> UsableCores();
+// containers set). `affinity`: sched_getaffinity's contract.
+using Affinity = int (*)(pid_t process, size_t bytes, cpu_set_t* set);
+std::vector<int> UsableCores(Affinity affinity = &sched_getaffinity);
 
-// The cores' time that the control groups of this process grant, rounded up, or 0 where they set no
-// limit: a container's limit of CPU does not show in its affinity. `root`: of the file system.
+// The cores' time that the control groups of this process grant, of either version, rounded up, or
+// 0 where they set no limit: a container's limit of CPU does not show in its affinity. `root`: of
+// the file system.
 int CoreQuota(const std::string& root = "");
 
 struct ThreadPlan {

@@ -10,7 +10,9 @@
 #include "kernels/cpu/causal_conv.h"
 #include "kernels/cpu/edit_logits.h"
 #include "kernels/cpu/experts.h"
+#include "kernels/cpu/fill_normal.h"
 #include "kernels/cpu/gated_delta_net.h"
+#include "kernels/cpu/int8_matmul.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/log_probs.h"
 #include "kernels/cpu/norm.h"
@@ -27,6 +29,7 @@ class CpuOps final : public Ops {
   CpuOps(const WeightFormat& format, ThreadPool& pool) : format_(format), pool_(pool) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& /*sizes*/) const override { return {}; }
 
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
@@ -49,6 +52,8 @@ class CpuOps final : public Ops {
     return cpu::PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width,
                             format_, pool_);
   }
+
+  void FillNormal(const FillNormalArgs& args) override { cpu::FillNormal(args, pool_); }
 
   void BuildRows(const BuildRowsArgs& args) override { cpu::BuildRows(args); }
   void Embed(const EmbedArgs& args) override { cpu::Embed(args, pool_); }
@@ -99,6 +104,10 @@ absl::Status CpuOps::Supports(const ModelShape& shape) const {
   if (shape.linear_conv_kernel_dim < 1 || shape.linear_conv_kernel_dim > kMaxConvKernel) {
     return refuse("linear_conv_kernel_dim", shape.linear_conv_kernel_dim,
                   absl::StrCat("1 to ", kMaxConvKernel));
+  }
+  if (format_.quantization == Quantization::kInt8 && shape.quantized_depth > kMaxInt8Depth) {
+    return refuse("the number of inputs of a weight in 8 bits", shape.quantized_depth,
+                  absl::StrCat("up to ", kMaxInt8Depth, ", and any without --quantize=int8"));
   }
   return absl::OkStatus();
 }

@@ -13,4 +13,7 @@ class Queue;
 // that is not a number reaches all rows of its sequence in the step that writes it.
 void Attention(const AttentionArgs& args, Arena& arena, Queue& queue);
 
+// See Ops::Memory.
+OpScratch AttentionScratch(const OpSizes& sizes, const Queue& queue);
+
 }  // namespace deltaserve::cuda

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_parts.h"
 #include "kernels/cuda/launch.h"
 
@@ -217,7 +218,26 @@ __global__ void __launch_bounds__(kHeadDim) MergeParts(DecodeParams params) {
   p.out[index * kHeadDim + thread] = ToBf16(out / total * Sigmoid(gate));
 }
 
+// The parts of queries that `tiles` tiles, each of all KV heads, may be cut into. As many as so
+// many blocks can have: fewer rows need no more than the most rows do.
+int64_t NumPartials(int64_t tiles, int64_t num_kv_heads, const Queue& queue) {
+  const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
+  return std::max(blocks, tiles * num_kv_heads) * kQueries;
+}
+
+constexpr int64_t kPartialBytes = (kHeadDim + 2) * sizeof(float);
+
 }  // namespace
+
+OpScratch AttentionScratch(const OpSizes& sizes, const Queue& queue) {
+  if (sizes.num_kv_heads == 0) return {};
+  const int64_t group = sizes.num_heads / sizes.num_kv_heads;
+  const int64_t head_tiles = (group + kQueries - 1) / kQueries;  // of a row
+  const int64_t one = NumPartials(0, sizes.num_kv_heads, queue);
+  const int64_t all = NumPartials(sizes.decode_rows * head_tiles, sizes.num_kv_heads, queue);
+  if (all <= one) return {.fixed = one * kPartialBytes};
+  return {.per_decode_row = head_tiles * sizes.num_kv_heads * kQueries * kPartialBytes};
+}
 
 void AttendDecodes(const AttentionParams& params,
                    const RowBatch& rows,
@@ -235,8 +255,7 @@ void AttendDecodes(const AttentionParams& params,
   const int64_t most = (params.max_blocks * kBlock + kSplit - 1) / kSplit;
   const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
   const int64_t parts = std::clamp<int64_t>(blocks / (tiles * kv_heads), 1, most);
-  // Of as many queries as so many blocks can have: fewer rows need no more than the most rows do.
-  const int64_t partials = std::max(blocks, tiles * kv_heads) * kQueries;
+  const int64_t partials = NumPartials(tiles, kv_heads, queue);
   DS_CHECK_LE(n * heads * parts, partials);
 
   ArenaScope scope(arena);

@@ -77,7 +77,8 @@ class CudaDevice final : public Device {
       return NoMemory(ordinal_, bytes, free_bytes, total_bytes);
     }
     DS_RETURN_IF_ERROR(ToStatus(error, host ? "cudaMallocHost" : "cudaMalloc"));
-    return Buffer(data, bytes, [host](void* p) { host ? cudaFreeHost(p) : cudaFree(p); });
+    return Buffer(
+        data, bytes, [host](void* p) { host ? cudaFreeHost(p) : cudaFree(p); }, host);
   }
 
   void CopyToDevice(TensorView dst, const void* src) override {

@@ -9,6 +9,7 @@
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/expert_weights.h"
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/fill_normal.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/log_probs.h"
@@ -26,6 +27,13 @@ class CudaOps final : public Ops {
       : device_(device), queue_(queue), products_(std::move(products)) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& sizes) const override {
+    return {.packs_tables = false,
+            .attention = AttentionScratch(sizes, queue_),
+            .gated_delta_net = GatedDeltaNetScratch(sizes),
+            .experts = ExpertsScratch(sizes),
+            .per_sampled_row = SampleScratch(sizes.vocab_rows)};
+  }
 
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
@@ -46,6 +54,8 @@ class CudaOps final : public Ops {
     return cuda::PackExperts(device_, std::move(gate_up), std::move(down), dtype, num_experts,
                              hidden, width);
   }
+
+  void FillNormal(const FillNormalArgs& args) override { cuda::FillNormal(args, queue_); }
 
   void BuildRows(const BuildRowsArgs& args) override { cuda::BuildRows(args, queue_); }
   void Embed(const EmbedArgs& args) override { cuda::Embed(args, queue_); }

@@ -7,8 +7,12 @@
 namespace deltaserve::cuda {
 namespace {
 
-// `count` elements in the memory of the device, as bf16; `source` may go when it returns.
-Buffer Upload(Device& device, const Buffer& source, DType dtype, int64_t count) {
+// `count` elements in the memory of the device, as bf16.
+Buffer Upload(Device& device, Buffer source, DType dtype, int64_t count) {
+  if (!source.host_addressable()) {
+    DS_CHECK(dtype == DType::kBF16) << DTypeName(dtype) << " in the memory of " << device.Name();
+    return source;
+  }
   DS_CHECK(dtype == DType::kBF16 || dtype == DType::kF32) << DTypeName(dtype);
   auto buffer = device.Allocate(static_cast<size_t>(count) * sizeof(BFloat16), MemoryKind::kDevice);
   DS_CHECK_OK(buffer.status());
@@ -47,9 +51,9 @@ std::unique_ptr<ExpertWeights> PackExperts(Device& device,
   const int64_t count = num_experts * hidden * width;
   DS_CHECK_GE(gate_up.bytes(), static_cast<size_t>(2 * count) * DTypeSize(dtype));
   DS_CHECK_GE(down.bytes(), static_cast<size_t>(count) * DTypeSize(dtype));
-  Buffer gate_up_there = Upload(device, gate_up, dtype, 2 * count);
-  gate_up = Buffer();  // the host's memory goes as soon as it can
-  Buffer down_there = Upload(device, down, dtype, count);
+  // The host's memory goes as soon as it can.
+  Buffer gate_up_there = Upload(device, std::move(gate_up), dtype, 2 * count);
+  Buffer down_there = Upload(device, std::move(down), dtype, count);
   return std::make_unique<CudaExpertWeights>(std::move(gate_up_there), std::move(down_there),
                                              num_experts, hidden, width);
 }

@@ -39,8 +39,8 @@ class CudaExpertWeights final : public ExpertWeights {
   int64_t width_;
 };
 
-// See Ops::PackExperts. f32 is rounded to bf16. hidden and width are multiples of 8. Waits until
-// the device has its copies.
+// See Ops::PackExperts. f32 is rounded to bf16; what lies in the memory of the device is taken
+// over. hidden and width are multiples of 8. Waits until the device has its copies.
 std::unique_ptr<ExpertWeights> PackExperts(Device& device,
                                            Buffer gate_up,
                                            Buffer down,

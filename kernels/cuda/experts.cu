@@ -72,6 +72,13 @@ void Sum(const ExpertsArgs& args, int64_t num_experts, const bf16* y, Queue& que
 
 }  // namespace
 
+OpScratch ExpertsScratch(const OpSizes& sizes) {
+  const int64_t row =
+      sizes.top_k * (sizes.expert_width + sizes.hidden) * static_cast<int64_t>(sizeof(bf16));
+  if (sizes.num_experts == 0) return {};
+  return {.per_decode_row = row, .per_chunk_row = row};
+}
+
 void Experts(const ExpertsArgs& args, Arena& arena, Queue& queue) {
   const auto& w = *static_cast<const CudaExpertWeights*>(args.expert_weights);
   const int64_t rows = args.x.dim(0);

@@ -17,4 +17,7 @@ class Queue;
 // `hidden` in bf16, and the sort's.
 void Experts(const ExpertsArgs& args, Arena& arena, Queue& queue);
 
+// See Ops::Memory.
+OpScratch ExpertsScratch(const OpSizes& sizes);
+
 }  // namespace deltaserve::cuda

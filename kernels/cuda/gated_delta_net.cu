@@ -84,6 +84,15 @@ void Chunks(const DeltaParams& params, Arena& arena, Queue& queue) {
 
 }  // namespace
 
+// As Chunks() takes it: a chunk of 64 rows, or a sequence's part of one, has two matrices a head.
+OpScratch GatedDeltaNetScratch(const OpSizes& sizes) {
+  constexpr int64_t kHeadBytes = 2 * kChunkRows * (kChunkRows * sizeof(bf16) + sizeof(float));
+  const int64_t chunk = sizes.num_value_heads * kHeadBytes;
+  return {.per_chunk_row =
+              sizes.conv_channels * static_cast<int64_t>(sizeof(bf16)) + chunk / kChunkRows,
+          .per_chunk = chunk};
+}
+
 void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, Queue& queue) {
   CheckShapes(args);
   if (args.rows->num_rows == 0) return;

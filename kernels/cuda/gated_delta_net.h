@@ -15,4 +15,7 @@ class Queue;
 // last, when nobody reads it any more.
 void GatedDeltaNet(const GatedDeltaNetArgs& args, Arena& arena, Queue& queue);
 
+// See Ops::Memory.
+OpScratch GatedDeltaNetScratch(const OpSizes& sizes);
+
 }  // namespace deltaserve::cuda

@@ -38,6 +38,11 @@ std::unique_ptr<LinearWeight> PackLinear(
   DS_CHECK(dtype == DType::kBF16 || dtype == DType::kF32) << DTypeName(dtype);
   const int64_t n = out_features * in_features;
   DS_CHECK_GE(weight.bytes(), static_cast<size_t>(n) * DTypeSize(dtype));
+  if (!weight.host_addressable()) {
+    const TensorView there = weight.View(DType::kBF16, {out_features, in_features});
+    DS_CHECK(dtype == DType::kBF16) << DTypeName(dtype) << " in the memory of " << device.Name();
+    return std::make_unique<CudaLinearWeight>(std::move(weight), there);
+  }
   if (dtype == DType::kF32) weight = RoundToBf16(weight, n);
   auto memory = device.Allocate(static_cast<size_t>(n) * sizeof(BFloat16), MemoryKind::kDevice);
   DS_CHECK_OK(memory.status());

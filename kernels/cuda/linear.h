@@ -10,7 +10,8 @@
 
 namespace deltaserve::cuda {
 
-// See Ops::PackLinear and Ops::PackTable; f32 weights are rounded. Done when they return.
+// See Ops::PackLinear and Ops::PackTable; f32 weights are rounded, those in the device's memory
+// taken over. Done when they return.
 std::unique_ptr<LinearWeight> PackLinear(
     Device& device, Buffer weight, DType dtype, int64_t out_features, int64_t in_features);
 std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table);

@@ -475,6 +475,12 @@ RowCuts::RowCuts(Arena& arena, int64_t rows, int64_t width)
   next = arena.Allocate(DType::kI32, {rows}).as<int32_t>();
 }
 
+int64_t RowCuts::BytesOfRow(int64_t width) {
+  constexpr int64_t kFixed = sizeof(RowCut) + kMaxParts * sizeof(float) +
+                             kBins * (sizeof(int32_t) + sizeof(uint64_t)) + sizeof(int32_t);
+  return kFixed + std::min(width, kListCapacity) * static_cast<int64_t>(sizeof(uint64_t));
+}
+
 RowGrid::RowGrid(int64_t rows, int64_t num_tokens, const Queue& queue) {
   constexpr int64_t kPartTokens = 4096;  // fewer are not worth a block
   constexpr int64_t kThreadTokens = 8;

@@ -35,6 +35,8 @@ struct RowCut {
 // Memory of FindRowCuts for up to `rows` rows of `width`.
 struct RowCuts {
   RowCuts(Arena& arena, int64_t rows, int64_t width);
+  // What a row takes of the arena.
+  static int64_t BytesOfRow(int64_t width);
 
   RowCut* cut;         // [rows]
   uint64_t* list;      // [rows, capacity]: places

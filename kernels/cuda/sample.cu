@@ -197,6 +197,11 @@ void SampleLocal(const SampleLocalArgs& args, Queue& queue) {
                       args.id.as<int32_t>());
 }
 
+int64_t SampleScratch(int64_t vocab_rows) {
+  constexpr int64_t kParts = kMaxParts * (sizeof(float) + sizeof(int32_t));
+  return RowCuts::BytesOfRow(vocab_rows) + kParts;
+}
+
 void Sample(const SampleArgs& args, Arena& arena, Queue& queue) {
   const int64_t rows = args.logits.dim(0);
   const int64_t width = args.logits.dim(1);

@@ -16,4 +16,7 @@ void SampleLocal(const SampleLocalArgs& args, Queue& queue);
 // Rows of at most 2^19 ids. Few rows are cut into parts, a block each.
 void Sample(const SampleArgs& args, Arena& arena, Queue& queue);
 
+// Bytes of the arena that a row takes.
+int64_t SampleScratch(int64_t vocab_rows);
+
 }  // namespace deltaserve::cuda

@@ -34,6 +34,7 @@ std::vector<double> Widen(const float* p, int64_t n);
 class ReferenceOps final : public Ops {
  public:
   absl::Status Supports(const ModelShape& shape) const override;
+  MemoryNeeds Memory(const OpSizes& /*sizes*/) const override { return {}; }
   std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
                                            DType dtype,
                                            int64_t out_features,
@@ -49,6 +50,7 @@ class ReferenceOps final : public Ops {
                                              int64_t num_experts,
                                              int64_t hidden,
                                              int64_t width) override;
+  void FillNormal(const FillNormalArgs& args) override;
   void BuildRows(const BuildRowsArgs& args) override;
   void Embed(const EmbedArgs& args) override;
   void RmsNorm(const RmsNormArgs& args) override;

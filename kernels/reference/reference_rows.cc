@@ -1,8 +1,9 @@
-// BuildRows, Embed, GatherRows, norms, Linear and SiluMul.
+// FillNormal, BuildRows, Embed, GatherRows, norms, Linear and SiluMul.
 
 #include <cmath>
 #include <utility>
 
+#include "kernels/random_weights.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace deltaserve::reference {
@@ -70,6 +71,20 @@ std::unique_ptr<LinearWeight> ReferenceOps::PackLinear(Buffer weight,
                                                        Precision /*precision*/) {
   return std::make_unique<ReferenceLinearWeight>(
       Matrix::From(weight.data(), dtype, 0, out_features, in_features));
+}
+
+void ReferenceOps::FillNormal(const FillNormalArgs& args) {
+  const int64_t columns = args.out.dim(1);
+  for (int64_t i = 0; i < args.out.numel(); ++i) {
+    const int64_t element = args.first + i / columns * args.stride + i % columns;
+    const float x = StandardNormal(args.key, static_cast<uint64_t>(element));
+    const float value = args.scale * (args.mean + args.deviation * x) + args.offset;
+    if (args.out.dtype() == DType::kBF16) {
+      args.out.as<BFloat16>()[i] = ToBFloat16(value);
+    } else {
+      args.out.as<float>()[i] = value;
+    }
+  }
 }
 
 void ReferenceOps::BuildRows(const BuildRowsArgs& args) {

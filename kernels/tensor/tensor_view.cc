@@ -78,6 +78,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     Reset();
     data_ = std::exchange(other.data_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);
+    host_addressable_ = std::exchange(other.host_addressable_, true);
     free_ = std::exchange(other.free_, nullptr);
   }
   return *this;
@@ -87,6 +88,7 @@ void Buffer::Reset() {
   if (data_ != nullptr && free_) free_(data_);
   data_ = nullptr;
   bytes_ = 0;
+  host_addressable_ = true;
   free_ = nullptr;
 }
 

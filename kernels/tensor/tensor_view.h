@@ -65,8 +65,8 @@ class Buffer {
   using Free = std::function<void(void*)>;
 
   Buffer() = default;
-  Buffer(void* data, size_t bytes, Free free)
-      : data_(data), bytes_(bytes), free_(std::move(free)) {}
+  Buffer(void* data, size_t bytes, Free free, bool host_addressable = true)
+      : data_(data), bytes_(bytes), host_addressable_(host_addressable), free_(std::move(free)) {}
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer() { Reset(); }
@@ -78,6 +78,8 @@ class Buffer {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   bool empty() const { return bytes_ == 0; }
+  // Whether the host may dereference data().
+  bool host_addressable() const { return host_addressable_; }
 
   // A view of the start of the buffer; the shape must fit.
   TensorView View(DType dtype, std::initializer_list<int64_t> shape) const;
@@ -87,6 +89,7 @@ class Buffer {
 
   void* data_ = nullptr;
   size_t bytes_ = 0;
+  bool host_addressable_ = true;
   Free free_;
 };
 

@@ -222,6 +222,26 @@ class PreflightTest(unittest.TestCase):
         self.assertEqual(len(problems), 1)
         self.assertIn("host b: memory", problems[0])
 
+    def test_the_memory_of_a_host_is_not_that_of_its_gpus(self):
+        plan = {"weights_total": {"bytes_a_rank": 10**15}, "kv_memory": 0, "slots": 1, "kv_bytes_per_token": 1,
+                "state_bytes_per_sequence": 10, "kv_concurrency": [{"context": 64}]}
+        hosts = {"a": self.facts(), "b": self.facts()}
+        self.assertEqual(len(preflight.lacking_memory(hosts, read(), plan)), 2)
+        self.assertEqual(preflight.lacking_memory(hosts, read("--device=cuda"), plan), [])
+
+    def test_every_rank_has_a_gpu_unless_they_may_share(self):
+        facts = {"a": self.facts(gpus=2), "b": self.facts(gpus=1)}
+        for words, parts in ((["--device=cpu"], []),
+                             (["--device=cuda"], ["a rank a GPU at most"]),
+                             (["--device=cuda", "--ranks-per-gpu", "2"], []),
+                             (["--device=cuda", "--ranks-per-gpu=0"], ["host a", "0 ranks a GPU at most"]),
+                             (["--device=cuda", "--ranks-per-gpu=x"], ["host b: GPUs: --device is cuda, its ranks "
+                                                                      "are 2 and its GPUs 1"])):
+            problems = "; ".join(preflight.lacking_gpus(facts, read(*words)))
+            self.assertEqual(bool(problems), bool(parts), words)
+            for part in parts:
+                self.assertIn(part, problems)
+
     def test_what_an_agent_says_leads_to_a_remedy(self):
         for said, part in (("ssh: Could not resolve hostname b: Name or service not known", "DNS"),
                            ("ssh: connect to host b port 22: Connection refused", "start sshd"),
@@ -249,7 +269,7 @@ class SettingsTest(unittest.TestCase):
             flags[name] = dict(re.findall(r"^  (--[\w-]+)( \S+)?", shown.stdout, re.MULTILINE))
         bare = {flag for flag, value in flags["worker"].items() if not value} - {"--help", "--version"}
         self.assertEqual(bare, settings.WITHOUT_VALUE)
-        self.assertLessEqual(set(settings.OURS) | {"--load", "--device", "--max-context"}, set(flags["worker"]))
+        self.assertLessEqual(set(settings.OURS) | {"--load", "--device", "--max-context", "--ranks-per-gpu"}, set(flags["worker"]))
         for flag in preflight.PLAN_FLAGS:
             self.assertIn(flag, flags["worker"])
             self.assertIn(flag, flags["plan"])

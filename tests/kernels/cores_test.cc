@@ -74,6 +74,43 @@ TEST(CoresTest, ReadsTheLeastQuotaOfItsControlGroups) {
   std::filesystem::remove_all(root);
 }
 
+TEST(CoresTest, ReadsTheQuotaOfControlGroupsOfTheFirstVersion) {
+  const std::string root = testing::TempDir() + "/deltaserve_cores_test_v1";
+  std::filesystem::remove_all(root);
+  const auto write = [&](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root + path).parent_path());
+    std::ofstream(root + path) << text;
+  };
+  write("/proc/self/cgroup", "12:cpuset:/pod\n4:cpu,cpuacct:/pod/container\n0::/\n");
+  const std::string shared = "/sys/fs/cgroup/cpu,cpuacct/pod";
+  write(shared + "/container/cpu.cfs_quota_us", "-1\n");
+  write(shared + "/container/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CoreQuota(root), 0);
+  write(shared + "/cpu.cfs_quota_us", "250000\n");
+  EXPECT_EQ(CoreQuota(root), 0);  // of no period
+  write(shared + "/cpu.cfs_period_us", "50000\n");
+  EXPECT_EQ(CoreQuota(root), 5);
+  // Mounted under one of its names alone.
+  write("/sys/fs/cgroup/cpu/pod/container/cpu.cfs_quota_us", "150000\n");
+  write("/sys/fs/cgroup/cpu/pod/container/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CoreQuota(root), 2);
+  std::filesystem::remove_all(root);
+}
+
+// A machine whose kernel counts 5000 cores and takes no smaller set.
+TEST(CoresTest, FindsCoresBeyondTheSetOfTheLibrary) {
+  const Affinity large = [](pid_t, size_t bytes, cpu_set_t* set) {
+    if (bytes < CPU_ALLOC_SIZE(5000)) return -1;
+    CPU_ZERO_S(bytes, set);
+    for (const size_t core : {size_t{3}, size_t{1024}, size_t{4999}}) CPU_SET_S(core, bytes, set);
+    return 0;
+  };
+  EXPECT_THAT(UsableCores(large), ElementsAre(3, 1024, 4999));
+  // Where it says nothing, what the library counts.
+  EXPECT_EQ(UsableCores([](pid_t, size_t, cpu_set_t*) { return -1; }).size(),
+            std::thread::hardware_concurrency());
+}
+
 TEST(CoresTest, ListsCoresAsLinuxDoes) {
   EXPECT_EQ(CoreList({}), "");
   EXPECT_EQ(CoreList({3}), "3");

@@ -98,6 +98,17 @@ TEST(CpuDeviceTest, RefusesSizesThatItLacksByName) {
   EXPECT_THAT(message(shape), HasSubstr("linear_value_head_dim is 0"));
 }
 
+TEST(CpuDeviceTest, RefusesSumsOfBytesThatAreTooLong) {
+  ModelShape shape = kPublished;
+  shape.quantized_depth = (1 << 16) + 1;
+  EXPECT_TRUE(MakeCpu(1)->ops().Supports(shape).ok());
+  const auto quantised = MakeCpu(1, "auto", Quantization::kInt8);
+  EXPECT_THAT(std::string(quantised->ops().Supports(shape).message()),
+              HasSubstr("in 8 bits is 65537; this device has up to 65536"));
+  shape.quantized_depth = 1 << 16;
+  EXPECT_TRUE(quantised->ops().Supports(shape).ok());
+}
+
 TEST(CudaDeviceTest, ABuildWithoutItNamesTheRemedy) {
   const auto device = cuda::CreateCudaDevice(1);
   if (device.status().code() != absl::StatusCode::kUnimplemented) GTEST_SKIP() << "a CUDA build";

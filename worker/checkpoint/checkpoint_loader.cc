@@ -105,6 +105,8 @@ class CheckpointSource final : public WeightSource {
     });
   }
 
+  bool ReadsFiles() const override { return true; }
+
   void End() override {
     const LoadProgress done = meter_->Finish();
     LogInfo("read {} bytes of weights ({} needed) in {:.1f} s, {:.2f} GB/s, {} readers",

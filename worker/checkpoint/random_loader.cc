@@ -63,6 +63,13 @@ class RandomSource final : public WeightSource {
     return absl::OkStatus();
   }
 
+  bool ReadsFiles() const override { return false; }
+
+  std::vector<RandomDraw> Draws(size_t item) const override {
+    const WeightSpec& spec = table_[item];
+    return PlanDraws(seed_, spec.stored, plan_.Ranges(spec, spec.stored.front().dtype));
+  }
+
   const std::string& fingerprint() const override { return fingerprint_; }
 
  private:

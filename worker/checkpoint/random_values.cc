@@ -4,42 +4,13 @@
 #include <cmath>
 
 #include "kernels/base/check.h"
+#include "kernels/random_weights.h"
 
 namespace deltaserve {
 namespace {
 
-constexpr uint64_t kGoldenRatio = 0x9e3779b97f4a7c15u;
-constexpr int32_t kSumMean = 12 * 65535 / 2;
-
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-uint64_t KeyOf(uint64_t seed, const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
-  return Mix(hash + Mix(seed + kGoldenRatio));
-}
-
-uint64_t Word(uint64_t key, uint64_t n) { return Mix(key + (n + 1) * kGoldenRatio); }
-
-// The sums of the even and of the odd 16-bit parts of `x`, in its two halves.
-uint64_t AddParts(uint64_t x) {
-  constexpr uint64_t kEven = 0x0000ffff0000ffffu;
-  return (x & kEven) + ((x >> 16) & kEven);
-}
-
-float StandardNormal(uint64_t key, uint64_t element) {
-  const uint64_t sums = AddParts(Word(key, 3 * element)) + AddParts(Word(key, 3 * element + 1)) +
-                        AddParts(Word(key, 3 * element + 2));
-  const auto sum = static_cast<int32_t>((sums & 0xffffffffu) + (sums >> 32));
-  return static_cast<float>(sum - kSumMean) * 0x1p-16F;
-}
-
 double Uniform(uint64_t key, uint64_t element) {
-  return static_cast<double>(Word(key, 3 * element) >> 11) * 0x1p-53;
+  return static_cast<double>(WeightWord(key, 3 * element) >> 11) * 0x1p-53;
 }
 
 // Natural logarithm of a normal x > 0: exponent * ln 2 + 2 atanh((m - 1) / (m + 1)).
@@ -97,6 +68,12 @@ void Fill(uint64_t key, const StoredTensor& tensor, int64_t first, int64_t count
 
 }  // namespace
 
+uint64_t RandomKey(uint64_t seed, const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  return Mix(hash + Mix(seed + kGoldenRatio));
+}
+
 void FillRandom(uint64_t seed,
                 const StoredTensor& tensor,
                 int64_t first,
@@ -104,7 +81,7 @@ void FillRandom(uint64_t seed,
                 DType dtype,
                 void* out) {
   DS_CHECK(first >= 0 && first + count <= NumElements(tensor.shape)) << tensor.name;
-  const uint64_t key = KeyOf(seed, tensor.name);
+  const uint64_t key = RandomKey(seed, tensor.name);
   if (dtype == DType::kF32) {
     Fill(key, tensor, first, count, static_cast<float*>(out));
     return;

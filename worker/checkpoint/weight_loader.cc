@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/ops.h"
 
 namespace deltaserve {
 
@@ -21,9 +22,10 @@ absl::Status WeightLoader::LoadAll() {
     bytes.push_back(item.bytes);
     entries_.push_back({.item = std::move(item), .data = {}});
   }
-  if (options_.staging != nullptr && !options_.staging->HostAddressable()) {
+  if (!source_->ReadsFiles()) return absl::OkStatus();
+  if (options_.device != nullptr && !options_.device->HostAddressable()) {
     stage_ = std::make_unique<WeightStage>(
-        *options_.staging, options_.staging_bytes, bytes,
+        *options_.device, options_.staging_bytes, bytes,
         [this](size_t item, char* out) { return source_->Fill(item, readers_, out); });
     return absl::OkStatus();
   }
@@ -39,6 +41,10 @@ absl::Status WeightLoader::LoadAll() {
 bool WeightLoader::Has(const std::string& name) const { return index_.count(name) != 0; }
 
 absl::StatusOr<LocalWeight> WeightLoader::Take(const std::string& name) {
+  return TakeFor(options_.device, name);
+}
+
+absl::StatusOr<LocalWeight> WeightLoader::TakeFor(Device* device, const std::string& name) {
   const auto found = index_.find(name);
   if (found == index_.end()) {
     return absl::NotFoundError(absl::StrCat("the checkpoint has no weight ", name));
@@ -48,6 +54,8 @@ absl::StatusOr<LocalWeight> WeightLoader::Take(const std::string& name) {
   Entry& entry = entries_[at];
   if (stage_ != nullptr) {
     DS_ASSIGN_OR_RETURN(entry.data, stage_->Take(at));
+  } else if (!source_->ReadsFiles()) {
+    DS_ASSIGN_OR_RETURN(entry.data, Draw(device, at));
   }
   if (stage_ != nullptr && index_.empty()) source_->End();
   return LocalWeight{.data = std::move(entry.data),
@@ -56,8 +64,29 @@ absl::StatusOr<LocalWeight> WeightLoader::Take(const std::string& name) {
                      .precision = entry.item.precision};
 }
 
+absl::StatusOr<Buffer> WeightLoader::Draw(Device* device, size_t item) {
+  const WeightItem& weight = entries_[item].item;
+  std::vector<RandomDraw> draws;
+  if (device != nullptr) draws = source_->Draws(item);
+  if (draws.empty()) {
+    Buffer data = Buffer::AllocateHost(weight.bytes);
+    DS_RETURN_IF_ERROR(source_->Fill(item, readers_, static_cast<char*>(data.data())));
+    return data;
+  }
+  DS_ASSIGN_OR_RETURN(Buffer data, device->Allocate(weight.bytes, MemoryKind::kDevice));
+  const TensorView all = data.View(weight.dtype, {NumElements(weight.shape)});
+  int64_t drawn = 0;
+  for (const RandomDraw& draw : draws) drawn += draw.rows * draw.columns;
+  if (drawn < all.numel()) device->Zero(all);
+  for (RandomDraw& draw : draws) {
+    draw.args.out = all.Rows(draw.to, draw.rows * draw.columns).Reshape({draw.rows, draw.columns});
+    device->ops().FillNormal(draw.args);
+  }
+  return data;
+}
+
 absl::StatusOr<LocalWeight> WeightLoader::TakeF32(const std::string& name) {
-  DS_ASSIGN_OR_RETURN(LocalWeight weight, Take(name));
+  DS_ASSIGN_OR_RETURN(LocalWeight weight, TakeFor(nullptr, name));
   if (weight.dtype == DType::kF32) return weight;
   const int64_t count = NumElements(weight.shape);
   LocalWeight wide;

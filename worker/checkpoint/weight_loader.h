@@ -19,8 +19,9 @@
 
 namespace deltaserve {
 
-// A local weight in host memory, in the stored dtype (BF16 or F32). The memory is pinned where the
-// loader stages, and must then stay until copies from it are done.
+// A local weight in the stored dtype (BF16 or F32). The memory is the host's, pinned where the
+// loader stages, and must then stay until copies from it are done; or LoaderOptions::device's,
+// where that draws the weight, by what is enqueued there.
 struct LocalWeight {
   Buffer data = {};
   DType dtype = DType::kBF16;
@@ -40,10 +41,11 @@ struct LoaderOptions {
   std::function<void(const LoadProgress&)> progress = {};
   // Off: fingerprint() is empty. It costs two small reads a tensor, so one rank is enough.
   bool fingerprint = true;
-  // Where it is set, and out of the host's reach, weights are not held by the host all at once:
-  // each is read into this device's pinned memory shortly before it is taken, at most
-  // `staging_bytes` of them, or one weight where that is more.
-  Device* staging = nullptr;
+  // What the weights are for, where it is set. It draws random weights itself, in its memory. Where
+  // it is out of the host's reach, weights of files are not held by the host all at once: each is
+  // read into this device's pinned memory shortly before it is taken, at most `staging_bytes` of
+  // them, or one weight where that is more.
+  Device* device = nullptr;
   size_t staging_bytes = size_t{1} << 30;
 };
 
@@ -55,16 +57,18 @@ class WeightLoader {
 
   // Reads all of this rank's weights (by several readers), with progress; logs bytes and GB/s. Call
   // once. Where it stages, reading only begins here and Take() waits for its weight: then take them
-  // in the table's order, about. A tied lm_head that is stored and equal to the embedding is
-  // dropped here; one that differs is kept, with a warning, and used (spec 2.6).
+  // in the table's order, about. Random weights are drawn by Take(). A tied lm_head that is stored
+  // and equal to the embedding is dropped here; one that differs is kept, with a warning, and used
+  // (spec 2.6).
   absl::Status LoadAll();
 
   // Takes a loaded weight by canonical name. NOT_FOUND names what the checkpoint or the table has
-  // not; Has(), after LoadAll, asks first. Where it stages, errors of reading too.
+  // not; Has(), after LoadAll, asks first. Where it stages, errors of reading too, and where a
+  // device draws, of Device::Allocate.
   absl::StatusOr<LocalWeight> Take(const std::string& name);
   bool Has(const std::string& name) const;
 
-  // The same, widened to f32 (norms, A_log, dt_bias, conv).
+  // The same in host memory, widened to f32 (norms, A_log, dt_bias, conv).
   absl::StatusOr<LocalWeight> TakeF32(const std::string& name);
 
   // SHA-256 over NormalizedText of the config and, per stored tensor of the text model in name
@@ -76,8 +80,12 @@ class WeightLoader {
  private:
   struct Entry {
     WeightItem item;
-    Buffer data;  // empty where it stages
+    Buffer data;  // empty where it stages or draws
   };
+
+  // `device`: draws what it can; null: the weight shall be in host memory.
+  absl::StatusOr<LocalWeight> TakeFor(Device* device, const std::string& name);
+  absl::StatusOr<Buffer> Draw(Device* device, size_t item);
 
   const LoaderOptions options_;
   const std::unique_ptr<WeightSource> source_;

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/tensor/dtype.h"
+#include "worker/checkpoint/random_draws.h"
 #include "worker/checkpoint/shard_plan.h"
 #include "worker/checkpoint/weight_spec.h"
 
@@ -36,6 +37,14 @@ class WeightSource {
 
   // Writes the whole of one of them, zeros where nothing is stored.
   virtual absl::Status Fill(size_t item, ThreadPool& readers, char* out) = 0;
+
+  // False where Fill() is arithmetic alone, so that nothing is gained by calling it before a weight
+  // is wanted.
+  virtual bool ReadsFiles() const = 0;
+
+  // The calls of Ops::FillNormal by which a device makes the item itself; their elements alone are
+  // not zero. Empty where only Fill() can.
+  virtual std::vector<RandomDraw> Draws(size_t /*item*/) const { return {}; }
 
   // All were filled.
   virtual void End() {}

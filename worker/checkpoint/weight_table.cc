@@ -1,5 +1,6 @@
 #include "worker/checkpoint/weight_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -297,6 +298,15 @@ int64_t LocalBytes(const ShardPlan& plan, const WeightSpec& spec, Quantization q
   }
   const int64_t outputs = elements == 0 ? 0 : elements / shape.back();
   return elements + outputs * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t QuantizedDepth(const ModelConfig& config, const ShardPlan& plan) {
+  int64_t depth = 0;
+  for (const WeightSpec& spec : WeightTable(config, plan.options())) {
+    if (spec.precision != Precision::kMayQuantize) continue;
+    depth = std::max(depth, plan.LocalShape(spec).back());
+  }
+  return depth;
 }
 
 ExpertForm PublishedExpertForm(const ModelConfig& config) {

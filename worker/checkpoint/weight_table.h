@@ -53,6 +53,9 @@ enum class ExpertForm { kFused, kPerExpert };
 // output.
 int64_t LocalBytes(const ShardPlan& plan, const WeightSpec& spec, Quantization quantization);
 
+// Inputs of the widest product of a rank whose weight may be quantised.
+int64_t QuantizedDepth(const ModelConfig& config, const ShardPlan& plan);
+
 // As the family's BF16 releases store them: Qwen3.5 fused, Qwen3-Next per expert.
 ExpertForm PublishedExpertForm(const ModelConfig& config);
 

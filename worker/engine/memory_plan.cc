@@ -24,33 +24,71 @@ absl::Status Refuse(const std::string& flag,
   return absl::InvalidArgumentError(absl::StrCat(flag, " is ", value, ": ", problem, "; ", remedy));
 }
 
-// As they are packed from what releases store; a tied head is packed from the embedding.
-int64_t WeightBytes(const ModelConfig& config, const ShardPlan& plan, Quantization quantization) {
+// As they are packed from what releases store; a tied head is packed from the embedding, or is it.
+int64_t WeightBytes(const ModelConfig& config,
+                    const ShardPlan& plan,
+                    const MemoryNeeds& needs,
+                    Quantization quantization) {
   int64_t bytes = 0;
   for (const WeightSpec& spec : WeightTable(config, plan.options())) {
+    if (spec.optional && config.tie_word_embeddings && !needs.packs_tables) continue;
     bytes += LocalBytes(plan, spec, quantization);
   }
   return bytes;
+}
+
+// What flags bring into a rank.
+struct Load {
+  int64_t slots = 0;
+  int64_t kv_blocks = 0;
+  int64_t prompt_rows = 0;
+  int64_t queued = 0;
+  int64_t queued_tokens = 0;
+};
+
+int64_t Bytes(const MemoryPlan& plan, const Load& load) {
+  return plan.weights + plan.scored_rows + load.slots * plan.per_slot +
+         load.kv_blocks * plan.per_block + load.prompt_rows * plan.per_row +
+         ArenaBytes(plan, load.slots, load.prompt_rows) + load.queued * plan.per_queued +
+         load.queued_tokens * plan.per_queued_token;
 }
 
 // One part of a rank's memory, and the flag that makes it so large.
 struct Part {
   const char* flag;
   const char* what;
-  int64_t value;     // of the flag
-  int64_t bytes;     // of the part
-  int64_t unit;      // bytes that one more of `step` takes
-  int64_t step;      // values of the flag that `unit` is for
-  int64_t smallest;  // value of the flag
+  int64_t value;  // of the flag
+  int64_t Load::*amount;
+  int64_t unit;  // of the flag, for one more of `amount`
+  int64_t step;  // of `amount`, as the flag counts
 };
+
+// With `amount` of a part in place of what the flag says.
+Load With(Load load, const Part& part, int64_t amount) {
+  load.*part.amount = amount;
+  return load;
+}
+
+// The most of it, in whole steps and at least one, that `memory` holds beside all else.
+int64_t Largest(const MemoryPlan& plan, const Load& load, const Part& part, int64_t memory) {
+  int64_t fits = 1;
+  int64_t too_many = load.*part.amount / part.step + 1;
+  while (too_many - fits > 1) {
+    const int64_t middle = fits + (too_many - fits) / 2;
+    const bool holds = Bytes(plan, With(load, part, middle * part.step)) <= memory;
+    (holds ? fits : too_many) = middle;
+  }
+  return fits * part.step;
+}
 
 }  // namespace
 
 absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                                       const ShardPlan& plan,
-                                      const Numerics& numerics,
+                                      Device& device,
                                       const EngineOptions& options) {
   const LocalSizes& local = plan.local();
+  const Numerics& numerics = device.numerics();
   MemoryPlan memory;
   memory.max_context = config.max_position_embeddings;
   if (options.max_context > memory.max_context) {
@@ -76,13 +114,12 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
                   absl::StrCat("use at most ", memory.kv_blocks * kBlockTokens, ", or --kv-memory ",
                                NumBlocks(options.max_context) * memory.per_block));
   }
-  memory.weights = WeightBytes(config, plan, options.quantization);
-  // Exchange, residual and normed rows, and a dense layer's gate, up and their product.
-  const auto act = static_cast<int64_t>(DTypeSize(numerics.activation));
-  const auto reduction = static_cast<int64_t>(DTypeSize(numerics.reduction));
-  memory.per_row =
-      config.hidden_size * (reduction + kFloatBytes + act) + 3 * local.intermediate_size * act;
+  const MemoryNeeds needs = NeedsOf(config, plan, device, options.slots);
+  memory.weights = WeightBytes(config, plan, needs, options.quantization);
+  memory.arena = PlanArena(config, plan, numerics, needs, options.slots);
+  memory.per_row = config.hidden_size * static_cast<int64_t>(DTypeSize(numerics.reduction));
   memory.prompt_rows = options.max_rows() - options.slots;
+  memory.scored_rows = kMaxLogitRows * local.vocab_rows * kFloatBytes;
   memory.per_slot = static_cast<int64_t>(StateShapeOf(config, local, 1).bytes_per_state()) +
                     memory.per_row + local.vocab_rows * kFloatBytes +
                     NumBlocks(memory.max_context) * static_cast<int64_t>(sizeof(int32_t));
@@ -91,6 +128,14 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelConfig& config,
     memory.per_queued_token = 2 * sizeof(int32_t);  // as it came and as it is prefilled
   }
   return memory;
+}
+
+int64_t ArenaBytes(const MemoryPlan& plan, int64_t slots, int64_t rows) {
+  int64_t most = 0;
+  for (const ArenaUse& use : plan.arena) {
+    most = std::max(most, use.fixed + slots * use.per_slot + rows * use.per_row);
+  }
+  return most;
 }
 
 MemoryPlan WithoutHostParts(MemoryPlan plan) {
@@ -105,55 +150,29 @@ absl::Status CheckMemory(const MemoryPlan& plan, const EngineOptions& options, i
                                                    plan.weights, " bytes and it has ", memory,
                                                    "; use more ranks on more machines"));
   }
-  const std::array<Part, 5> parts = {{
-      {.flag = "--slots",
-       .what = "states and logits",
-       .value = options.slots,
-       .bytes = options.slots * plan.per_slot,
-       .unit = plan.per_slot,
-       .step = 1,
-       .smallest = 1},
-      {.flag = "--kv-memory",
-       .what = "keys and values",
-       .value = options.kv_memory,
-       .bytes = plan.kv_blocks * plan.per_block,
-       .unit = plan.per_block,
-       .step = plan.per_block,
-       .smallest = plan.per_block},
-      {.flag = "--token-budget",
-       .what = "rows of a step",
-       .value = options.token_budget,
-       .bytes = plan.prompt_rows * plan.per_row,
-       .unit = plan.per_row * kBlockTokens,
-       .step = kBlockTokens,
-       .smallest = kBlockTokens},
-      {.flag = "--max-queue",
-       .what = "requests that wait",
-       .value = options.max_queue,
-       .bytes = options.max_queue * plan.per_queued,
-       .unit = plan.per_queued,
-       .step = 1,
-       .smallest = 1},
-      {.flag = "--max-queue-tokens",
-       .what = "prompts that wait",
-       .value = options.max_queue_tokens,
-       .bytes = options.max_queue_tokens * plan.per_queued_token,
-       .unit = plan.per_queued_token,
-       .step = 1,
-       .smallest = 1},
-  }};
-  int64_t all = plan.weights;
-  for (const Part& part : parts) all += part.bytes;
+  const Load load = {.slots = options.slots,
+                     .kv_blocks = plan.kv_blocks,
+                     .prompt_rows = plan.prompt_rows,
+                     .queued = options.max_queue,
+                     .queued_tokens = options.max_queue_tokens};
+  const int64_t all = Bytes(plan, load);
   if (all <= memory) return absl::OkStatus();
-  const Part& most = *std::max_element(
-      parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.bytes < b.bytes; });
-  const int64_t others = all - most.bytes;
-  const int64_t units = (memory - others) / most.unit;
-  const int64_t largest = std::max(units * most.step, most.smallest);
+  const std::array<Part, 5> parts = {{
+      {"--slots", "states, logits and rows of a step", options.slots, &Load::slots, 1, 1},
+      {"--kv-memory", "keys and values", options.kv_memory, &Load::kv_blocks, plan.per_block, 1},
+      {"--token-budget", "rows of a step", options.token_budget, &Load::prompt_rows, 1,
+       kBlockTokens},
+      {"--max-queue", "requests that wait", options.max_queue, &Load::queued, 1, 1},
+      {"--max-queue-tokens", "prompts that wait", options.max_queue_tokens, &Load::queued_tokens, 1,
+       1},
+  }};
+  const auto rest = [&](const Part& part) { return Bytes(plan, With(load, part, 0)); };
+  const Part& most = *std::min_element(
+      parts.begin(), parts.end(), [&](const Part& a, const Part& b) { return rest(a) < rest(b); });
   return Refuse(most.flag, most.value,
-                absl::StrCat(most.what, " take ", most.bytes, " bytes a rank beside ", others,
-                             " of weights and others, and a rank has ", memory),
-                absl::StrCat("use at most ", largest));
+                absl::StrCat(most.what, " take ", all - rest(most), " bytes a rank beside ",
+                             rest(most), " of weights and others, and a rank has ", memory),
+                absl::StrCat("use at most ", Largest(plan, load, most, memory) * most.unit));
 }
 
 }  // namespace deltaserve

@@ -82,6 +82,41 @@ StepPlan MostRows(const SlotLimits& limits, int64_t sequences, int64_t token_bud
   return plan;
 }
 
+// Prompts of `token_budget` tokens in as many slots as there are: the last of each chunk of the
+// delta rule is a part of one, of which a sequence has its own. `open`: slots that are to be closed
+// first.
+StepPlan MostPrompts(const SlotLimits& limits,
+                     int64_t sequences,
+                     int64_t token_budget,
+                     std::vector<int32_t> open) {
+  StepPlan plan;
+  plan.closes = std::move(open);
+  int64_t left = std::max(token_budget, sequences);
+  int64_t next_block = 0;
+  for (int64_t slot = 0; slot < sequences; ++slot) {
+    const int64_t others = sequences - slot - 1;  // a block and a token of each
+    const int64_t blocks =
+        std::min({limits.max_blocks_per_slot, limits.num_blocks - next_block - others,
+                  NumBlocks(left - others)});
+    std::vector<int32_t> owned(static_cast<size_t>(blocks));
+    std::iota(owned.begin(), owned.end(), static_cast<int32_t>(next_block));
+    Open(static_cast<int32_t>(slot), std::move(owned), &plan);
+    const int64_t tokens = std::min(left - others, blocks * kBlockTokens);
+    plan.chunks.push_back(Prompt(static_cast<int32_t>(slot), tokens));
+    next_block += blocks;
+    left -= tokens;
+  }
+  return plan;
+}
+
+// The slots that are open after `plan`.
+std::vector<int32_t> OpenAfter(const StepPlan& plan) {
+  std::vector<int32_t> slots;
+  for (const DecodeRow& decode : plan.decodes) slots.push_back(decode.slot);
+  for (const OpenSlot& open : plan.opens) slots.push_back(open.slot);
+  return slots;
+}
+
 }  // namespace
 
 StepPlan ProbePlan() {
@@ -97,10 +132,8 @@ std::vector<StepPlan> WarmUpPlans(const SlotLimits& limits, int64_t token_budget
   plans.push_back(OpenAll(sequences));
   plans.push_back(DecodeAll(sequences));
   plans.push_back(MostRows(limits, sequences, token_budget));
-  StepPlan close{.kind = PlanKind::kIdle};
-  for (const DecodeRow& decode : plans.back().decodes) close.closes.push_back(decode.slot);
-  for (const OpenSlot& open : plans.back().opens) close.closes.push_back(open.slot);
-  plans.push_back(std::move(close));
+  plans.push_back(MostPrompts(limits, sequences, token_budget, OpenAfter(plans.back())));
+  plans.push_back({.kind = PlanKind::kIdle, .closes = OpenAfter(plans.back())});
   return plans;
 }
 

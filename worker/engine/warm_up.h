@@ -14,8 +14,10 @@ namespace deltaserve {
 StepPlan ProbePlan();
 
 // Plans to be run in this order on an empty slot table. Together they have the most sequences, the
-// most rows that slots, blocks and `token_budget` allow, and the most rows on every path of the
-// sampler, with each KV block written by one slot only. The last closes all.
+// most rows that slots, blocks and `token_budget` allow, with the fewest and with the most prompts
+// among them, and the most rows on every path of the sampler, with each KV block written by one
+// slot only. The last closes all. What a step takes of the arena is linear in rows and sequences,
+// so that no mix takes more than these.
 std::vector<StepPlan> WarmUpPlans(const SlotLimits& limits, int64_t token_budget);
 
 }  // namespace deltaserve

@@ -50,7 +50,7 @@ absl::StatusOr<DeviceTensor> WeightPacker::Table(const std::string& name) {
   DS_ASSIGN_OR_RETURN(LocalWeight weight, loader_.Take(name));
   DS_CHECK_EQ(weight.shape.size(), 2U) << name;
   DeviceTensor tensor;
-  if (device_.HostAddressable()) {
+  if (device_.HostAddressable() || !weight.data.host_addressable()) {
     tensor.memory = std::move(weight.data);
     tensor.view = tensor.memory.View(weight.dtype, {weight.shape[0], weight.shape[1]});
   } else {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/base/status_macros.h"
+#include "worker/checkpoint/weight_table.h"
 #include "worker/layers/attention.h"
 #include "worker/layers/gated_delta_net.h"
 #include "worker/layers/mlp.h"
@@ -27,12 +28,12 @@ absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& co
                                                            const ShardPlan& plan,
                                                            Device& device,
                                                            WeightLoader& loader) {
-  DS_RETURN_IF_ERROR(
-      device.ops().Supports({.head_dim = config.head_dim,
-                             .rotary_dim = config.rotary_dim,
-                             .linear_key_head_dim = config.linear_key_head_dim,
-                             .linear_value_head_dim = config.linear_value_head_dim,
-                             .linear_conv_kernel_dim = config.linear_conv_kernel_dim}));
+  DS_RETURN_IF_ERROR(device.ops().Supports({.head_dim = config.head_dim,
+                                            .rotary_dim = config.rotary_dim,
+                                            .linear_key_head_dim = config.linear_key_head_dim,
+                                            .linear_value_head_dim = config.linear_value_head_dim,
+                                            .linear_conv_kernel_dim = config.linear_conv_kernel_dim,
+                                            .quantized_depth = QuantizedDepth(config, plan)}));
   DS_RETURN_IF_ERROR(loader.LoadAll());
   std::unique_ptr<Qwen35Model> model(new Qwen35Model(config, plan, device.numerics()));
   WeightPacker packer(loader, device);

@@ -50,10 +50,11 @@ class ShimDevice final : public Device {
       return absl::ResourceExhaustedError(
           absl::StrCat("cuda_shim: no memory for ", bytes, " bytes; ask for less"));
     }
-    return Buffer(data, bytes, [core = core_](void* p) {
+    const auto free = [core = core_](void* p) {
       core->Run();  // as cudaFree does
       core->memory.Free(p);
-    });
+    };
+    return Buffer(data, bytes, free, false);
   }
 
   void CopyToDevice(TensorView dst, const void* src) override {

@@ -6,8 +6,10 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/reference/reference_device.h"
 #include "tests/worker/checkpoint/checkpoint_fixture.h"
 #include "tests/worker/checkpoint/weight_slice.h"
+#include "tests/worker/comm/deferred_device.h"
 
 namespace deltaserve {
 namespace {
@@ -176,23 +178,32 @@ TEST(WeightLoaderTest, TakesQwen3NextsProjectionsApart) {
   }
 }
 
+// Drawn by the host and by a device whose memory is out of its reach.
 TEST(WeightLoaderTest, RandomWeightsAreThoseOfAFileAtAnyRankCount) {
+  const auto reference = reference::CreateReferenceDevice();
   for (const ModelFamily family :
        {ModelFamily::kQwen35, ModelFamily::kQwen35Moe, ModelFamily::kQwen3Next}) {
     const ModelConfig config = TinyConfig(family);
     const std::string folder = EmptyFolder();
     WriteSingle(folder, FileTensors(config, PublishedExpertForm(config)));
-    for (const int ranks : {1, 4}) {
-      const ParallelOptions options = {.ranks = ranks};
+    for (const auto& [ranks, moe] : {std::pair{1, MoeMode::kTensor}, std::pair{4, MoeMode::kTensor},
+                                     std::pair{2, MoeMode::kExpert}}) {
+      const ParallelOptions options = {.ranks = ranks, .moe = moe};
       for (int rank = 0; rank < ranks; ++rank) {
         const auto plan = ShardPlan::Create(config, options, rank);
-        auto drawn = RandomWeights(kFixtureSeed, config, *plan, WeightTable(config, options),
-                                   LoaderOptions{.num_readers = 2});
-        ASSERT_TRUE(drawn.ok());
-        ASSERT_TRUE((*drawn)->LoadAll().ok());
         auto read = Load(folder, config, options, rank);
         ASSERT_TRUE(read.ok()) << read.status();
-        EXPECT_EQ(TakeAll(**drawn, config), TakeAll(**read, config));
+        const auto expected = TakeAll(**read, config);
+        DeferredDevice device(*reference);
+        for (Device* const drawer :
+             {static_cast<Device*>(nullptr), static_cast<Device*>(&device)}) {
+          auto drawn = RandomWeights(kFixtureSeed, config, *plan, WeightTable(config, options),
+                                     LoaderOptions{.num_readers = 2, .device = drawer});
+          ASSERT_TRUE(drawn.ok());
+          ASSERT_TRUE((*drawn)->LoadAll().ok());
+          EXPECT_EQ(TakeAll(**drawn, config), expected) << (drawer == nullptr ? "host" : "device");
+        }
+        EXPECT_EQ(device.host_bytes(), 0U);
       }
     }
   }
@@ -231,6 +242,23 @@ TEST(WeightLoaderTest, WidensToF32Exactly) {
   auto same = (*loader)->TakeF32("layers.0.linear_attn.A_log");
   ASSERT_TRUE(same.ok());
   EXPECT_EQ(BytesOf(*same), Named(tensors, "model.layers.0.linear_attn.A_log").bytes);
+}
+
+// What the host has to see is drawn there, all else is not.
+TEST(WeightLoaderTest, ADeviceDrawsWhatTheHostNeedNotSee) {
+  const auto reference = reference::CreateReferenceDevice();
+  DeferredDevice device(*reference);
+  const ModelConfig config = TinyConfig(ModelFamily::kQwen35);
+  const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
+  auto loader =
+      RandomWeights(1, config, plan, WeightTable(config, {}), {.device = &device}).value();
+  ASSERT_TRUE(loader->LoadAll().ok());
+  for (const char* name : {"embed_tokens.weight", "layers.0.mlp.gate_up_proj.weight"}) {
+    EXPECT_FALSE(loader->Take(name)->data.host_addressable()) << name;
+  }
+  EXPECT_TRUE(loader->TakeF32("norm.weight")->data.host_addressable());
+  // Not by FillNormal.
+  EXPECT_TRUE(loader->Take("layers.0.linear_attn.A_log")->data.host_addressable());
 }
 
 TEST(WeightLoaderTest, TakesF32WhereReleasesHaveBf16) {

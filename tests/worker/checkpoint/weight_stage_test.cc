@@ -115,7 +115,7 @@ std::map<std::string, std::string> TakeEach(WeightLoader& loader,
   return all;
 }
 
-// Read and drawn, with a budget for a few weights: the same as all at once, and no more memory.
+// Read, with a budget for a few weights: the same as all at once, and no more memory.
 TEST_F(WeightStageTest, AStagingLoaderGivesWhatAHostLoaderGives) {
   constexpr size_t kBudget = size_t{400} << 10;
   for (const ModelFamily family : {ModelFamily::kQwen35, ModelFamily::kQwen35Moe}) {
@@ -131,7 +131,7 @@ TEST_F(WeightStageTest, AStagingLoaderGivesWhatAHostLoaderGives) {
     LoadProgress last;
     const LoaderOptions options = {.num_readers = 2,
                                    .progress = [&](const LoadProgress& p) { last = p; },
-                                   .staging = &device,
+                                   .device = &device,
                                    .staging_bytes = kBudget};
     auto staged = OpenCheckpoint(folder, config, plan, table, options).value();
     ASSERT_TRUE(staged->LoadAll().ok());
@@ -139,11 +139,8 @@ TEST_F(WeightStageTest, AStagingLoaderGivesWhatAHostLoaderGives) {
     EXPECT_EQ(staged->fingerprint(), host->fingerprint());
     EXPECT_EQ(last.bytes_read, last.bytes_total);
     EXPECT_GT(last.bytes_read, 0);
-    auto drawn = RandomWeights(kFixtureSeed, config, plan, table, options).value();
-    ASSERT_TRUE(drawn->LoadAll().ok());
-    EXPECT_EQ(TakeEach(*drawn, table), expected);
     EXPECT_GT(device.most_host_bytes(), 0U);
-    EXPECT_LE(device.most_host_bytes(), 2 * kBudget);  // of two loaders
+    EXPECT_LE(device.most_host_bytes(), kBudget);
   }
 }
 
@@ -159,8 +156,7 @@ TEST_F(WeightStageTest, AStagingLoaderDropsATiedHeadThatIsEqual) {
     WriteSingle(folder, tensors);
     const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
     auto loader =
-        OpenCheckpoint(folder, config, plan, WeightTable(config, {}), {.staging = &device_})
-            .value();
+        OpenCheckpoint(folder, config, plan, WeightTable(config, {}), {.device = &device_}).value();
     ASSERT_TRUE(loader->LoadAll().ok());
     EXPECT_EQ(loader->Has("lm_head.weight"), !equal);
     EXPECT_EQ(BytesOf(loader->Take("norm.weight").value()),
@@ -176,7 +172,7 @@ TEST_F(WeightStageTest, AFileThatIsCutWhileItIsReadIsToldByTake) {
   const ShardPlan plan = ShardPlan::Create(config, {}, 0).value();
   const std::vector<WeightSpec> table = WeightTable(config, {});
   auto loader =
-      OpenCheckpoint(folder, config, plan, table, {.fingerprint = false, .staging = &device_})
+      OpenCheckpoint(folder, config, plan, table, {.fingerprint = false, .device = &device_})
           .value();
   std::filesystem::resize_file(folder + "/model.safetensors", 8);
   ASSERT_TRUE(loader->LoadAll().ok());

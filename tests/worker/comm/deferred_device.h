@@ -34,7 +34,7 @@ class DeferredDevice final : public Device {
   const Numerics& numerics() const override { return numerics_; }
   absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind kind) override {
     void* const memory = std::malloc(bytes == 0 ? 1 : bytes);
-    if (kind == MemoryKind::kDevice) return Buffer(memory, bytes, std::free);
+    if (kind == MemoryKind::kDevice) return Buffer(memory, bytes, std::free, false);
     *host_bytes_ += bytes;
     most_host_bytes_ = std::max(most_host_bytes_, *host_bytes_);
     return Buffer(memory, bytes, [living = host_bytes_, bytes](void* address) {

@@ -4,7 +4,10 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cuda/shim/shim_device.h"
 #include "kernels/ops.h"
+#include "kernels/reference/narrow_device.h"
+#include "kernels/reference/reference_device.h"
 #include "tests/worker/engine/fake_model.h"
 
 namespace deltaserve {
@@ -17,9 +20,14 @@ using ::testing::HasSubstr;
 constexpr int64_t kBlockBytes = int64_t{2} * 4 * 8 * 64 * 4;
 
 absl::StatusOr<MemoryPlan> PlanOf(const EngineOptions& options,
-                                  const Numerics& numerics = kF32Numerics) {
-  const ModelConfig config = FakeConfig({.max_context = 4096});
-  return PlanMemory(config, *ShardPlan::Create(config, {}, 0), numerics, options);
+                                  const Numerics& numerics = kF32Numerics,
+                                  bool tied = false) {
+  ModelConfig config = FakeConfig({.max_context = 4096});
+  config.tie_word_embeddings = tied;
+  const auto device = numerics == kF32Numerics ? reference::CreateReferenceDevice()
+                                               : reference::CreateNarrowDevice(
+                                                     reference::CreateReferenceDevice(), numerics);
+  return PlanMemory(config, *ShardPlan::Create(config, {}, 0), *device, options);
 }
 
 EngineOptions Small() { return {.slots = 2, .kv_memory = 3 * kBlockBytes, .token_budget = 64}; }
@@ -30,10 +38,15 @@ TEST(MemoryPlanTest, CountsWhatConfigAndFlagsSay) {
   EXPECT_EQ(plan.kv_blocks, 3);
   EXPECT_EQ(plan.max_context, 4096);
   EXPECT_EQ(plan.prompt_rows, 64);
-  EXPECT_EQ(plan.per_row, int64_t{3} * (8 + 64) * 4);
+  EXPECT_EQ(plan.per_row, 8 * 4);
   // One layer: 4 heads of 8 x 8, and 3 inputs of 3 x 32 channels; 128 logits with padding; 64
   // blocks.
   EXPECT_EQ(plan.per_slot, (int64_t{4} * 8 * 8 + int64_t{3} * 96 + 128 + 64) * 4 + plan.per_row);
+  EXPECT_EQ(plan.scored_rows, int64_t{64} * 128 * 4);
+  // Residual and norm, and a dense layer's gate, up and their product, of the rows of prompts and
+  // of all slots; and the sampler's 32 rows of logits, which are more where there are few of those.
+  EXPECT_EQ(ArenaBytes(plan, 2, 64), int64_t{66} * (8 + 8 + 3 * 64) * 4);
+  EXPECT_EQ(ArenaBytes(plan, 2, 1), int64_t{32} * 128 * 4);
   // bf16: an embedding and a head of 101 x 8 at the least, with two layers in between.
   EXPECT_GT(plan.weights, int64_t{2} * 101 * 8 * 2);
   EXPECT_GT(plan.per_queued, 0);
@@ -45,10 +58,24 @@ TEST(MemoryPlanTest, CountsTheDevicesDtypes) {
   EXPECT_EQ(narrow.per_block, kBlockBytes / 2);
   EXPECT_EQ(narrow.kv_blocks, 6);
   // The residual stays f32, and so do states and logits.
-  EXPECT_EQ(narrow.per_row, 8 * (2 + 4 + 2) + int64_t{3} * 64 * 2);
+  EXPECT_EQ(narrow.per_row, 8 * 2);
+  EXPECT_EQ(ArenaBytes(narrow, 2, 64), int64_t{66} * (8 * (4 + 2) + 3 * 64 * 2));
   EXPECT_EQ(narrow.per_slot - narrow.per_row, wide.per_slot - wide.per_row);
   EXPECT_EQ(narrow.weights, wide.weights);
-  EXPECT_EQ(PlanOf(Small(), {.kv = DType::kBF16})->per_row, wide.per_row);
+  EXPECT_EQ(ArenaBytes(*PlanOf(Small(), {.kv = DType::kBF16}), 2, 64), ArenaBytes(wide, 2, 64));
+}
+
+// On a GPU the head of a tied model is the embedding as it lies, else it is packed once more.
+TEST(MemoryPlanTest, CountsATiedHeadAsTheDeviceHoldsIt) {
+  const int64_t as_stored = PlanOf(Small())->weights;
+  EXPECT_EQ(PlanOf(Small(), kF32Numerics, true)->weights, as_stored);
+  const auto device = cuda::CreateShimDevice();
+  if (device == nullptr) GTEST_SKIP() << "nvcc has the kernels";
+  ModelConfig config = FakeConfig({.max_context = 4096});
+  const ShardPlan plan = *ShardPlan::Create(config, {}, 0);
+  EXPECT_EQ(PlanMemory(config, plan, *device, Small())->weights, as_stored);
+  config.tie_word_embeddings = true;
+  EXPECT_EQ(PlanMemory(config, plan, *device, Small())->weights, as_stored - int64_t{128} * 8 * 2);
 }
 
 TEST(MemoryPlanTest, RequestsThatWaitTakeNoMemoryOfADeviceOfItsOwn) {
@@ -59,17 +86,13 @@ TEST(MemoryPlanTest, RequestsThatWaitTakeNoMemoryOfADeviceOfItsOwn) {
   EXPECT_EQ(CheckMemory(WithoutHostParts(plan), options, int64_t{64} << 20), absl::OkStatus());
 }
 
-TEST(MemoryPlanTest, CountsEightBitWeightsAndATiedHeadAsTheyArePacked) {
+TEST(MemoryPlanTest, CountsEightBitWeightsAsTheyArePacked) {
   EngineOptions options = Small();
   const int64_t as_stored = PlanOf(options)->weights;
   options.quantization = Quantization::kInt8;
   // The embedding and what is no product stay: 101 x 8 of two bytes at the least.
   EXPECT_LT(PlanOf(options)->weights, as_stored);
   EXPECT_GT(PlanOf(options)->weights, as_stored / 2 + 101 * 8);
-  ModelConfig tied = FakeConfig({.max_context = 4096});
-  tied.tie_word_embeddings = true;
-  EXPECT_EQ(PlanMemory(tied, *ShardPlan::Create(tied, {}, 0), kF32Numerics, Small())->weights,
-            as_stored);
 }
 
 TEST(MemoryPlanTest, AllSlotsUseNoMoreBlocksThanTheirContexts) {

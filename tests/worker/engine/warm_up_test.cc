@@ -47,6 +47,15 @@ class WarmUpTest : public ::testing::TestWithParam<Shape> {
     }
     return most;
   }
+
+  // The most chunks of 64 rows that a step's prompts can be, with a part of one for each sequence.
+  int64_t MostChunks() const {
+    const Shape& shape = GetParam();
+    const int64_t prompts = std::min(shape.slots, shape.blocks);
+    const int64_t tokens =
+        std::min(shape.budget, 64 * std::min(prompts * Limits().max_blocks_per_slot, shape.blocks));
+    return tokens / 64 + prompts;
+  }
 };
 
 TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
@@ -54,6 +63,7 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
   int64_t rows = 0;
   int64_t sequences = 0;
   int64_t gathered = 0;
+  int64_t chunks = 0;
   size_t scores = 0;
   for (const StepPlan& plan : WarmUpPlans(Limits(), GetParam().budget)) {
     const absl::Status status = table.Apply(plan);
@@ -69,6 +79,9 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
     sequences = std::max(sequences, static_cast<int64_t>(plan.decodes.size() + plan.chunks.size()));
     gathered = std::max(gathered, static_cast<int64_t>(score.sampled.size()) - score.num_merged);
     scores = std::max(scores, score.prompt.size());
+    const auto prompts = static_cast<int64_t>(plan.chunks.size());
+    const int64_t prompt_rows = plan.num_rows() - static_cast<int64_t>(plan.decodes.size());
+    chunks = std::max(chunks, prompt_rows / 64 + prompts);
     table.Advance(plan);
     table.TakeIds(std::vector<int32_t>(score.sampled.size(), 0));
   }
@@ -76,6 +89,7 @@ TEST_P(WarmUpTest, PlansFitTheTableAndReachTheLargestShapes) {
   EXPECT_EQ(rows, MostRows());
   EXPECT_EQ(sequences, std::min(GetParam().slots, GetParam().blocks));
   EXPECT_EQ(gathered, sequences);
+  EXPECT_EQ(chunks, MostChunks());
   EXPECT_EQ(scores, static_cast<size_t>(kMaxLogitRows));
 }
 
