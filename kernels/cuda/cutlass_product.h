@@ -3,24 +3,28 @@
 // One instance of CUTLASS's grouped kernel, for a .cu file of its own: each compiles for 90 seconds
 // and takes 3.4 GB. Only files that nvcc compiles with CUTLASS's headers include this.
 //
-// What the call relies on, as CUTLASS 4.5 has it (sm90_gemm_array_tma_warpspecialized_cooperative.hpp,
-// sm90_tile_scheduler_group.hpp, sm90_mma_array_tma_gmma_ss_warpspecialized.hpp,
-// sm90_epilogue_array_tma_warpspecialized.hpp):
+// What the call relies on, as CUTLASS 4.5 has it
+// (sm90_gemm_array_tma_warpspecialized_cooperative.hpp, sm90_tile_scheduler_group.hpp,
+// sm90_mma_array_tma_gmma_ss_warpspecialized.hpp, sm90_epilogue_array_tma_warpspecialized.hpp):
 //   - A problem is out^T [columns, rows] = weight . x^T: CUTLASS's A is the weight, row-major, B is
-//     x^T, column-major, D is out^T, column-major. So tiles are kTileColumns of the weight by as few
-//     rows as is wanted, and no expert's few rows are padded to 128.
+//     x^T, column-major, D is out^T, column-major. So tiles are kTileColumns of the weight by as
+//     few rows as is wanted, and no expert's few rows are padded to 128.
 //   - Without sizes of the host the grid is one block a processor (in whole clusters), whatever the
-//     routing. Blocks walk the tiles of all groups in order; a group without rows has no tile and its
-//     addresses are not looked at; where no group has a tile all blocks return.
+//     routing. Blocks walk the tiles of all groups in order; a group without rows has no tile and
+//     its addresses are not looked at; where no group has a tile all blocks return.
 //   - Arrays by group are read on the device, after the kernels before on the same stream: sizes as
 //     Shape<int, int, int>, three ints; strides as one int64 each, the others being constants.
-//   - A block writes the tensor maps of its group into `workspace` (two of the inputs, one of each of
+//   - A block writes the tensor maps of its group into `workspace` (two of the inputs, one of each
+//   of
 //     two warp groups that store: 512 bytes a processor) before it uses them, so that the workspace
 //     needs no initial contents and both products of a step may have the same.
-//   - TMA wants addresses and strides in bytes that are multiples of 16; reads beyond a group's sizes
+//   - TMA wants addresses and strides in bytes that are multiples of 16; reads beyond a group's
+//   sizes
 //     give zeros and stores beyond them are left out, so no size is a multiple of a tile.
-//   - The host encodes tensor maps with made-up sizes and the aligned addresses of the arrays, which
-//     are not used; the driver's function for it is looked up by the runtime, so nothing links libcuda.
+//   - The host encodes tensor maps with made-up sizes and the aligned addresses of the arrays,
+//   which
+//     are not used; the driver's function for it is looked up by the runtime, so nothing links
+//     libcuda.
 //   - Nothing waits for the device. run() takes an error of the launch from the runtime.
 
 #include <array>
@@ -50,8 +54,8 @@ class CutlassProduct {
   static void Run(const ExpertMatrices& matrices, Arena& arena, Queue& queue) {
     const typename Gemm::Arguments args = ArgumentsOf(matrices, queue);
     const ArenaScope scope(arena);
-    const TensorView workspace = arena.Allocate(
-        DType::kU8, {static_cast<int64_t>(Gemm::get_workspace_size(args))});
+    const TensorView workspace =
+        arena.Allocate(DType::kU8, {static_cast<int64_t>(Gemm::get_workspace_size(args))});
     const auto note = [&](cutlass::Status status, const char* call) {
       if (status != cutlass::Status::kSuccess) Note(status, call, matrices, queue);
       return status == cutlass::Status::kSuccess;
@@ -153,8 +157,9 @@ class CutlassProduct {
                    const ExpertMatrices& matrices,
                    Queue& queue) {
     const std::string what =
-        absl::StrCat("CUTLASS's ", call, " for ", matrices.num_experts, " experts of ", matrices.columns,
-                     " columns and depth ", matrices.depth, " in tiles of ", kTileRows, " rows: ", cutlassGetStatusString(status));
+        absl::StrCat("CUTLASS's ", call, " for ", matrices.num_experts, " experts of ",
+                     matrices.columns, " columns and depth ", matrices.depth, " in tiles of ",
+                     kTileRows, " rows: ", cutlassGetStatusString(status));
     const cudaError_t error = cudaPeekAtLastError();
     if (error != cudaSuccess) {
       queue.Note(error, what.c_str());

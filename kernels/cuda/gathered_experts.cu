@@ -1,7 +1,7 @@
-#include "kernels/cuda/gathered_experts.h"
 #include "kernels/cuda/cutlass_products.h"
 #include "kernels/cuda/expert_rows.h"
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/gathered_experts.h"
 #include "kernels/cuda/grouped_products.h"
 
 namespace deltaserve::cuda {
