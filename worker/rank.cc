@@ -225,7 +225,9 @@ absl::Status Rank::OpenDevice() {
 
 absl::Status Rank::OpenGpu() {
   const RankInfo& info = world_.info();
-  auto opened = cuda::CreateCudaDevice(GpuOrdinal(info, options_.ranks_per_gpu));
+  DS_ASSIGN_OR_RETURN(const cuda::CudaOptions backends,
+                      cuda::ReadBackends(options_.backends, options_.device));
+  auto opened = cuda::CreateCudaDevice(GpuOrdinal(info, options_.ranks_per_gpu), backends);
   if (!opened.ok()) {
     return absl::Status(opened.status().code(),
                         absl::StrCat("rank ", info.rank, " on ", info.host, ": ",

@@ -51,7 +51,7 @@ absl::Status RankOptions::CheckDevice() const {
   if (ranks_per_gpu != 1) {
     return refuse(absl::StrCat("--ranks-per-gpu is ", ranks_per_gpu), "leave it out");
   }
-  return absl::OkStatus();
+  return cuda::ReadBackends(backends, device).status();
 }
 
 CommunicatorKind RankOptions::Communicator() const {
@@ -97,6 +97,7 @@ void AddPlaceFlags(CommandLine& line, RankOptions* options) {
            "Ranks that may share a GPU, for tests: slow, and over NCCL only where each has a "
            "NCCL_HOSTID of its own")
       .In(1, 16);
+  cuda::AddBackendFlags(line, &options->backends);
   line.Add("--cpu-isa", &options->cpu_isa,
            "Instruction set of the CPU's kernels, on all ranks the same: auto (the best that the "
            "processor has), x86-64-v3, x86-64-v4, x86-64-v4-vnni or armv8-a");

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/base/flags.h"
+#include "kernels/cuda/cuda_options.h"
 #include "kernels/quantization.h"
 #include "worker/checkpoint/shard_plan.h"
 #include "worker/comm/world_communicator.h"
@@ -20,6 +21,7 @@ struct RankOptions {
   std::string device = "cpu";         // cpu | cuda
   std::string communicator = "auto";  // auto | mpi | nccl
   int ranks_per_gpu = 1;
+  cuda::BackendFlags backends;      // of cuda
   std::string load = "checkpoint";  // checkpoint | random:SEED
   std::string moe = "tp";
   std::string linear_attention = "sharded";

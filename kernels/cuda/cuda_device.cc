@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/cuda/backends.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/host_requirements.h"
 #include "kernels/cuda/matrix_products.h"
@@ -32,13 +33,13 @@ class CudaDevice final : public Device {
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
 
-  absl::Status MakeOps() {
+  absl::Status MakeOps(const Backends& backends) {
     for (cudaEvent_t& event : points_) {
       DS_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event, cudaEventDisableTiming),
                                   "cudaEventCreateWithFlags"));
     }
     DS_ASSIGN_OR_RETURN(auto products, CreateMatrixProducts(*this, queue_));
-    ops_ = CreateCudaOps(*this, queue_, std::move(products));
+    ops_ = CreateCudaOps(*this, queue_, std::move(products), backends);
     return absl::OkStatus();
   }
 
@@ -135,7 +136,8 @@ absl::StatusOr<HostFacts> Host() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
+absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal, const CudaOptions& options) {
+  DS_ASSIGN_OR_RETURN(const Backends backends, ChooseBackends(options));
   DS_ASSIGN_OR_RETURN(const HostFacts host, Host());
   DS_RETURN_IF_ERROR(CheckHost(host, ordinal));
   cudaDeviceProp properties;
@@ -147,10 +149,10 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
   cudaStream_t stream = nullptr;
   DS_RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                               "cudaStreamCreateWithFlags"));
-  auto device =
-      std::make_unique<CudaDevice>(ordinal, absl::StrCat("cuda:", ordinal, " (", gpu, ")"), stream,
-                                   properties.multiProcessorCount);
-  DS_RETURN_IF_ERROR(device->MakeOps());
+  auto device = std::make_unique<CudaDevice>(
+      ordinal, absl::StrCat("cuda:", ordinal, " (", gpu, BackendsText(options), ")"), stream,
+      properties.multiProcessorCount);
+  DS_RETURN_IF_ERROR(device->MakeOps(backends));
   return device;
 }
 

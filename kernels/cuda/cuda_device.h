@@ -6,12 +6,15 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "kernels/cuda/cuda_options.h"
 #include "kernels/device.h"
 
 namespace deltaserve::cuda {
 
-// The GPU of CUDA ordinal `ordinal`. UNIMPLEMENTED, with the remedy, in a build without CUDA.
-absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal);
+// The GPU of CUDA ordinal `ordinal`. UNIMPLEMENTED, with the remedy, in a build without CUDA or
+// without kernels that `options` name. Its name tells of kernels that are not its own.
+absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal,
+                                                         const CudaOptions& options = {});
 
 // The cudaStream_t of the queue of a device that CreateCudaDevice made, for a communicator that
 // enqueues on it.

@@ -4,11 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
-#include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_prepare.h"
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/expert_weights.h"
-#include "kernels/cuda/experts.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/log_probs.h"
@@ -22,8 +20,11 @@ namespace {
 
 class CudaOps final : public Ops {
  public:
-  CudaOps(Device& device, Queue& queue, std::unique_ptr<MatrixProducts> products)
-      : device_(device), queue_(queue), products_(std::move(products)) {}
+  CudaOps(Device& device,
+          Queue& queue,
+          std::unique_ptr<MatrixProducts> products,
+          const Backends& backends)
+      : device_(device), queue_(queue), products_(std::move(products)), backends_(backends) {}
 
   absl::Status Supports(const ModelShape& shape) const override;
 
@@ -61,12 +62,12 @@ class CudaOps final : public Ops {
     cuda::AttentionPrepare(args, queue_);
   }
   void Attention(const AttentionArgs& args, Arena& arena) override {
-    cuda::Attention(args, arena, queue_);
+    backends_.attention(args, arena, queue_);
   }
   void SiluMul(const SiluMulArgs& args) override { cuda::SiluMul(args, queue_); }
   void RouteExperts(const RouteExpertsArgs& args) override { cuda::RouteExperts(args, queue_); }
   void Experts(const ExpertsArgs& args, Arena& arena) override {
-    cuda::Experts(args, arena, queue_);
+    backends_.experts(args, arena, queue_);
   }
   void GatherRows(const GatherRowsArgs& args) override { cuda::GatherRows(args, queue_); }
   void SampleLocal(const SampleLocalArgs& args) override { cuda::SampleLocal(args, queue_); }
@@ -82,6 +83,7 @@ class CudaOps final : public Ops {
   Device& device_;
   Queue& queue_;
   std::unique_ptr<MatrixProducts> products_;
+  const Backends backends_;
 };
 
 absl::Status CudaOps::Supports(const ModelShape& shape) const {
@@ -108,8 +110,9 @@ absl::Status CudaOps::Supports(const ModelShape& shape) const {
 
 std::unique_ptr<Ops> CreateCudaOps(Device& device,
                                    Queue& queue,
-                                   std::unique_ptr<MatrixProducts> products) {
-  return std::make_unique<CudaOps>(device, queue, std::move(products));
+                                   std::unique_ptr<MatrixProducts> products,
+                                   const Backends& backends) {
+  return std::make_unique<CudaOps>(device, queue, std::move(products), backends);
 }
 
 }  // namespace deltaserve::cuda

@@ -5,7 +5,8 @@
 
 namespace deltaserve::cuda {
 
-absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal) {
+absl::StatusOr<std::unique_ptr<Device>> CreateCudaDevice(int ordinal,
+                                                         const CudaOptions& /*options*/) {
   return absl::UnimplementedError(
       absl::StrCat("--device=cuda:", ordinal, ": this build has no CUDA device; configure with ",
                    "'cmake --preset cuda' where nvcc is installed, or run with --device=cpu"));

@@ -53,13 +53,22 @@ inline std::unique_ptr<Device> MakeCpu(int num_threads,
   return std::move(*device);
 }
 
+// The GPU with the kernels of libraries wherever there are some.
+inline absl::StatusOr<std::unique_ptr<Device>> CreateCudaOfLibraries() {
+  return cuda::CreateCudaDevice(
+      0, {.attention = cuda::AttentionBackend::kFlashInfer, .moe = cuda::MoeBackend::kCutlass});
+}
+
 // Devices that are checked against the reference: the CPU alone, with threads and with each of its
-// instruction sets; cuda where the build has it; and the reference with its activations in bf16,
-// which errs by rounding alone: what is expected of bf16 devices can be met.
+// instruction sets; cuda where the build has it, and cuda_libraries; and the reference with its
+// activations in bf16, which errs by rounding alone: what is expected of bf16 devices can be met.
 inline std::vector<std::string> DevicesUnderTest() {
   std::vector<std::string> names = {"cpu_1_thread"};
   for (const std::string& isa : CpuIsas()) names.push_back(TestName(isa));
   if (!absl::IsUnimplemented(cuda::CreateCudaDevice(0).status())) names.emplace_back("cuda");
+  if (!absl::IsUnimplemented(CreateCudaOfLibraries().status())) {
+    names.emplace_back("cuda_libraries");
+  }
   names.emplace_back("reference_bf16");
   return names;
 }
@@ -94,7 +103,7 @@ inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
   for (const std::string& isa : CpuIsas()) {
     if (name == TestName(isa)) return MakeCpu(3, isa);
   }
-  auto device = cuda::CreateCudaDevice(0);
+  auto device = name == "cuda_libraries" ? CreateCudaOfLibraries() : cuda::CreateCudaDevice(0);
   return device.ok() ? std::move(*device) : nullptr;
 }
 

@@ -39,7 +39,12 @@ TEST(RankOptionsTest, RefusesFlagsThatMeanNothingForTheDevice) {
       {With("cpu", [](RankOptions& o) { o.communicator = "nccl"; }),
        "--communicator is nccl: it means nothing with --device cpu; use auto or mpi"},
       {With("cpu", [](RankOptions& o) { o.ranks_per_gpu = 2; }),
-       "--ranks-per-gpu is 2: it means nothing with --device cpu; leave it out"}};
+       "--ranks-per-gpu is 2: it means nothing with --device cpu; leave it out"},
+      {With("cuda", [](RankOptions& o) { o.backends.attention = "flashinfer"; }), ""},
+      {With("cpu", [](RankOptions& o) { o.backends.attention = "flashinfer"; }),
+       "--attention-backend is flashinfer: it means nothing with --device cpu; leave it out"},
+      {With("cpu", [](RankOptions& o) { o.backends.moe = "cutlass"; }),
+       "--moe-backend is cutlass: it means nothing with --device cpu; leave it out"}};
   for (const Case& c : cases) {
     EXPECT_EQ(std::string(c.options.CheckDevice().message()), c.refused);
   }

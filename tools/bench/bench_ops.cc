@@ -31,6 +31,7 @@ namespace {
 
 struct BenchFlags {
   std::string device = "cpu";
+  cuda::BackendFlags backends;
   std::string cpu_isa = "auto";
   std::string quantize = "none";
   std::string model;
@@ -47,7 +48,9 @@ constexpr int64_t kMostMemory = int64_t{4} << 30;
 constexpr size_t kLeastRounds = 3;
 
 absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const BenchFlags& flags) {
-  if (flags.device == "cuda") return cuda::CreateCudaDevice(0);
+  DS_ASSIGN_OR_RETURN(const cuda::CudaOptions backends,
+                      cuda::ReadBackends(flags.backends, flags.device));
+  if (flags.device == "cuda") return cuda::CreateCudaDevice(0, backends);
   const int64_t memory = cpu::MostMemory(1);
   if (memory < kMostMemory) {
     return absl::ResourceExhaustedError(
@@ -194,6 +197,7 @@ int Main(int argc, char** argv) {
       "reaches; the machine's limits are measured between runs.");
   BenchFlags flags;
   line.Add("--device", &flags.device, "cpu or cuda (the first GPU)").OneOf({"cpu", "cuda"});
+  cuda::AddBackendFlags(line, &flags.backends);
   line.Add("--model", &flags.model,
            "config.json, or its folder: run the ops at that model's sizes instead, in the device's "
            "dtypes, with one layer's weights of each kind");

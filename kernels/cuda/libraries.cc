@@ -1,0 +1,14 @@
+#include "kernels/cuda/backends.h"
+
+namespace deltaserve::cuda {
+
+absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
+  Backends backends;
+  if (options.attention == AttentionBackend::kFlashInfer) {
+    return NotInThisBuild("--attention-backend is flashinfer");
+  }
+  if (options.moe == MoeBackend::kCutlass) return NotInThisBuild("--moe-backend is cutlass");
+  return backends;
+}
+
+}  // namespace deltaserve::cuda
