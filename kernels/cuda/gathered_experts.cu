@@ -12,12 +12,12 @@ ExpertParts ManyRows(const ExpertsArgs& args,
                      Arena& arena,
                      Queue& queue) {
   const int64_t pairs = args.experts.numel();
-  const int64_t tile_rows = ChooseTileRows(pairs, w.num_experts());
-  const auto multiply = tile_rows == kManyTileRows ? &MultiplyManyRows : &MultiplyFewRows;
+  const auto multiply = ChooseTileRows(pairs, w.num_experts()) == kManyTileRows ? &MultiplyManyRows
+                                                                                : &MultiplyFewRows;
   const TensorView y = arena.Allocate(DType::kBF16, {pairs, w.hidden()});
   const TensorView places = arena.Allocate(DType::kI32, {pairs});
   const ExpertGroups groups =
-      GroupByExpert(args.experts, args.first_expert, w.num_experts(), tile_rows, arena, queue);
+      GroupByExpert(args.experts, args.first_expert, w.num_experts(), kManyTileRows, arena, queue);
   const TensorView x = arena.Allocate(DType::kBF16, {pairs, w.hidden()});
   const TensorView gate_up = arena.Allocate(DType::kBF16, {pairs, 2 * w.width()});
   const TensorView act = arena.Allocate(DType::kBF16, {pairs, w.width()});

@@ -1,4 +1,5 @@
 #include "kernels/cuda/backends.h"
+#include "kernels/cuda/gathered_experts.h"
 
 namespace deltaserve::cuda {
 
@@ -7,7 +8,7 @@ absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   if (options.attention == AttentionBackend::kFlashInfer) {
     return NotInThisBuild("--attention-backend is flashinfer");
   }
-  if (options.moe == MoeBackend::kCutlass) return NotInThisBuild("--moe-backend is cutlass");
+  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
   return backends;
 }
 

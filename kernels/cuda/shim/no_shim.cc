@@ -2,6 +2,6 @@
 
 namespace deltaserve::cuda {
 
-std::unique_ptr<Device> CreateShimDevice(uint64_t /*seed*/) { return nullptr; }
+std::unique_ptr<Device> CreateShimDevice(uint64_t /*seed*/, MoeBackend /*moe*/) { return nullptr; }
 
 }  // namespace deltaserve::cuda
