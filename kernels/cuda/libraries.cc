@@ -1,4 +1,5 @@
 #include "kernels/cuda/backends.h"
+#include "kernels/cuda/flashinfer_attention.h"
 #include "kernels/cuda/gathered_experts.h"
 
 namespace deltaserve::cuda {
@@ -6,7 +7,7 @@ namespace deltaserve::cuda {
 absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   Backends backends;
   if (options.attention == AttentionBackend::kFlashInfer) {
-    return NotInThisBuild("--attention-backend is flashinfer");
+    backends.attention = &FlashInferAttention;
   }
   if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
   return backends;
