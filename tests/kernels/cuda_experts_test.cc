@@ -52,7 +52,7 @@ class CudaExpertsTest : public testing::TestWithParam<cuda::MoeBackend> {
     if (Shim() == nullptr) GTEST_SKIP() << "no shim beside nvcc";
   }
   static std::unique_ptr<Device> Shim(uint64_t seed = 1) {
-    return cuda::CreateShimDevice(seed, GetParam());
+    return cuda::CreateShimDevice(seed, {.moe = GetParam()});
   }
 };
 

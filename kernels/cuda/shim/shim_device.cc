@@ -92,9 +92,10 @@ class ShimDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> CreateShimDevice(uint64_t seed, MoeBackend moe) {
+std::unique_ptr<Device> CreateShimDevice(uint64_t seed, const CudaOptions& options) {
+  DS_CHECK(options.attention == AttentionBackend::kNative) << "the shim has no other attention";
   Backends backends;
-  if (moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
+  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
   return std::make_unique<ShimDevice>(seed, backends);
 }
 

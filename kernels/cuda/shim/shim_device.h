@@ -15,7 +15,8 @@ namespace deltaserve::cuda {
 // touched by the host (AddressSanitizer sees it), starts as NaN and ends where it was asked to.
 // `seed` draws the orders of threads and blocks. Null in a build with nvcc. May be used beside
 // others of its kind, by one thread each; their kernels take turns. With `moe` of cutlass all but
-// the products themselves is what a GPU runs; plain ones check what they are given.
-std::unique_ptr<Device> CreateShimDevice(uint64_t seed = 1, MoeBackend moe = MoeBackend::kNative);
+// the products themselves is what a GPU runs; plain ones check what they are given. `attention` is
+// ours.
+std::unique_ptr<Device> CreateShimDevice(uint64_t seed = 1, const CudaOptions& options = {});
 
 }  // namespace deltaserve::cuda
