@@ -17,11 +17,13 @@ struct MatricesArgs {
   int32_t num_experts;
   int32_t columns;
   int32_t depth;
+  int64_t row;  // elements of x
   int32_t* sizes;
   const void** weights;
   const void** xs;
   void** outs;
-  int64_t* in_stride;
+  int64_t* weight_stride;
+  int64_t* x_stride;
   int64_t* out_stride;
 };
 
@@ -35,9 +37,10 @@ __global__ void MatricesKernel(MatricesArgs a) {
   size[1] = a.begin[expert + 1] - a.begin[expert];
   size[2] = a.depth;
   a.weights[expert] = a.weight + static_cast<int64_t>(expert) * a.columns * a.depth;
-  a.xs[expert] = a.x + begin * a.depth;
+  a.xs[expert] = a.x + begin * a.row;
   a.outs[expert] = a.out + begin * a.columns;
-  a.in_stride[expert] = a.depth;
+  a.weight_stride[expert] = a.depth;
+  a.x_stride[expert] = a.row;
   a.out_stride[expert] = a.columns;
 }
 
@@ -62,19 +65,16 @@ __global__ void GatherKernel(const int32_t* pairs,
 }
 
 // Blocks [positions, columns / threads].
-__global__ void ActivateKernel(const int32_t* num_pairs,
-                               const bf16* gate_up,
-                               int width,
-                               bf16* act) {
+__global__ void ActivateKernel(const int32_t* num_pairs, bf16* gate_up, int width) {
   const int position = static_cast<int>(blockIdx.x);
   const int column = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) * kPerThread;
   if (position >= *num_pairs || column >= width) return;
-  const int64_t row = static_cast<int64_t>(position) * width;
-  Eight gate = LoadEight(gate_up + 2 * row + column);
-  const Eight up = LoadEight(gate_up + 2 * row + width + column);
+  bf16* const row = gate_up + static_cast<int64_t>(position) * 2 * width;
+  Eight gate = LoadEight(row + column);
+  const Eight up = LoadEight(row + width + column);
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) gate.x[i] = Silu(gate.x[i]) * up.x[i];
-  StoreEight(act + row + column, gate);
+  StoreEight(row + column, gate);
 }
 
 // The number of pairs held here.
@@ -91,15 +91,17 @@ T* AllocateWords(int64_t count, Arena& arena) {
 
 ExpertMatrices MakeExpertMatrices(const ExpertGroups& groups,
                                   const void* weight,
+                                  int64_t depth,
                                   const TensorView& x,
                                   const TensorView& out,
                                   Arena& arena,
                                   Queue& queue) {
   const int64_t experts = groups.num_experts;
   const int64_t columns = out.dim(1);
-  const int64_t depth = x.dim(1);
-  DS_CHECK(x.dim(0) == out.dim(0) && columns % kPerThread == 0 && depth % kPerThread == 0)
-      << x.ToString() << " to " << out.ToString();
+  const int64_t row = x.dim(1);
+  DS_CHECK(x.dim(0) == out.dim(0) && depth <= row && columns % kPerThread == 0 &&
+           depth % kPerThread == 0 && row % kPerThread == 0)
+      << x.ToString() << ", " << depth << " of each row, to " << out.ToString();
   const MatricesArgs args = {.begin = groups.begin,
                              .weight = static_cast<const bf16*>(weight),
                              .x = Bf16Of(x),
@@ -107,11 +109,13 @@ ExpertMatrices MakeExpertMatrices(const ExpertGroups& groups,
                              .num_experts = static_cast<int32_t>(experts),
                              .columns = static_cast<int32_t>(columns),
                              .depth = static_cast<int32_t>(depth),
+                             .row = row,
                              .sizes = arena.Allocate(DType::kI32, {experts, 3}).as<int32_t>(),
                              .weights = AllocateWords<const void*>(experts, arena),
                              .xs = AllocateWords<const void*>(experts, arena),
                              .outs = AllocateWords<void*>(experts, arena),
-                             .in_stride = AllocateWords<int64_t>(experts, arena),
+                             .weight_stride = AllocateWords<int64_t>(experts, arena),
+                             .x_stride = AllocateWords<int64_t>(experts, arena),
                              .out_stride = AllocateWords<int64_t>(experts, arena)};
   Launch<&MatricesKernel>(queue, dim3(Blocks(experts, kThreads)),
                           dim3(ThreadsFor(experts, kThreads)), 0, args);
@@ -122,7 +126,8 @@ ExpertMatrices MakeExpertMatrices(const ExpertGroups& groups,
           .weight = args.weights,
           .x = args.xs,
           .out = args.outs,
-          .in_stride = args.in_stride,
+          .weight_stride = args.weight_stride,
+          .x_stride = args.x_stride,
           .out_stride = args.out_stride};
 }
 
@@ -142,16 +147,12 @@ void GatherExpertRows(const ExpertGroups& groups,
                         static_cast<int>(hidden), Bf16Of(to), places.as<int32_t>());
 }
 
-void ActivateExpertRows(const ExpertGroups& groups,
-                        const TensorView& gate_up,
-                        const TensorView& act,
-                        Queue& queue) {
-  const int64_t width = act.dim(1);
-  DS_CHECK_EQ(gate_up.numel(), 2 * act.numel()) << gate_up.ToString();
+void ActivateExpertRows(const ExpertGroups& groups, const TensorView& gate_up, Queue& queue) {
+  const int64_t width = gate_up.dim(1) / 2;
   const unsigned int threads = ThreadsFor(width / kPerThread, kThreads);
   Launch<&ActivateKernel>(
-      queue, dim3(static_cast<unsigned int>(act.dim(0)), Blocks(width / kPerThread, threads)),
-      dim3(threads), 0, NumPairs(groups), Bf16Of(gate_up), static_cast<int>(width), Bf16Of(act));
+      queue, dim3(static_cast<unsigned int>(gate_up.dim(0)), Blocks(width / kPerThread, threads)),
+      dim3(threads), 0, NumPairs(groups), Bf16Of(gate_up), static_cast<int>(width));
 }
 
 }  // namespace deltaserve::cuda

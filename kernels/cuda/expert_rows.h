@@ -11,8 +11,7 @@ namespace deltaserve::cuda {
 class Queue;
 
 // For each expert held here out = x . weight^T over its own rows, of which it may have none. Arrays
-// by expert, in device memory. Matrices are bf16 and row-major without gaps; their rows, and so the
-// first of every expert, are aligned to 16 bytes.
+// by expert, in device memory. Matrices are bf16 and row-major, their rows aligned to 16 bytes.
 struct ExpertMatrices {
   int64_t num_experts = 0;
   int64_t columns = 0;
@@ -21,14 +20,17 @@ struct ExpertMatrices {
   const void* const* weight = nullptr;  // [columns, depth]
   const void* const* x = nullptr;       // [rows, depth]
   void* const* out = nullptr;           // [rows, columns]
-  const int64_t* in_stride = nullptr;   // [num_experts]: from a row of weight or x to the next
-  const int64_t* out_stride = nullptr;  // [num_experts]: from a row of out to the next
+  // [num_experts] each: elements from a row to the next.
+  const int64_t* weight_stride = nullptr;
+  const int64_t* x_stride = nullptr;
+  const int64_t* out_stride = nullptr;
 };
 
-// The arrays for bf16 weight [num_experts, columns, depth], x [pairs, depth] in the order of
-// `groups` and out [pairs, columns]; depth and columns are multiples of 8.
+// The arrays for bf16 weight [num_experts, columns, depth], x [pairs, depth or more] in the order
+// of `groups` and out [pairs, columns]. Sizes are multiples of 8.
 ExpertMatrices MakeExpertMatrices(const ExpertGroups& groups,
                                   const void* weight,
+                                  int64_t depth,
                                   const TensorView& x,
                                   const TensorView& out,
                                   Arena& arena,
@@ -44,10 +46,7 @@ void GatherExpertRows(const ExpertGroups& groups,
                       const TensorView& places,
                       Queue& queue);
 
-// act = silu(gate) * up. gate_up: bf16 [pairs, 2 width], gate first; act: bf16 [pairs, width].
-void ActivateExpertRows(const ExpertGroups& groups,
-                        const TensorView& gate_up,
-                        const TensorView& act,
-                        Queue& queue);
+// gate = silu(gate) * up. gate_up: bf16 [pairs, 2 width], gate first.
+void ActivateExpertRows(const ExpertGroups& groups, const TensorView& gate_up, Queue& queue);
 
 }  // namespace deltaserve::cuda

@@ -13,10 +13,12 @@ __device__ bool IsAligned(const void* data) { return reinterpret_cast<uintptr_t>
 __global__ void MultiplyKernel(ExpertMatrices m) {
   const int expert = static_cast<int>(blockIdx.x);
   const int32_t* const size = m.sizes + 3 * expert;
-  const int64_t in_stride = m.in_stride[expert];
+  const int64_t weight_stride = m.weight_stride[expert];
+  const int64_t x_stride = m.x_stride[expert];
   const int64_t out_stride = m.out_stride[expert];
   Require(size[0] == m.columns && size[1] >= 0 && size[2] == m.depth);
-  Require(in_stride >= m.depth && in_stride % 8 == 0);
+  Require(weight_stride >= m.depth && weight_stride % 8 == 0);
+  Require(x_stride >= m.depth && x_stride % 8 == 0);
   Require(out_stride >= m.columns && out_stride % 8 == 0);
   Require(IsAligned(m.weight[expert]) && IsAligned(m.x[expert]) && IsAligned(m.out[expert]));
   const bf16* const weight = static_cast<const bf16*>(m.weight[expert]);
@@ -29,7 +31,7 @@ __global__ void MultiplyKernel(ExpertMatrices m) {
     const int64_t column = i % size[0];
     float sum = 0;
     for (int k = 0; k < size[2]; ++k) {
-      sum += ToFloat(x[row * in_stride + k]) * ToFloat(weight[column * in_stride + k]);
+      sum += ToFloat(x[row * x_stride + k]) * ToFloat(weight[column * weight_stride + k]);
     }
     out[row * out_stride + column] = ToBf16(sum);
   }
