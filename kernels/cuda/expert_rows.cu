@@ -32,7 +32,7 @@ __global__ void MatricesKernel(MatricesArgs a) {
   const int expert = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (expert >= a.num_experts) return;
   const int64_t begin = a.begin[expert];
-  int32_t* const size = a.sizes + 3 * expert;
+  int32_t* const size = a.sizes + int64_t{3} * expert;
   size[0] = a.columns;
   size[1] = a.begin[expert + 1] - a.begin[expert];
   size[2] = a.depth;

@@ -88,25 +88,24 @@ __global__ void __launch_bounds__(kGateThreads)
 }  // namespace
 
 void MergeGated(const AttentionParams& p,
+                const PagedPart& part,
                 const PagedTiles& tiles,
                 const Partials& partials,
-                int64_t first_row,
-                int64_t num_rows,
                 Queue& queue) {
   Launch<&MergeRow>(
-      queue, dim3(static_cast<unsigned int>(p.num_heads), static_cast<unsigned int>(num_rows)),
+      queue, dim3(static_cast<unsigned int>(p.num_heads), static_cast<unsigned int>(part.num_rows)),
       dim3(kMergeThreads), 0,
       MergeArgs{.p = p,
                 .partials = partials,
                 .first_partial = tiles.first_partial,
                 .num_positions = tiles.num_positions,
                 .part_size = tiles.part_size,
-                .first_row = static_cast<int>(first_row)});
+                .first_row = static_cast<int>(part.first_row)});
 }
 
-void Gate(const AttentionParams& p, int64_t first_row, int64_t num_rows, Queue& queue) {
-  const int64_t begin = first_row * p.num_heads;
-  const int64_t end = begin + num_rows * p.num_heads;
+void Gate(const AttentionParams& p, const PagedPart& part, Queue& queue) {
+  const int64_t begin = part.first_row * p.num_heads;
+  const int64_t end = begin + part.num_rows * p.num_heads;
   Launch<&GateHeads>(queue, dim3(Blocks(end - begin, kGateThreads / kWarp)), dim3(kGateThreads), 0,
                      p, begin, end);
 }

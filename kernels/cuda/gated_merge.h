@@ -2,7 +2,7 @@
 
 // What follows a library's attention: partial results merged, and the op's sigmoid gate.
 
-#include "kernels/cuda/attention_parts.h"
+#include "kernels/cuda/attention_params.h"
 #include "kernels/cuda/paged_tiles.h"
 
 namespace deltaserve::cuda {
@@ -14,16 +14,15 @@ struct Partials {
                      // sees none of the part
 };
 
-// p.out of rows [first_row, + num_rows) = sigmoid(gate) * sum over parts, in their order, of values
-// weighted by their share of the sum of weights.
+// p.out of the rows of `part` = sigmoid(gate) * sum over parts of the positions, in their order, of
+// values weighted by their share of the sum of weights.
 void MergeGated(const AttentionParams& p,
+                const PagedPart& part,
                 const PagedTiles& tiles,
                 const Partials& partials,
-                int64_t first_row,
-                int64_t num_rows,
                 Queue& queue);
 
-// p.out of rows [first_row, + num_rows) *= sigmoid(gate)
-void Gate(const AttentionParams& p, int64_t first_row, int64_t num_rows, Queue& queue);
+// p.out of the rows of `part` *= sigmoid(gate)
+void Gate(const AttentionParams& p, const PagedPart& part, Queue& queue);
 
 }  // namespace deltaserve::cuda

@@ -71,7 +71,7 @@ def parse(text, file):
 def demangled(kernels):
     if not kernels:
         return []
-    names = subprocess.run(["c++filt"], input="\n".join(k.name for k in kernels), text=True,
+    names = subprocess.run(["c++filt", "--no-recurse-limit"], input="\n".join(k.name for k in kernels), text=True,
                            capture_output=True, check=True).stdout.splitlines()
     in_order = sorted(((short_name(name), name, k) for k, name in zip(kernels, names)),
                       key=lambda all_of: (all_of[2].file, *all_of[:2]))

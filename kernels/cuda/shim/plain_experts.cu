@@ -12,7 +12,7 @@ __device__ bool IsAligned(const void* data) { return reinterpret_cast<uintptr_t>
 // Blocks [experts, kBlocks], as strict as what they stand for: a thread goes from output to output.
 __global__ void MultiplyKernel(ExpertMatrices m) {
   const int expert = static_cast<int>(blockIdx.x);
-  const int32_t* const size = m.sizes + 3 * expert;
+  const int32_t* const size = m.sizes + int64_t{3} * expert;
   const int64_t weight_stride = m.weight_stride[expert];
   const int64_t x_stride = m.x_stride[expert];
   const int64_t out_stride = m.out_stride[expert];
