@@ -22,7 +22,7 @@ struct GroupArgs {
   int32_t tile_rows;
   int32_t num_chunks;
   int32_t* counts;  // [num_chunks, num_experts]: of the chunk; after the scan: of those before it
-  int32_t* begin;   // [num_experts], into pairs
+  int32_t* begin;   // [num_experts + 1], into pairs
   int32_t* pairs;
   ExpertTile* tiles;
   int32_t* num_tiles;
@@ -59,7 +59,8 @@ __device__ void PlaceChunk(
   }
 }
 
-// Thread e gives the number of pairs of expert e and gets where they begin; its tiles are written.
+// Thread e gives the number of pairs of expert e and gets where they begin, which is written, too,
+// as are its tiles.
 __device__ int Cut(const GroupArgs& a, int count) {
   __shared__ int shared_pairs[kMaxWarps];
   __shared__ int shared_tiles[kMaxWarps];
@@ -71,7 +72,11 @@ __device__ int Cut(const GroupArgs& a, int count) {
     const int left = count - first;
     *tile++ = {expert, pairs.before + first, left < a.tile_rows ? left : a.tile_rows};
   }
-  if (expert == 0) *a.num_tiles = tiles.total;
+  if (expert < a.num_experts) a.begin[expert] = pairs.before;
+  if (expert == 0) {
+    a.begin[a.num_experts] = pairs.total;
+    *a.num_tiles = tiles.total;
+  }
   return pairs.before;
 }
 
@@ -110,8 +115,7 @@ __global__ void ScanChunksKernel(GroupArgs a) {
       sum += of_chunk;
     }
   }
-  const int begin = Cut(a, sum);
-  if (held) a.begin[expert] = begin;
+  Cut(a, sum);
 }
 
 __global__ void PlaceChunksKernel(GroupArgs a) {
@@ -139,6 +143,7 @@ ExpertGroups GroupByExpert(const TensorView& experts,
   DS_CHECK(pairs <= INT32_MAX) << experts.ToString();
   const int64_t chunks = Blocks(pairs, kChunk);
   ExpertGroups groups;
+  groups.num_experts = num_experts;
   groups.max_tiles = pairs / tile_rows + std::min(num_experts, pairs);
   const GroupArgs args = {
       .experts = experts.as<int32_t>(),
@@ -148,7 +153,7 @@ ExpertGroups GroupByExpert(const TensorView& experts,
       .tile_rows = static_cast<int32_t>(tile_rows),
       .num_chunks = static_cast<int32_t>(chunks),
       .counts = arena.Allocate(DType::kI32, {chunks, num_experts}).as<int32_t>(),
-      .begin = arena.Allocate(DType::kI32, {num_experts}).as<int32_t>(),
+      .begin = arena.Allocate(DType::kI32, {num_experts + 1}).as<int32_t>(),
       .pairs = arena.Allocate(DType::kI32, {pairs}).as<int32_t>(),
       .tiles = reinterpret_cast<ExpertTile*>(
           arena
@@ -158,6 +163,7 @@ ExpertGroups GroupByExpert(const TensorView& experts,
       .num_tiles = arena.Allocate(DType::kI32, {1}).as<int32_t>(),
   };
   groups.pairs = args.pairs;
+  groups.begin = args.begin;
   groups.tiles = args.tiles;
   groups.num_tiles = args.num_tiles;
 

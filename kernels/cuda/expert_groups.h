@@ -21,9 +21,11 @@ struct ExpertTile {
 // Device memory of the arena that GroupByExpert was given. A pair is row * top_k + choice.
 struct ExpertGroups {
   const int32_t* pairs = nullptr;      // those of experts held here, by expert and then by row
+  const int32_t* begin = nullptr;      // [num_experts + 1], into `pairs`; the last is their number
   const ExpertTile* tiles = nullptr;   // in the order of `pairs`
   const int32_t* num_tiles = nullptr;  // [1]
   int64_t max_tiles = 0;               // what num_tiles cannot be more than, whatever the routing
+  int64_t num_experts = 0;             // held here
 };
 
 // experts: i32 [rows, top_k], ids over all experts of the model; held are

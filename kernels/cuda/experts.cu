@@ -16,7 +16,8 @@ constexpr int kPerThread = 8;  // columns: 16 bytes of bf16
 struct SumArgs {
   const int32_t* experts;   // [rows, top_k]
   const float* weights;     // [rows, top_k]
-  const bf16* y;            // [rows, top_k, hidden], of experts held here
+  const bf16* y;            // [rows, top_k, hidden], of experts held here; by `places`, if any
+  const int32_t* places;    // [rows, top_k] or null
   const bf16* shared;       // [rows, hidden] or null
   const bf16* shared_gate;  // [rows]
   bf16* out;                // [rows, hidden]
@@ -41,7 +42,8 @@ __global__ void SumKernel(SumArgs a) {
   for (int64_t pair = row * a.top_k; pair < (row + 1) * a.top_k; ++pair) {
     const int expert = a.experts[pair] - a.first_expert;
     if (expert < 0 || expert >= a.num_experts) continue;
-    AddWeighted(a.weights[pair], LoadEight(a.y + pair * a.hidden + column), &sum);
+    const int64_t place = a.places == nullptr ? pair : a.places[pair];
+    AddWeighted(a.weights[pair], LoadEight(a.y + place * a.hidden + column), &sum);
   }
   const int64_t at = row * a.hidden + column;
   if (a.shared != nullptr) {
@@ -50,14 +52,15 @@ __global__ void SumKernel(SumArgs a) {
   StoreEight(a.out + at, sum);
 }
 
-// y: [rows, top_k, hidden]; not read where no expert is held here.
-void Sum(const ExpertsArgs& args, int64_t num_experts, const bf16* y, Queue& queue) {
+// `parts` are not read where no expert is held here.
+void Sum(const ExpertsArgs& args, int64_t num_experts, const ExpertParts& parts, Queue& queue) {
   const int64_t rows = args.out.dim(0);
   const int64_t hidden = args.out.dim(1);
   const bool has_shared = args.shared.data() != nullptr;
   const SumArgs sum = {.experts = args.experts.as<int32_t>(),
                        .weights = args.weights.as<float>(),
-                       .y = y,
+                       .y = num_experts > 0 ? Bf16Of(parts.y) : nullptr,
+                       .places = parts.places,
                        .shared = has_shared ? Bf16Of(args.shared) : nullptr,
                        .shared_gate = has_shared ? Bf16Of(args.shared_gate) : nullptr,
                        .out = Bf16Of(args.out),
@@ -70,6 +73,21 @@ void Sum(const ExpertsArgs& args, int64_t num_experts, const bf16* y, Queue& que
                      dim3(kThreads), 0, sum);
 }
 
+ExpertParts ManyRows(const ExpertsArgs& args,
+                     const CudaExpertWeights& w,
+                     Arena& arena,
+                     Queue& queue) {
+  const int64_t pairs = args.experts.numel();
+  const int64_t tile_rows = ChooseTileRows(pairs, w.num_experts());
+  const ExpertGroups groups =
+      GroupByExpert(args.experts, args.first_expert, w.num_experts(), tile_rows, arena, queue);
+  const TensorView act = arena.Allocate(DType::kBF16, {pairs, w.width()});
+  const TensorView y = arena.Allocate(DType::kBF16, {pairs, w.hidden()});
+  GroupedGateUp(groups, tile_rows, w, args.x, args.experts.dim(1), act, queue);
+  GroupedDown(groups, tile_rows, w, act, y, queue);
+  return {.y = y};
+}
+
 }  // namespace
 
 OpScratch ExpertsScratch(const OpSizes& sizes) {
@@ -80,6 +98,10 @@ OpScratch ExpertsScratch(const OpSizes& sizes) {
 }
 
 void Experts(const ExpertsArgs& args, Arena& arena, Queue& queue) {
+  ExpertsWith(&ManyRows, args, arena, queue);
+}
+
+void ExpertsWith(ManyRowsExperts many_rows, const ExpertsArgs& args, Arena& arena, Queue& queue) {
   const auto& w = *static_cast<const CudaExpertWeights*>(args.expert_weights);
   const int64_t rows = args.x.dim(0);
   const int64_t top_k = args.experts.dim(1);
@@ -90,21 +112,14 @@ void Experts(const ExpertsArgs& args, Arena& arena, Queue& queue) {
   if (rows == 0) return;
   ArenaScope scope(arena);
   if (w.num_experts() == 0) {
-    Sum(args, 0, nullptr, queue);
+    Sum(args, 0, {}, queue);
     return;
   }
   if (rows <= kFewRows && top_k <= kMaxTopK) {
     FewRowsExperts(args, w, arena, queue);
     return;
   }
-  const int64_t tile_rows = ChooseTileRows(pairs, w.num_experts());
-  const ExpertGroups groups =
-      GroupByExpert(args.experts, args.first_expert, w.num_experts(), tile_rows, arena, queue);
-  const TensorView act = arena.Allocate(DType::kBF16, {pairs, w.width()});
-  const TensorView y = arena.Allocate(DType::kBF16, {pairs, w.hidden()});
-  GroupedGateUp(groups, tile_rows, w, args.x, top_k, act, queue);
-  GroupedDown(groups, tile_rows, w, act, y, queue);
-  Sum(args, w.num_experts(), Bf16Of(y), queue);
+  Sum(args, w.num_experts(), many_rows(args, w, arena, queue), queue);
 }
 
 }  // namespace deltaserve::cuda

@@ -3,7 +3,7 @@
 // Routed experts. All is found out on the device: the host knows the numbers of rows, choices and
 // experts, and nothing of which were chosen.
 
-#include "kernels/ops.h"
+#include "kernels/cuda/expert_weights.h"
 
 namespace deltaserve::cuda {
 
@@ -19,5 +19,20 @@ void Experts(const ExpertsArgs& args, Arena& arena, Queue& queue);
 
 // See Ops::Memory.
 OpScratch ExpertsScratch(const OpSizes& sizes);
+
+// What each expert held here gives for its rows, not yet weighted.
+struct ExpertParts {
+  TensorView y;                     // bf16 [pairs, hidden]
+  const int32_t* places = nullptr;  // [pairs]: the row of y that is a pair's; null: by pair
+};
+
+// Computes the parts of more than kFewRows rows into memory of `arena`.
+using ManyRowsExperts = ExpertParts (*)(const ExpertsArgs& args,
+                                        const CudaExpertWeights& weights,
+                                        Arena& arena,
+                                        Queue& queue);
+
+// Experts with `many_rows` for its products over many rows.
+void ExpertsWith(ManyRowsExperts many_rows, const ExpertsArgs& args, Arena& arena, Queue& queue);
 
 }  // namespace deltaserve::cuda

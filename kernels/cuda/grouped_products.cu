@@ -45,6 +45,10 @@ struct ProductArgs {
   int32_t top_k;
 };
 
+__device__ void StorePair(bf16* to, float low, float high) {
+  *reinterpret_cast<uint32_t*>(to) = PackBf16(low, high);
+}
+
 // The gate and up product: rows of x are gathered, results are written in the order of pairs. A
 // tile's weight rows are 8 of gate, 8 of up and so on: both of a column come out in one lane.
 struct GateUp {
@@ -55,6 +59,25 @@ struct GateUp {
   static __device__ int Column(int tile_row) { return tile_row / 16 * 8 + tile_row % 8; }
   static __device__ int64_t WeightRow(const ProductArgs& a, int expert, int column, int tile_row) {
     return (int64_t{2} * expert + tile_row / 8 % 2) * a.columns + column;
+  }
+  static __device__ int64_t OutRow(const ProductArgs& /*a*/, int position) { return position; }
+  // The lane's columns of a row from the `half` of its products that is the row's.
+  template <int kTiles>
+  static __device__ void StoreRow(const ProductArgs& a,
+                                  bf16* out,
+                                  int tile_column,
+                                  int first_column,
+                                  int half,
+                                  const float (&d)[kTiles][4]) {
+#pragma unroll
+    for (int j = 0; j < kTiles; j += 2) {
+      const int column = tile_column + (first_column + j * 8) / 2 + LaneId() % 4 * 2;
+      if (column >= a.columns) continue;
+      const float(&gate)[4] = d[j];
+      const float(&up)[4] = d[j + 1];
+      StorePair(out + column, Silu(gate[2 * half]) * up[2 * half],
+                Silu(gate[2 * half + 1]) * up[2 * half + 1]);
+    }
   }
 };
 
@@ -68,6 +91,20 @@ struct Down {
                                       int column,
                                       int /*tile_row*/) {
     return static_cast<int64_t>(expert) * a.columns + column;
+  }
+  static __device__ int64_t OutRow(const ProductArgs& a, int position) { return a.pairs[position]; }
+  template <int kTiles>
+  static __device__ void StoreRow(const ProductArgs& a,
+                                  bf16* out,
+                                  int tile_column,
+                                  int first_column,
+                                  int half,
+                                  const float (&d)[kTiles][4]) {
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      const int column = tile_column + first_column + j * 8 + LaneId() % 4 * 2;
+      if (column < a.columns) StorePair(out + column, d[j][2 * half], d[j][2 * half + 1]);
+    }
   }
 };
 
@@ -150,14 +187,9 @@ __device__ void MultiplyStage(const bf16* stage,
   }
 }
 
-__device__ void StorePair(bf16* to, float low, float high) {
-  *reinterpret_cast<uint32_t*>(to) = PackBf16(low, high);
-}
-
 // The warp's part of a tile; columns count from the tile's first.
-template <typename S>
-__device__ void Store(GateUp /*product*/,
-                      const ProductArgs& a,
+template <typename Product, typename S>
+__device__ void Store(const ProductArgs& a,
                       const ExpertTile& tile,
                       int first_row,
                       int first_column,
@@ -169,40 +201,8 @@ __device__ void Store(GateUp /*product*/,
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + i * 16 + half * 8 + LaneId() / 4;
       if (row >= tile.count) continue;
-      bf16* const out = a.out + static_cast<int64_t>(tile.begin + row) * a.columns;
-#pragma unroll
-      for (int j = 0; j < S::kColumnTiles; j += 2) {
-        const int column = tile_column + (first_column + j * 8) / 2 + LaneId() % 4 * 2;
-        if (column >= a.columns) continue;
-        const float(&gate)[4] = d[i][j];
-        const float(&up)[4] = d[i][j + 1];
-        StorePair(out + column, Silu(gate[2 * half]) * up[2 * half],
-                  Silu(gate[2 * half + 1]) * up[2 * half + 1]);
-      }
-    }
-  }
-}
-
-template <typename S>
-__device__ void Store(Down /*product*/,
-                      const ProductArgs& a,
-                      const ExpertTile& tile,
-                      int first_row,
-                      int first_column,
-                      int tile_column,
-                      const float (&d)[S::kRowTiles][S::kColumnTiles][4]) {
-#pragma unroll
-  for (int i = 0; i < S::kRowTiles; ++i) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first_row + i * 16 + half * 8 + LaneId() / 4;
-      if (row >= tile.count) continue;
-      bf16* const out = a.out + static_cast<int64_t>(a.pairs[tile.begin + row]) * a.columns;
-#pragma unroll
-      for (int j = 0; j < S::kColumnTiles; ++j) {
-        const int column = tile_column + first_column + j * 8 + LaneId() % 4 * 2;
-        if (column < a.columns) StorePair(out + column, d[i][j][2 * half], d[i][j][2 * half + 1]);
-      }
+      const int64_t out_row = Product::OutRow(a, tile.begin + row);
+      Product::StoreRow(a, a.out + out_row * a.columns, tile_column, first_column, half, d[i]);
     }
   }
 }
@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(kThreads, 2) ProductKernel(ProductArgs a) {
     }
     stage = stage + 1 == S::kStages ? 0 : stage + 1;
   }
-  if (has_rows) Store<S>(Product(), a, tile, first_row, first_column, tile_column, d);
+  if (has_rows) Store<Product, S>(a, tile, first_row, first_column, tile_column, d);
 }
 
 template <typename Product, int kRows>

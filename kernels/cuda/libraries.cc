@@ -1,5 +1,6 @@
 #include "kernels/cuda/backends.h"
 #include "kernels/cuda/flashinfer_attention.h"
+#include "kernels/cuda/gathered_experts.h"
 
 namespace deltaserve::cuda {
 
@@ -8,7 +9,7 @@ absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   if (options.attention == AttentionBackend::kFlashInfer) {
     backends.attention = &FlashInferAttention;
   }
-  if (options.moe == MoeBackend::kCutlass) return NotInThisBuild("--moe-backend is cutlass");
+  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
   return backends;
 }
 

@@ -50,7 +50,8 @@ class Queue {
   int num_processors() const { return num_processors_; }
 
   // Only the first error is kept.
-  void Note(cudaError_t error, const char* what) { status_.Update(ToStatus(error, what)); }
+  void Note(cudaError_t error, const char* what) { Note(ToStatus(error, what)); }
+  void Note(const absl::Status& status) { status_.Update(status); }
   absl::Status TakeStatus() { return std::exchange(status_, absl::OkStatus()); }
 
  private:

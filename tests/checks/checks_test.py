@@ -242,6 +242,19 @@ class KernelTableTest(TreeCase):
         self.assertEqual(refused("| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 79 |"), ["One<8, bf16>"])
         self.assertEqual(refused("| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 80 |"), [])
 
+    def test_wgmma_that_waits_is_refused(self):
+        build = self.root / "build"
+        (build / "kernels/cuda").mkdir(parents=True)
+        fine = PTXAS.replace("32 bytes spill stores, 48 bytes", "0 bytes spill stores, 0 bytes")
+        slow = ("ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to "
+                "a function call in the function '_ZN3oneEv'\n")
+        for text, code, said in ((fine, 0, ""), (fine + slow, 1, "a.cu: ptxas: wgmma.mma_async instructions are "
+                                                                 "serialized due to a function call\n")):
+            (build / "kernels/cuda/a.cu.o.ptxas").write_text(text)
+            ran = subprocess.run([HERE / "kernel_table.py", build, "--spills"], text=True, capture_output=True,
+                                 check=False)
+            self.assertEqual((ran.returncode, ran.stdout), (code, said), ran.stderr)
+
     def test_a_compile_keeps_what_ptxas_said_and_passes_the_rest_on(self):
         script = HERE.parents[1] / "tools/cmake/nvcc_keep_resources.py"
         said = self.root / "said"

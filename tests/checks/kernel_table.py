@@ -2,7 +2,8 @@
 """What each CUDA kernel needs of a processor, as the build found it, against docs/gpu/kernels.md.
 
     kernel_table.py BUILD           exit 1 where the table is another, with what differs
-    kernel_table.py BUILD --spills  exit 1 where a kernel spills registers and the table does not say so
+    kernel_table.py BUILD --spills  exit 1 where a kernel spills registers and the table does not say so, or where
+                                    ptxas makes wgmma wait
     kernel_table.py BUILD --write   writes the table
 
 BUILD is a build folder of the preset cuda, whose compiles leave OBJECT.ptxas files
@@ -32,6 +33,7 @@ Kernel = collections.namedtuple("Kernel", "name file registers shared stack spil
 COMPILING = re.compile(r"Compiling entry function '([^']+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
+SERIALIZED = re.compile(r"(wgmma\S* instructions are serialized due to .*?) in the function")
 SHARED = re.compile(r"(\d+) bytes smem")
 
 
@@ -69,7 +71,7 @@ def parse(text, file):
 def demangled(kernels):
     if not kernels:
         return []
-    names = subprocess.run(["c++filt"], input="\n".join(k.name for k in kernels), text=True,
+    names = subprocess.run(["c++filt", "--no-recurse-limit"], input="\n".join(k.name for k in kernels), text=True,
                            capture_output=True, check=True).stdout.splitlines()
     in_order = sorted(((short_name(name), name, k) for k, name in zip(kernels, names)),
                       key=lambda all_of: (all_of[2].file, *all_of[:2]))
@@ -100,9 +102,11 @@ def unlisted_spills(kernels, table):
 
 def main():
     build = pathlib.Path(sys.argv[1])
-    kernels = []
+    kernels, slow = [], []
     for file in sorted((build / "kernels/cuda").rglob("*.cu.o.ptxas")):
-        kernels.extend(parse(file.read_text(), file.name.removesuffix(".o.ptxas")))
+        text, source = file.read_text(), file.name.removesuffix(".o.ptxas")
+        kernels.extend(parse(text, source))
+        slow += [f"{source}: ptxas: {reason}" for reason in SERIALIZED.findall(text)]
     kernels = demangled(kernels)
     if not kernels:
         print(f"{build} holds no .ptxas file: build it with the preset cuda and nvcc")
@@ -116,8 +120,10 @@ def main():
     for k in unlisted_spills(kernels, written):
         print(f"{k.file}: {k.name} spills {k.spilled} bytes: use fewer registers, or list it in {TABLE.name} "
               "by --write")
-    if "--spills" in sys.argv:
-        return 1 if unlisted_spills(kernels, written) else 0
+    for reason in slow:
+        print(reason)
+    if slow or "--spills" in sys.argv:
+        return 1 if slow or unlisted_spills(kernels, written) else 0
     if table != written:
         old, new = set(written.splitlines()), set(table.splitlines())
         print("docs/gpu/kernels.md is another table; write it by tests/checks/kernel_table.py BUILD --write")

@@ -99,6 +99,8 @@ inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
   }
   if (name == "reference") return reference::CreateReferenceDevice();
   if (name == "cuda_shim") return cuda::CreateShimDevice();
+  if (name == "cuda_shim_cutlass")
+    return cuda::CreateShimDevice(1, {.moe = cuda::MoeBackend::kCutlass});
   if (name == "cpu_1_thread") return MakeCpu(1);
   for (const std::string& isa : CpuIsas()) {
     if (name == TestName(isa)) return MakeCpu(3, isa);

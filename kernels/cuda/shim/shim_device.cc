@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/gathered_experts.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix_products.h"
 #include "kernels/cuda/shim/shim_memory.h"
@@ -32,10 +33,10 @@ struct Core {
 
 class ShimDevice final : public Device {
  public:
-  explicit ShimDevice(uint64_t seed) : core_(std::make_shared<Core>(seed)) {
+  ShimDevice(uint64_t seed, const Backends& backends) : core_(std::make_shared<Core>(seed)) {
     auto products = CreateMatrixProducts(*this, core_->queue);
     DS_CHECK_OK(products.status());
-    ops_ = CreateCudaOps(*this, core_->queue, std::move(*products));
+    ops_ = CreateCudaOps(*this, core_->queue, std::move(*products), backends);
   }
 
   std::string Name() const override { return "cuda_shim"; }
@@ -92,8 +93,11 @@ class ShimDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> CreateShimDevice(uint64_t seed) {
-  return std::make_unique<ShimDevice>(seed);
+std::unique_ptr<Device> CreateShimDevice(uint64_t seed, const CudaOptions& options) {
+  DS_CHECK(options.attention == AttentionBackend::kNative) << "the shim has no other attention";
+  Backends backends;
+  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
+  return std::make_unique<ShimDevice>(seed, backends);
 }
 
 }  // namespace deltaserve::cuda
