@@ -2,6 +2,8 @@
 
 namespace deltaserve::cuda {
 
-std::unique_ptr<Device> CreateShimDevice(uint64_t /*seed*/) { return nullptr; }
+std::unique_ptr<Device> CreateShimDevice(uint64_t /*seed*/, const CudaOptions& /*options*/) {
+  return nullptr;
+}
 
 }  // namespace deltaserve::cuda

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/backends.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix_products.h"
@@ -32,10 +33,10 @@ struct Core {
 
 class ShimDevice final : public Device {
  public:
-  explicit ShimDevice(uint64_t seed) : core_(std::make_shared<Core>(seed)) {
+  ShimDevice(uint64_t seed, const Backends& backends) : core_(std::make_shared<Core>(seed)) {
     auto products = CreateMatrixProducts(*this, core_->queue);
     DS_CHECK_OK(products.status());
-    ops_ = CreateCudaOps(*this, core_->queue, std::move(*products));
+    ops_ = CreateCudaOps(*this, core_->queue, std::move(*products), backends);
   }
 
   std::string Name() const override { return "cuda_shim"; }
@@ -91,8 +92,9 @@ class ShimDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> CreateShimDevice(uint64_t seed) {
-  return std::make_unique<ShimDevice>(seed);
+std::unique_ptr<Device> CreateShimDevice(uint64_t seed, const CudaOptions& options) {
+  const auto backends = ChooseBackends(options);
+  return backends.ok() ? std::make_unique<ShimDevice>(seed, *backends) : nullptr;
 }
 
 }  // namespace deltaserve::cuda
