@@ -28,6 +28,9 @@ struct AttentionParams {
   int num_kv_heads;
 };
 
+// Of an op with at least one row; shapes and alignment are checked.
+AttentionParams CheckedParams(const AttentionArgs& args);
+
 // The rows of sequences that decode, and those of chunks.
 void AttendDecodes(const AttentionParams& params, const RowBatch& rows, Arena& arena, Queue& queue);
 void AttendChunks(const AttentionParams& params, const RowBatch& rows, Queue& queue);

@@ -49,7 +49,8 @@ absl::StatusOr<CudaOptions> ReadBackends(const BackendFlags& flags, const std::s
 
 absl::Status NotInThisBuild(const std::string& given) {
   return absl::UnimplementedError(
-      absl::StrCat(given, ": this build has no such kernels; use native, or configure with 'cmake "
+      absl::StrCat(given,
+                   ": this build has no such kernels; use native, or configure with 'cmake "
                    "--preset cuda' and without -DDELTASERVE_FLASHINFER=OFF"));
 }
 

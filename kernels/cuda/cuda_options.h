@@ -1,6 +1,7 @@
 #pragma once
 
-// Which kernels a CUDA device computes with, where it has more than its own, and the flags that say so.
+// Which kernels a CUDA device computes with, where it has more than its own, and the flags that say
+// so.
 
 #include <string>
 

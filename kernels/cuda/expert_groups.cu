@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/block_scan.h"
 #include "kernels/cuda/expert_groups.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/route_experts.h"
@@ -56,29 +57,6 @@ __device__ void PlaceChunk(
   for (int i = 0; i < size; ++i) {
     if (local[i] == expert) *to++ = chunk * kChunk + i;
   }
-}
-
-struct Scan {
-  int before;  // sum of the threads before
-  int total;   // of the block
-};
-
-// `shared`: kMaxWarps ints that nothing else uses until the next __syncthreads().
-__device__ Scan ScanBlock(int value, int* shared) {
-  int sum = value;
-#pragma unroll
-  for (int delta = 1; delta < kWarp; delta *= 2) {
-    const int below = ShuffleUp(sum, delta);
-    if (LaneId() >= delta) sum += below;
-  }
-  if (LaneId() == kWarp - 1) shared[WarpId()] = sum;
-  __syncthreads();
-  Scan scan = {sum - value, 0};
-  for (int w = 0; w < static_cast<int>(blockDim.x) / kWarp; ++w) {
-    if (w < WarpId()) scan.before += shared[w];
-    scan.total += shared[w];
-  }
-  return scan;
 }
 
 // Thread e gives the number of pairs of expert e and gets where they begin; its tiles are written.

@@ -1,11 +1,12 @@
 #include "kernels/cuda/backends.h"
+#include "kernels/cuda/flashinfer_attention.h"
 
 namespace deltaserve::cuda {
 
 absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   Backends backends;
   if (options.attention == AttentionBackend::kFlashInfer) {
-    return NotInThisBuild("--attention-backend is flashinfer");
+    backends.attention = &FlashInferAttention;
   }
   if (options.moe == MoeBackend::kCutlass) return NotInThisBuild("--moe-backend is cutlass");
   return backends;

@@ -36,7 +36,9 @@ SHARED = re.compile(r"(\d+) bytes smem")
 
 
 def short_name(name):
-    """Without namespaces and parameters: Kernel<(int)8, float>."""
+    """Without namespaces and parameters: Kernel<(int)8, float>. Of a library's: namespace::Kernel."""
+    if match := re.match(r"(?:void )?((?:flashinfer|cutlass)::[\w:]+)", name):
+        return match.group(1)
     name = re.sub(r"\(anonymous namespace\)::|deltaserve::cuda::|^void ", "", name)
     depth = 0
     for i, c in enumerate(name):
@@ -69,8 +71,16 @@ def demangled(kernels):
         return []
     names = subprocess.run(["c++filt"], input="\n".join(k.name for k in kernels), text=True,
                            capture_output=True, check=True).stdout.splitlines()
-    return sorted((k._replace(name=short_name(name)) for k, name in zip(kernels, names)),
-                  key=lambda k: (k.file, k.name))
+    in_order = sorted(((short_name(name), name, k) for k, name in zip(kernels, names)),
+                      key=lambda all_of: (all_of[2].file, *all_of[:2]))
+    count = collections.Counter((short, k.file) for short, _, k in in_order)
+    seen = collections.Counter()
+    found = []
+    for short, _, k in in_order:
+        seen[short, k.file] += 1
+        number = f" ({seen[short, k.file]} of {count[short, k.file]})" if count[short, k.file] > 1 else ""
+        found.append(k._replace(name=short + number))
+    return found
 
 
 def row(k):
