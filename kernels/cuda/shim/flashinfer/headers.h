@@ -1,9 +1,9 @@
 #pragma once
 
 // FlashInfer's headers for the host's compiler over the shim. The compiler includes this before all
-// else in a .cu file that calls FlashInfer's kernels, so that what the file includes itself is there
-// already. A kernel is launched by launch.h's Launch. Its wrappers of PTX (cp_async.cuh, math.cuh,
-// mma.cuh) are left out by their include guards, for those of warp_functions.h.
+// else in a .cu file that calls FlashInfer's kernels, so that what the file includes itself is
+// there already. A kernel is launched by launch.h's Launch. Its wrappers of PTX (cp_async.cuh,
+// math.cuh, mma.cuh) are left out by their include guards, for those of warp_functions.h.
 
 #include "kernels/cuda/shim/flashinfer/warp_functions.h"
 
@@ -23,8 +23,8 @@
 
 // clang-format off: the first two, copies with the word `template` where C++ asks for it (made by
 // CMakeLists.txt), before what includes the originals
-#include <flashinfer/vec_dtypes.cuh>
 #include <flashinfer/attention/prefill.cuh>
+#include <flashinfer/vec_dtypes.cuh>
 // clang-format on
 #include <flashinfer/attention/cascade.cuh>
 #include <flashinfer/attention/default_prefill_params.cuh>

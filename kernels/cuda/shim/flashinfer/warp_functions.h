@@ -2,8 +2,8 @@
 
 // What FlashInfer's kernels for bf16 take from CUDA, over the shim: its namespaces cp_async, math
 // and mma, written from the documented meaning of the PTX instructions, and the functions of the
-// language that it calls. What is declared only belongs to kernels of other types, which name it and
-// are not made.
+// language that it calls. What is declared only belongs to kernels of other types, which name it
+// and are not made.
 
 #include <algorithm>
 #include <cmath>
