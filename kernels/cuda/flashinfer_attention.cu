@@ -1,12 +1,10 @@
-#include "kernels/cuda/flashinfer_attention.h"
-
 #include <algorithm>
-
 #include <flashinfer/attention/default_prefill_params.cuh>
 #include <flashinfer/attention/prefill.cuh>
 #include <flashinfer/attention/variants.cuh>
 
 #include "kernels/cuda/attention_parts.h"
+#include "kernels/cuda/flashinfer_attention.h"
 #include "kernels/cuda/gated_merge.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_tiles.h"
@@ -21,7 +19,8 @@ static_assert(kHeadDim == 256);
 
 // What the kernel reads, and lengths of their own: the block table stays where it is, so that the
 // pages of a sequence do not end where those of the next begin.
-struct TileParams : flashinfer::BatchPrefillPagedParams<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16, int32_t> {
+struct TileParams
+    : flashinfer::BatchPrefillPagedParams<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16, int32_t> {
   const int32_t* num_positions = nullptr;
 
   __host__ __device__ uint32_t get_kv_len(uint32_t sequence) const {
@@ -55,26 +54,20 @@ __nv_bfloat16* Theirs(const bf16* values) {
   return reinterpret_cast<__nv_bfloat16*>(const_cast<bf16*>(values));
 }
 
-// Sequences of a step, whose rows begin at `first_row`.
-struct Part {
-  PagedTilesShape shape;
-  int64_t first_row;
-  int64_t extra_items;    // see ListPagedTiles
-  int64_t most_items;     // of all steps up to the largest, for scratch
-  int64_t most_partials;  // rows times heads
-};
-
 template <uint32_t kTileQueries>
-void AttendTiles(
-    const AttentionParams& p, const RowBatch& rows, const Part& part, Arena& arena, Queue& queue) {
+void AttendTiles(const AttentionParams& p,
+                 const RowBatch& rows,
+                 const PagedPart& part,
+                 Arena& arena,
+                 Queue& queue) {
   using Traits = TileTraits<kTileQueries>;
   static_assert(!Traits::IsInvalid() && Traits::CTA_TILE_KV == kBlock);
   const ArenaScope scope(arena);
-  const PagedTiles tiles =
-      ListPagedTiles(rows, part.shape, part.extra_items, part.most_items, arena, queue);
+  const PagedTiles tiles = ListPagedTiles(rows, part, arena, queue);
   const Partials partials{
       .values = Bf16Of(arena.Allocate(DType::kBF16, {part.most_partials, kHeadDim})),
       .log2_sums = arena.Allocate(DType::kF32, {part.most_partials}).as<float>()};
+  DS_CHECK_EQ(part.tile_queries, kTileQueries);
   const bool cut = part.extra_items > 0;
   DS_CHECK(!cut || tiles.capacity * kTileQueries * p.num_kv_heads <= part.most_partials);
 
@@ -84,12 +77,12 @@ void AttendTiles(
   params.q_stride_n = p.num_heads * kHeadDim;
   params.q_stride_h = kHeadDim;
   params.num_qo_heads = static_cast<uint32_t>(p.num_heads);
-  params.group_size = flashinfer::uint_fastdiv(static_cast<uint32_t>(part.shape.group));
+  params.group_size = flashinfer::uint_fastdiv(static_cast<uint32_t>(part.group));
   // The kernel reads where a sequence begins in `indices`, and where the last one ends.
   params.paged_kv = flashinfer::paged_kv_t<__nv_bfloat16, int32_t>(
       static_cast<uint32_t>(p.num_kv_heads), kBlock, kHeadDim,
-      static_cast<uint32_t>(part.shape.end_sequence), flashinfer::QKVLayout::kHND,
-      Theirs(p.k_cache), Theirs(p.v_cache), const_cast<int32_t*>(p.block_table), tiles.page_begin,
+      static_cast<uint32_t>(part.end_sequence), flashinfer::QKVLayout::kHND, Theirs(p.k_cache),
+      Theirs(p.v_cache), const_cast<int32_t*>(p.block_table), tiles.page_begin,
       /*last_page_len=*/nullptr);
   params.num_positions = tiles.num_positions;
   params.window_left = -1;
@@ -106,45 +99,14 @@ void AttendTiles(
   Launch<&flashinfer::BatchPrefillWithPagedKVCacheKernel</*SAME_KV_STRIDES=*/true, Traits,
                                                          TileParams>>(
       queue,
-      dim3(static_cast<unsigned int>(tiles.capacity), 1,
-           static_cast<unsigned int>(p.num_kv_heads)),
+      dim3(static_cast<unsigned int>(tiles.capacity), 1, static_cast<unsigned int>(p.num_kv_heads)),
       dim3(kWarp, Traits::NUM_WARPS_Q, Traits::NUM_WARPS_KV),
       sizeof(typename Traits::SharedStoragePaged), params);
   if (cut) {
-    MergeGated(p, tiles, partials, part.first_row, part.shape.num_rows, queue);
+    MergeGated(p, part, tiles, partials, queue);
   } else {
-    Gate(p, part.first_row, part.shape.num_rows, queue);
+    Gate(p, part, queue);
   }
-}
-
-// Always cut: one long sequence among short ones is shared by many processors.
-Part Decodes(const RowBatch& rows, int64_t group, int64_t kv_heads, int64_t fill) {
-  const PagedTilesShape shape{.first_sequence = 0,
-                              .end_sequence = rows.num_decode,
-                              .num_rows = rows.num_decode_rows,
-                              .group = group,
-                              .tile_queries = 16};
-  const int64_t most_tiles = shape.most_tiles(rows.block_table.dim(0));
-  const int64_t most_items = most_tiles + std::max(fill, most_tiles);
-  return {.shape = shape,
-          .first_row = 0,
-          .extra_items = std::max(fill, shape.num_tiles()),
-          .most_items = most_items,
-          .most_partials = most_items * shape.tile_queries * kv_heads};
-}
-
-// Cut where there are too few tiles for all processors.
-Part Chunks(const RowBatch& rows, int64_t group, int64_t kv_heads, int64_t fill) {
-  const PagedTilesShape shape{.first_sequence = rows.num_decode,
-                              .end_sequence = rows.num_sequences,
-                              .num_rows = rows.num_rows - rows.num_decode_rows,
-                              .group = group,
-                              .tile_queries = 64};
-  return {.shape = shape,
-          .first_row = rows.num_decode_rows,
-          .extra_items = shape.num_tiles() < fill ? fill : 0,
-          .most_items = shape.most_tiles(rows.block_table.dim(0)) + fill,
-          .most_partials = 2 * fill * shape.tile_queries * kv_heads};
 }
 
 }  // namespace
@@ -154,15 +116,13 @@ void FlashInferAttention(const AttentionArgs& args, Arena& arena, Queue& queue) 
   if (rows.num_rows == 0) return;
   const AttentionParams params = CheckedParams(args);
   const int64_t kv_heads = args.num_kv_heads;
-  const int64_t group = args.num_heads / kv_heads;
   // Items, each of which has a block a KV head, that fill all processors.
-  const int64_t fill =
-      (queue.num_processors() * kBlocksPerProcessor + kv_heads - 1) / kv_heads;
+  const int64_t fill = (queue.num_processors() * kBlocksPerProcessor + kv_heads - 1) / kv_heads;
   if (rows.num_decode > 0) {
-    AttendTiles<16>(params, rows, Decodes(rows, group, kv_heads, fill), arena, queue);
+    AttendTiles<16>(params, rows, DecodePart(rows, args.num_heads, kv_heads, fill), arena, queue);
   }
   if (rows.num_sequences > rows.num_decode) {
-    AttendTiles<64>(params, rows, Chunks(rows, group, kv_heads, fill), arena, queue);
+    AttendTiles<64>(params, rows, ChunkPart(rows, args.num_heads, kv_heads, fill), arena, queue);
   }
 }
 

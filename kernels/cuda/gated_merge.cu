@@ -1,12 +1,11 @@
 #include "kernels/cuda/gated_merge.h"
-
 #include "kernels/cuda/launch.h"
 
 namespace deltaserve::cuda {
 namespace {
 
-constexpr int kColumns = 8;                    // of a lane; a warp has all of a head
-constexpr int kRuns = 4;                       // of parts, one a warp
+constexpr int kColumns = 8;  // of a lane; a warp has all of a head
+constexpr int kRuns = 4;     // of parts, one a warp
 constexpr int kMergeThreads = kRuns * kWarp;
 constexpr int kGateThreads = 256;
 static_assert(kWarp * kColumns == kHeadDim);
@@ -36,14 +35,14 @@ __global__ void __launch_bounds__(kMergeThreads) MergeRow(MergeArgs a) {
   const int sequence = a.p.row_sequence[row];
   const int part_size = *a.part_size;
   const int parts = (a.num_positions[sequence] + part_size - 1) / part_size;
-  const int64_t first =
-      a.first_partial[sequence] + int64_t{row - a.p.row_begin[sequence]} * parts;
+  const int64_t first = a.first_partial[sequence] + int64_t{row - a.p.row_begin[sequence]} * parts;
   const float* sums = a.partials.log2_sums + first * a.p.num_heads + head;
   const bf16* values = a.partials.values + (first * a.p.num_heads + head) * kHeadDim;
   const int column = LaneId() * kColumns;
 
   float most = -INFINITY;
-  for (int i = LaneId(); i < parts; i += kWarp) most = fmaxf(most, sums[int64_t{i} * a.p.num_heads]);
+  for (int i = LaneId(); i < parts; i += kWarp)
+    most = fmaxf(most, sums[int64_t{i} * a.p.num_heads]);
   most = WarpMax(most);
   const int per_run = (parts + kRuns - 1) / kRuns;
   const int end = Min((WarpId() + 1) * per_run, parts);
@@ -77,7 +76,8 @@ __global__ void __launch_bounds__(kMergeThreads) MergeRow(MergeArgs a) {
 }
 
 // A warp a row and head.
-__global__ void __launch_bounds__(kGateThreads) GateHeads(AttentionParams p, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(kGateThreads)
+    GateHeads(AttentionParams p, int64_t begin, int64_t end) {
   const int64_t index = begin + int64_t{blockIdx.x} * (kGateThreads / kWarp) + WarpId();
   if (index >= end) return;
   const int column = LaneId() * kColumns;
@@ -88,26 +88,24 @@ __global__ void __launch_bounds__(kGateThreads) GateHeads(AttentionParams p, int
 }  // namespace
 
 void MergeGated(const AttentionParams& p,
+                const PagedPart& part,
                 const PagedTiles& tiles,
                 const Partials& partials,
-                int64_t first_row,
-                int64_t num_rows,
                 Queue& queue) {
   Launch<&MergeRow>(
-      queue,
-      dim3(static_cast<unsigned int>(p.num_heads), static_cast<unsigned int>(num_rows)),
+      queue, dim3(static_cast<unsigned int>(p.num_heads), static_cast<unsigned int>(part.num_rows)),
       dim3(kMergeThreads), 0,
       MergeArgs{.p = p,
                 .partials = partials,
                 .first_partial = tiles.first_partial,
                 .num_positions = tiles.num_positions,
                 .part_size = tiles.part_size,
-                .first_row = static_cast<int>(first_row)});
+                .first_row = static_cast<int>(part.first_row)});
 }
 
-void Gate(const AttentionParams& p, int64_t first_row, int64_t num_rows, Queue& queue) {
-  const int64_t begin = first_row * p.num_heads;
-  const int64_t end = begin + num_rows * p.num_heads;
+void Gate(const AttentionParams& p, const PagedPart& part, Queue& queue) {
+  const int64_t begin = part.first_row * p.num_heads;
+  const int64_t end = begin + part.num_rows * p.num_heads;
   Launch<&GateHeads>(queue, dim3(Blocks(end - begin, kGateThreads / kWarp)), dim3(kGateThreads), 0,
                      p, begin, end);
 }

@@ -1,7 +1,8 @@
-#include "kernels/cuda/paged_tiles.h"
+#include <algorithm>
 
 #include "kernels/cuda/block_scan.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/paged_tiles.h"
 
 namespace deltaserve::cuda {
 namespace {
@@ -110,44 +111,69 @@ __global__ void __launch_bounds__(kThreads) ListTiles(ListArgs a) {
   }
 }
 
+// No fewer than the tiles of as many rows or fewer in any number of sequences that there are slots
+// for.
+int64_t MostTiles(const PagedPart& part, const RowBatch& rows) {
+  return rows.block_table.dim(0) + part.num_rows * part.group / part.tile_queries;
+}
+
 }  // namespace
 
-int64_t PagedTilesShape::num_tiles() const {
+int64_t PagedPart::num_tiles() const {
   const int64_t sequences = end_sequence - first_sequence;
   // One each, and one for every further tile_queries queries.
   return sequences + (num_rows * group - sequences) / tile_queries;
 }
 
-int64_t PagedTilesShape::most_tiles(int64_t num_slots) const {
-  return num_slots + num_rows * group / tile_queries;
+PagedPart DecodePart(const RowBatch& rows, int64_t num_heads, int64_t num_kv_heads, int64_t fill) {
+  PagedPart part{.first_sequence = 0,
+                 .end_sequence = rows.num_decode,
+                 .first_row = 0,
+                 .num_rows = rows.num_decode_rows,
+                 .group = num_heads / num_kv_heads,
+                 .tile_queries = 16};
+  const int64_t most = MostTiles(part, rows);
+  part.extra_items = std::max(fill, part.num_tiles());
+  part.most_items = most + std::max(fill, most);
+  part.most_partials = part.most_items * part.tile_queries * num_kv_heads;
+  return part;
 }
 
-PagedTiles ListPagedTiles(const RowBatch& rows,
-                          const PagedTilesShape& shape,
-                          int64_t extra_items,
-                          int64_t most_items,
-                          Arena& arena,
-                          Queue& queue) {
+PagedPart ChunkPart(const RowBatch& rows, int64_t num_heads, int64_t num_kv_heads, int64_t fill) {
+  PagedPart part{.first_sequence = rows.num_decode,
+                 .end_sequence = rows.num_sequences,
+                 .first_row = rows.num_decode_rows,
+                 .num_rows = rows.num_rows - rows.num_decode_rows,
+                 .group = num_heads / num_kv_heads,
+                 .tile_queries = 64};
+  part.extra_items = part.num_tiles() < fill ? fill : 0;
+  part.most_items = MostTiles(part, rows) + fill;
+  part.most_partials = 2 * fill * part.tile_queries * num_kv_heads;
+  return part;
+}
+
+PagedTiles ListPagedTiles(const RowBatch& rows, const PagedPart& part, Arena& arena, Queue& queue) {
   const int64_t num_slots = rows.block_table.dim(0);
   const int64_t max_blocks = rows.block_table.dim(1);
-  const int64_t sequences = shape.end_sequence - shape.first_sequence;
-  DS_CHECK(sequences >= 1 && sequences <= num_slots && shape.num_rows >= sequences)
-      << sequences << " sequences of " << shape.num_rows << " rows in " << num_slots << " slots";
+  const int64_t sequences = part.end_sequence - part.first_sequence;
+  DS_CHECK(sequences >= 1 && sequences <= num_slots && part.num_rows >= sequences)
+      << sequences << " sequences of " << part.num_rows << " rows in " << num_slots << " slots";
   // Of FlashInfer's kernels: a position of a slot in the table is 32 bits.
   DS_CHECK_LT(num_slots * max_blocks * kBlockTokens, int64_t{1} << 32)
       << num_slots << " slots of " << max_blocks << " blocks";
-  DS_CHECK_LT(shape.num_tiles() * (max_blocks * kBlockTokens / kPartUnit + 1), int64_t{1} << 31)
-      << shape.num_tiles() << " tiles of " << max_blocks << " blocks";
+  DS_CHECK_LT(part.num_tiles() * (max_blocks * kBlockTokens / kPartUnit + 1), int64_t{1} << 31)
+      << part.num_tiles() << " tiles of " << max_blocks << " blocks";
   const auto ints = [&](int64_t count) {
     return arena.Allocate(DType::kI32, {count}).as<int32_t>();
   };
   PagedTiles tiles;
-  tiles.capacity = shape.num_tiles() + extra_items;
-  DS_CHECK_LE(tiles.capacity, most_items);
-  tiles.sequence = ints(most_items);
-  tiles.query_tile = ints(most_items);
-  tiles.part = ints(most_items);
-  tiles.valid = reinterpret_cast<bool*>(ints(most_items / static_cast<int64_t>(sizeof(int32_t)) + 1));
+  tiles.capacity = part.num_tiles() + part.extra_items;
+  DS_CHECK_LE(tiles.capacity, part.most_items);
+  tiles.sequence = ints(part.most_items);
+  tiles.query_tile = ints(part.most_items);
+  tiles.part = ints(part.most_items);
+  tiles.valid =
+      reinterpret_cast<bool*>(ints(part.most_items / static_cast<int64_t>(sizeof(int32_t)) + 1));
   tiles.part_size = ints(1);
   tiles.num_positions = ints(num_slots);
   tiles.page_begin = ints(num_slots + 1);
@@ -157,11 +183,11 @@ PagedTiles ListPagedTiles(const RowBatch& rows,
                               .positions = rows.positions.as<int32_t>(),
                               .row_begin = rows.row_begin.as<int32_t>(),
                               .slot = rows.slot.as<int32_t>(),
-                              .first_sequence = static_cast<int>(shape.first_sequence),
+                              .first_sequence = static_cast<int>(part.first_sequence),
                               .num_sequences = static_cast<int>(sequences),
-                              .group = static_cast<int>(shape.group),
-                              .tile_queries = static_cast<int>(shape.tile_queries),
-                              .extra_items = static_cast<int>(extra_items),
+                              .group = static_cast<int>(part.group),
+                              .tile_queries = static_cast<int>(part.tile_queries),
+                              .extra_items = static_cast<int>(part.extra_items),
                               .max_blocks = static_cast<int>(max_blocks),
                               .num_blocks = static_cast<int>(num_slots * max_blocks),
                               .first_item = ints(num_slots + 1)});
