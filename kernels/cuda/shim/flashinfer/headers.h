@@ -21,10 +21,11 @@
 #define __shared__  // of `extern __shared__ uint8_t smem[]`, which is warp_functions.cc's
 #define threadIdx (::deltaserve::cuda::shim::ThreadIndex())
 
-// clang-format off: the first two, copies with the word `template` where C++ asks for it (made by
-// CMakeLists.txt), before what includes the originals
-#include <flashinfer/attention/prefill.cuh>
+// The first two are copies with the word `template` where C++ asks for it, made by CMakeLists.txt;
+// in this order, as the rest includes them.
+// clang-format off
 #include <flashinfer/vec_dtypes.cuh>
+#include <flashinfer/attention/prefill.cuh>
 // clang-format on
 #include <flashinfer/attention/cascade.cuh>
 #include <flashinfer/attention/default_prefill_params.cuh>
