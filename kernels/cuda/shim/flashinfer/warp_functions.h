@@ -166,7 +166,7 @@ template <typename T, MMAMode mode = MMAMode::kInplaceUpdate>
 void mma_sync_m16n16k16_row_col_f16f16f32(float* c, uint32_t* a, uint32_t* b, Where at = Here()) {
   static_assert(std::is_same_v<T, __nv_bfloat16>);
   const uint32_t rows[4] = {a[0], a[1], a[2], a[3]};
-  for (int half = 0; half < 2; ++half) {
+  for (size_t half = 0; half < 2; ++half) {
     float d[4] = {};
     if constexpr (mode == MMAMode::kInplaceUpdate) std::copy_n(c + 4 * half, 4, d);
     ::deltaserve::cuda::MmaBf16(d, rows, {b[2 * half], b[2 * half + 1]}, at);
