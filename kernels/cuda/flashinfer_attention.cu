@@ -3,7 +3,7 @@
 #include <flashinfer/attention/prefill.cuh>
 #include <flashinfer/attention/variants.cuh>
 
-#include "kernels/cuda/attention_parts.h"
+#include "kernels/cuda/attention_params.h"
 #include "kernels/cuda/flashinfer_attention.h"
 #include "kernels/cuda/gated_merge.h"
 #include "kernels/cuda/launch.h"
@@ -48,7 +48,8 @@ using TileTraits = flashinfer::KernelTraits<flashinfer::MaskMode::kCausal,
                                             __nv_bfloat16,
                                             float,
                                             int32_t,
-                                            Softmax2>;
+                                            Softmax2,
+                                            flashinfer::kPrefillLauncherRepacksFp4>;
 
 __nv_bfloat16* Theirs(const bf16* values) {
   return reinterpret_cast<__nv_bfloat16*>(const_cast<bf16*>(values));

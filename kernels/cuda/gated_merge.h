@@ -2,7 +2,7 @@
 
 // What follows a library's attention: partial results merged, and the op's sigmoid gate.
 
-#include "kernels/cuda/attention_parts.h"
+#include "kernels/cuda/attention_params.h"
 #include "kernels/cuda/paged_tiles.h"
 
 namespace deltaserve::cuda {

@@ -226,6 +226,13 @@ class KernelTableTest(TreeCase):
         self.assertEqual([kernel_table.row(k) for k in self.kernels],
                          ["| `One<8, bf16>` | a.cu | 64 | 128 | 16 | 80 |", "| `Two` | a.cu | 13 | 0 | 0 | 0 |"])
 
+    def test_kernels_of_libraries_are_told_apart_by_number(self):
+        lines = "".join(f"Compiling entry function '_ZN10flashinfer6KernelILj{tile}EEEvi' for 'sm_90a'\nUsed {tile} registers\n"
+                        for tile in (64, 16))
+        kernels = kernel_table.demangled(kernel_table.parse(lines, "a.cu"))
+        self.assertEqual([(k.name, k.registers) for k in kernels],
+                         [("flashinfer::Kernel (1 of 2)", 16), ("flashinfer::Kernel (2 of 2)", 64)])
+
     def test_a_spill_is_refused_unless_the_table_lists_as_much(self):
         def refused(table):
             return [k.name for k in kernel_table.unlisted_spills(self.kernels, table)]

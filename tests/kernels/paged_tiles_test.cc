@@ -97,8 +97,8 @@ class PagedTilesTest : public testing::TestWithParam<TilesCase> {
  protected:
   PagedTilesTest()
       : in_(GetParam().spec),
-        part_(in_.Part(GetParam().chunks, GetParam().group, GetParam().tile_queries,
-                       GetParam().extra_items)),
+        part_(in_.Part(
+            GetParam().chunks, GetParam().group, GetParam().tile_queries, GetParam().extra_items)),
         tiles_(ListPagedTiles(in_.batch, part_, arena_, queue_)) {
     queue_.Run();
   }
@@ -264,8 +264,8 @@ TEST_F(GatedMergeTest, PartsMakeOneSoftmax) {
   for (size_t row = kFirstRow; row < rows_; ++row) {
     const auto sequence = static_cast<size_t>(in_.row_sequence[row]);
     const int parts = (tiles.num_positions[sequence] + *tiles.part_size - 1) / *tiles.part_size;
-    const int first = tiles.first_partial[sequence] +
-                      (static_cast<int>(row) - in_.row_begin[sequence]) * parts;
+    const int first =
+        tiles.first_partial[sequence] + (static_cast<int>(row) - in_.row_begin[sequence]) * parts;
     for (size_t head = 0; head < kHeads; ++head) {
       std::vector<double> all(kHeadDim, 0);
       double total = 0;

@@ -33,6 +33,7 @@ set(folder ${PROJECT_BINARY_DIR}/flashinfer/${folder})
 if(NOT IS_DIRECTORY ${folder})
   set(wheel "${DELTASERVE_FLASHINFER_WHEEL}")
   if(NOT wheel)
+    file(REMOVE_RECURSE ${PROJECT_BINARY_DIR}/flashinfer/download)
     message(STATUS "CUDA: downloading ${package}, 62 MB")
     set(downloads ${PROJECT_BINARY_DIR}/flashinfer/download)
     execute_process(
