@@ -59,7 +59,7 @@ FOLDERS = {
 }
 
 # A folder that is another compilation of its parent's sources, and belongs to it.
-PART_OF = {"kernels/cuda/shim": "kernels/cuda"}
+PART_OF = {"kernels/cuda/shim": "kernels/cuda", "kernels/cuda/shim/flashinfer": "kernels/cuda"}
 
 # What tests may use beside the folder they test and what that one may use.
 TEST_EXTRA = ["kernels/reference"]

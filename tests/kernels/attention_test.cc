@@ -292,7 +292,10 @@ TEST_P(AttentionDeviceTest, SurvivesScoresFarApart) {
   ExpectClose(actual.out, expected.out, Tolerance(*device_, 1e-4, 1e-4 + kAttentionBF16Tolerance));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionDeviceTest, testing::ValuesIn(AllDevicesAndShim()));
+INSTANTIATE_TEST_SUITE_P(Devices,
+                         AttentionDeviceTest,
+                         testing::ValuesIn(AllDevicesAndShim()),
+                         IsaOfTest);
 
 // What blocks of threads share out among themselves.
 class CudaAttentionTest : public AttentionDeviceTest {
@@ -346,7 +349,7 @@ std::vector<std::string> CudaDevices() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, CudaAttentionTest, testing::ValuesIn(CudaDevices()));
+INSTANTIATE_TEST_SUITE_P(Devices, CudaAttentionTest, testing::ValuesIn(CudaDevices()), IsaOfTest);
 
 // Promise 2: the bits of a row.
 class AttentionInvarianceTest : public CpuIsaTest {

@@ -73,10 +73,15 @@ inline std::vector<std::string> DevicesUnderTest() {
   return names;
 }
 
-// And the CUDA kernels over the host shim, where the build has no nvcc: for ops that they have.
+inline std::unique_ptr<Device> CreateShimOfFlashInfer() {
+  return cuda::CreateShimDevice(1, {.attention = cuda::AttentionBackend::kFlashInfer});
+}
+
+// And the CUDA kernels over the host shim, where this binary has them: for ops that they have.
 inline std::vector<std::string> DevicesAndShim() {
   std::vector<std::string> names = DevicesUnderTest();
   if (cuda::CreateShimDevice() != nullptr) names.emplace_back("cuda_shim");
+  if (CreateShimOfFlashInfer() != nullptr) names.emplace_back("cuda_shim_flashinfer");
   return names;
 }
 
@@ -99,8 +104,10 @@ inline std::unique_ptr<Device> MakeDevice(const std::string& name) {
   }
   if (name == "reference") return reference::CreateReferenceDevice();
   if (name == "cuda_shim") return cuda::CreateShimDevice();
-  if (name == "cuda_shim_cutlass")
+  if (name == "cuda_shim_cutlass") {
     return cuda::CreateShimDevice(1, {.moe = cuda::MoeBackend::kCutlass});
+  }
+  if (name == "cuda_shim_flashinfer") return CreateShimOfFlashInfer();
   if (name == "cpu_1_thread") return MakeCpu(1);
   for (const std::string& isa : CpuIsas()) {
     if (name == TestName(isa)) return MakeCpu(3, isa);

@@ -68,12 +68,14 @@ function(deltaserve_test_target target)
   endif()
 endfunction()
 
-# deltaserve_tests([NAME name] [SOURCES a_test.cc ...] [EXCLUDE ...] [LABEL unit] [TIMEOUT 300] [DEPS lib ...])
+# deltaserve_tests([NAME name] [SOURCES a_test.cc ...] [EXCLUDE ...] [FILTER pattern] [LABEL unit] [TIMEOUT 300]
+#                  [DEPS lib ...])
 # One gtest binary from the *_test.cc of this folder (*_mpi_test.cc left out); ctest sees each TEST.
 # LABEL: unit; cuda (needs a GPU); mpi or system (starts worlds: one such test at a time); long (only
-# in `tests/run --long`, alone). NAME tells two calls in one folder apart.
+# in `tests/run --long`, alone). NAME tells two calls in one folder apart; FILTER leaves out tests whose
+# names it does not match.
 function(deltaserve_tests)
-  cmake_parse_arguments(ARG "" "NAME;LABEL;TIMEOUT" "SOURCES;EXCLUDE;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME;FILTER;LABEL;TIMEOUT" "SOURCES;EXCLUDE;DEPS" ${ARGN})
   if(NOT BUILD_TESTING)
     return()
   endif()
@@ -101,7 +103,11 @@ function(deltaserve_tests)
     set(alone RESOURCE_LOCK world)
   endif()
   deltaserve_test_target(${name}_test SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} GTest::gtest_main)
-  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+  set(filter)
+  if(ARG_FILTER)
+    set(filter TEST_FILTER ${ARG_FILTER})
+  endif()
+  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 ${filter}
                        PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ${alone})
 endfunction()
 

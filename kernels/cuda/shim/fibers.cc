@@ -286,6 +286,8 @@ void* SharedMemory() {
   return TheBlock().shared;
 }
 
+size_t SharedBytes() { return TheBlock().grid->shared_bytes; }
+
 const Exchange& WarpCall(const char* function,
                          const void* value,
                          size_t bytes,

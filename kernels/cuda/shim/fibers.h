@@ -65,8 +65,9 @@ void RunGrid(const Grid& grid);
 // Waits until each thread of the block that has not ended waits here.
 void BlockBarrier(Where at);
 
-// The dynamic shared memory of the block.
+// The dynamic shared memory of the block, and how many bytes it has.
 void* SharedMemory();
+size_t SharedBytes();
 
 // Of the thread that runs.
 int Lane();

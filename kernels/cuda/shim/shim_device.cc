@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/backends.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gathered_experts.h"
 #include "kernels/cuda/launch.h"
@@ -94,10 +95,10 @@ class ShimDevice final : public Device {
 }  // namespace
 
 std::unique_ptr<Device> CreateShimDevice(uint64_t seed, const CudaOptions& options) {
-  DS_CHECK(options.attention == AttentionBackend::kNative) << "the shim has no other attention";
-  Backends backends;
-  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
-  return std::make_unique<ShimDevice>(seed, backends);
+  auto backends = ChooseBackends({.attention = options.attention});
+  if (!backends.ok()) return nullptr;
+  if (options.moe == MoeBackend::kCutlass) backends->experts = &GatheredExperts;
+  return std::make_unique<ShimDevice>(seed, *backends);
 }
 
 }  // namespace deltaserve::cuda
