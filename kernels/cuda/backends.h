@@ -10,9 +10,12 @@
 
 namespace deltaserve::cuda {
 
+// Ops, and what each takes of the arena (Ops::Memory).
 struct Backends {
   void (*attention)(const AttentionArgs& args, Arena& arena, Queue& queue) = &Attention;
+  OpScratch (*attention_scratch)(const OpSizes& sizes, const Queue& queue) = &AttentionScratch;
   void (*experts)(const ExpertsArgs& args, Arena& arena, Queue& queue) = &Experts;
+  OpScratch (*experts_scratch)(const OpSizes& sizes) = &ExpertsScratch;
 };
 
 // UNIMPLEMENTED, naming the flag and the remedy, for what this build has not.

@@ -30,9 +30,9 @@ class CudaOps final : public Ops {
   absl::Status Supports(const ModelShape& shape) const override;
   MemoryNeeds Memory(const OpSizes& sizes) const override {
     return {.packs_tables = false,
-            .attention = AttentionScratch(sizes, queue_),
+            .attention = backends_.attention_scratch(sizes, queue_),
             .gated_delta_net = GatedDeltaNetScratch(sizes),
-            .experts = ExpertsScratch(sizes),
+            .experts = backends_.experts_scratch(sizes),
             .per_sampled_row = SampleScratch(sizes.vocab_rows)};
   }
 

@@ -110,15 +110,35 @@ void AttendTiles(const AttentionParams& p,
   }
 }
 
+// Items, each of which has a block a KV head, that fill all processors.
+int64_t Fill(int64_t kv_heads, const Queue& queue) {
+  return (queue.num_processors() * kBlocksPerProcessor + kv_heads - 1) / kv_heads;
+}
+
 }  // namespace
+
+OpScratch FlashInferAttentionScratch(const OpSizes& sizes, const Queue& queue) {
+  const int64_t kv_heads = sizes.num_kv_heads;
+  if (kv_heads == 0) return {};
+  // Both lists give their scratch back. The host knows the numbers of decodes alone here.
+  RowBatch rows;
+  rows.num_decode = rows.num_decode_rows = sizes.decode_rows;
+  rows.num_sequences = sizes.decode_rows + 1;
+  rows.num_rows = sizes.decode_rows + kBlock;
+  rows.block_table = TensorView(nullptr, DType::kI32, {sizes.decode_rows, 1});
+  const int64_t fill = Fill(kv_heads, queue);
+  const int64_t most = std::max(DecodePart(rows, sizes.num_heads, kv_heads, fill).most_partials,
+                                ChunkPart(rows, sizes.num_heads, kv_heads, fill).most_partials);
+  constexpr int64_t kPartialBytes = kHeadDim * sizeof(bf16) + sizeof(float);
+  return {.fixed = most * kPartialBytes};
+}
 
 void FlashInferAttention(const AttentionArgs& args, Arena& arena, Queue& queue) {
   const RowBatch& rows = *args.rows;
   if (rows.num_rows == 0) return;
   const AttentionParams params = CheckedParams(args);
   const int64_t kv_heads = args.num_kv_heads;
-  // Items, each of which has a block a KV head, that fill all processors.
-  const int64_t fill = (queue.num_processors() * kBlocksPerProcessor + kv_heads - 1) / kv_heads;
+  const int64_t fill = Fill(kv_heads, queue);
   if (rows.num_decode > 0) {
     AttendTiles<16>(params, rows, DecodePart(rows, args.num_heads, kv_heads, fill), arena, queue);
   }

@@ -13,4 +13,7 @@ class Queue;
 // of the positions, or the result before the gate, are rounded to bf16.
 void FlashInferAttention(const AttentionArgs& args, Arena& arena, Queue& queue);
 
+// See Ops::Memory. As many slots as rows of decodes.
+OpScratch FlashInferAttentionScratch(const OpSizes& sizes, const Queue& queue);
+
 }  // namespace deltaserve::cuda

@@ -30,6 +30,13 @@ ExpertParts ManyRows(const ExpertsArgs& args,
 
 }  // namespace
 
+OpScratch GatheredExpertsScratch(const OpSizes& sizes) {
+  if (sizes.num_experts == 0) return {};
+  const int64_t row = sizes.top_k * (2 * sizes.expert_width + sizes.hidden) *
+                      static_cast<int64_t>(sizeof(BFloat16));
+  return {.per_decode_row = row, .per_chunk_row = row};
+}
+
 void GatheredExperts(const ExpertsArgs& args, Arena& arena, Queue& queue) {
   ExpertsWith(&ManyRows, args, arena, queue);
 }

@@ -14,4 +14,7 @@ class Queue;
 // CUTLASS's 512 bytes a processor.
 void GatheredExperts(const ExpertsArgs& args, Arena& arena, Queue& queue);
 
+// See Ops::Memory.
+OpScratch GatheredExpertsScratch(const OpSizes& sizes);
+
 }  // namespace deltaserve::cuda

@@ -8,8 +8,12 @@ absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   Backends backends;
   if (options.attention == AttentionBackend::kFlashInfer) {
     backends.attention = &FlashInferAttention;
+    backends.attention_scratch = &FlashInferAttentionScratch;
   }
-  if (options.moe == MoeBackend::kCutlass) backends.experts = &GatheredExperts;
+  if (options.moe == MoeBackend::kCutlass) {
+    backends.experts = &GatheredExperts;
+    backends.experts_scratch = &GatheredExpertsScratch;
+  }
   return backends;
 }
 

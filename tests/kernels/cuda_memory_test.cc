@@ -10,12 +10,17 @@ namespace {
 constexpr int64_t kHeadDim = 256;
 constexpr int64_t kKeyDim = 128;  // of Gated DeltaNet, and of its values
 
-class CudaMemoryTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (device_ == nullptr) GTEST_SKIP() << "nvcc has the kernels";
+// Those that this binary has of the CUDA kernels over the host shim.
+std::vector<std::string> ShimDevices() {
+  std::vector<std::string> names;
+  for (const char* name : {"cuda_shim", "cuda_shim_cutlass", "cuda_shim_flashinfer"}) {
+    if (MakeDevice(name) != nullptr) names.emplace_back(name);
   }
+  return names;
+}
 
+class CudaMemoryTest : public testing::TestWithParam<std::string> {
+ protected:
   // Runs `op` in a session of its own and compares what it took with `said`, but for padding.
   template <typename Op>
   void ExpectTaken(int64_t said, Op op) {
@@ -37,7 +42,7 @@ class CudaMemoryTest : public testing::Test {
     return view;
   }
 
-  const std::unique_ptr<Device> device_ = cuda::CreateShimDevice();
+  const std::unique_ptr<Device> device_ = MakeDevice(GetParam());
 };
 
 int64_t Said(const OpScratch& op, int64_t decodes, int64_t chunk_rows, int64_t chunks) {
@@ -45,38 +50,42 @@ int64_t Said(const OpScratch& op, int64_t decodes, int64_t chunk_rows, int64_t c
          chunks * op.per_chunk;
 }
 
-TEST_F(CudaMemoryTest, OfAttention) {
+TEST_P(CudaMemoryTest, OfAttention) {
   constexpr int64_t kHeads = 4;
   constexpr int64_t kKvHeads = 2;
+  const auto attend = [this](Session& s, const BatchSpec& spec, int64_t slots) {
+    const PagedLayout layout = MakeLayout(slots, 1);
+    std::vector<int32_t> used(spec.sequences().size());
+    std::iota(used.begin(), used.end(), 0);
+    const RowBatch batch = PutBatch(s, spec, used, layout);
+    const int64_t rows = batch.num_rows;
+    const int64_t blocks = layout.num_blocks();
+    s.ops().Attention({.num_heads = kHeads,
+                       .num_kv_heads = kKvHeads,
+                       .head_dim = kHeadDim,
+                       .rows = &batch,
+                       .q = Zeros(s, {rows, kHeads, kHeadDim}),
+                       .qg = Zeros(s, {rows, kHeads, 2 * kHeadDim}),
+                       .k_cache = Zeros(s, {blocks, kKvHeads, kBlockTokens, kHeadDim}),
+                       .v_cache = Zeros(s, {blocks, kKvHeads, kBlockTokens, kHeadDim}),
+                       .out = Zeros(s, {rows, kHeads * kHeadDim})},
+                      s.arena());
+  };
   for (const int64_t decodes : {3, 40}) {  // of this device's processors, and of rows
     const OpScratch scratch =
         device_->ops()
             .Memory({.num_heads = kHeads, .num_kv_heads = kKvHeads, .decode_rows = decodes})
             .attention;
-    EXPECT_EQ(scratch.per_decode_row == 0, decodes == 3);
     ExpectTaken(Said(scratch, decodes, 0, 0), [&](Session& s) {
       BatchSpec spec;
       for (int64_t i = 0; i < decodes; ++i) spec.decodes.push_back({.rows = 1, .start = 2});
-      const PagedLayout layout = MakeLayout(decodes, 1);
-      std::vector<int32_t> slots(static_cast<size_t>(decodes));
-      std::iota(slots.begin(), slots.end(), 0);
-      const RowBatch batch = PutBatch(s, spec, slots, layout);
-      const int64_t blocks = layout.num_blocks();
-      s.ops().Attention({.num_heads = kHeads,
-                         .num_kv_heads = kKvHeads,
-                         .head_dim = kHeadDim,
-                         .rows = &batch,
-                         .q = Zeros(s, {decodes, kHeads, kHeadDim}),
-                         .qg = Zeros(s, {decodes, kHeads, 2 * kHeadDim}),
-                         .k_cache = Zeros(s, {blocks, kKvHeads, kBlockTokens, kHeadDim}),
-                         .v_cache = Zeros(s, {blocks, kKvHeads, kBlockTokens, kHeadDim}),
-                         .out = Zeros(s, {decodes, kHeads * kHeadDim})},
-                        s.arena());
+      attend(s, spec, decodes);
+      attend(s, {.decodes = {}, .chunks = {{.rows = 2, .start = 0}}}, decodes);
     });
   }
 }
 
-TEST_F(CudaMemoryTest, OfGatedDeltaNet) {
+TEST_P(CudaMemoryTest, OfGatedDeltaNet) {
   constexpr int64_t kValueHeads = 2;
   constexpr int64_t kChannels = (2 + kValueHeads) * kKeyDim;
   constexpr int64_t kValues = kValueHeads * kKeyDim;
@@ -118,7 +127,7 @@ TEST_F(CudaMemoryTest, OfGatedDeltaNet) {
   }
 }
 
-TEST_F(CudaMemoryTest, OfExperts) {
+TEST_P(CudaMemoryTest, OfExperts) {
   constexpr int64_t kRows = 300;
   constexpr int64_t kHidden = 64;
   constexpr int64_t kWidth = 32;
@@ -146,7 +155,7 @@ TEST_F(CudaMemoryTest, OfExperts) {
   });
 }
 
-TEST_F(CudaMemoryTest, OfSampling) {
+TEST_P(CudaMemoryTest, OfSampling) {
   constexpr int64_t kVocabulary = 5000;
   constexpr size_t kRows = 8;
   const MemoryNeeds needs = device_->ops().Memory({.vocab_rows = kVocabulary});
@@ -165,6 +174,9 @@ TEST_F(CudaMemoryTest, OfSampling) {
                    s.arena());
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, CudaMemoryTest, testing::ValuesIn(ShimDevices()), IsaOfTest);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CudaMemoryTest);  // where nvcc has the kernels
 
 }  // namespace
 }  // namespace deltaserve

@@ -97,7 +97,10 @@ class ShimDevice final : public Device {
 std::unique_ptr<Device> CreateShimDevice(uint64_t seed, const CudaOptions& options) {
   auto backends = ChooseBackends({.attention = options.attention});
   if (!backends.ok()) return nullptr;
-  if (options.moe == MoeBackend::kCutlass) backends->experts = &GatheredExperts;
+  if (options.moe == MoeBackend::kCutlass) {
+    backends->experts = &GatheredExperts;
+    backends->experts_scratch = &GatheredExpertsScratch;
+  }
   return std::make_unique<ShimDevice>(seed, *backends);
 }
 

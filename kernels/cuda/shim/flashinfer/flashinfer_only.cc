@@ -8,6 +8,7 @@ absl::StatusOr<Backends> ChooseBackends(const CudaOptions& options) {
   Backends backends;
   if (options.attention == AttentionBackend::kFlashInfer) {
     backends.attention = &FlashInferAttention;
+    backends.attention_scratch = &FlashInferAttentionScratch;
   }
   return backends;
 }
