@@ -37,7 +37,7 @@ void Fill(v1::TokenLogprob* message, const TokenLogProb& score) {
 // is gone that much before ours, and some time passes on the way.
 absl::Time EarliestExpiry(absl::Time deadline) {
   constexpr double kRounding = 0.03;
-  constexpr absl::Duration kOnTheWay = absl::Milliseconds(20);
+  constexpr absl::Duration kOnTheWay = absl::Milliseconds(50);
   if (deadline == absl::InfiniteFuture()) return deadline;
   return deadline - (deadline - absl::Now()) * kRounding - kOnTheWay;
 }

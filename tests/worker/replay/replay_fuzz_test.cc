@@ -77,7 +77,7 @@ TEST(ReplayFuzzTest, AChangedPlanIsAnErrorThatNamesFileAndPlaceOrAnotherResult) 
   options.loop = [&](StepRunner& runner, Executor& executor, Device& device) {
     std::mt19937 random(1);
     for (int round = 0; round < kRounds; ++round) {
-      const absl::Status status =
+      absl::Status status =
           ReplayOnce(Changed(recorded, random), runner, executor, device, &counts);
       if (!status.ok()) return status;
     }
