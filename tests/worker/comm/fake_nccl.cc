@@ -397,6 +397,7 @@ ncclResult_t FakeNccl::Allocate(void** memory, size_t bytes) {
   const std::lock_guard lock(mutex_);
   Count(t_device, "ncclMemAlloc");
   if (const auto found = planned_.find({t_device, "ncclMemAlloc"}); found != planned_.end()) {
+    t_last_error = cudaErrorMemoryAllocation;  // as of a call that NCCL makes
     return found->second.result;
   }
   const size_t whole = (bytes + NCCL_WIN_REQUIRED_ALIGNMENT) / NCCL_WIN_REQUIRED_ALIGNMENT *
