@@ -1,6 +1,7 @@
 #include "tests/worker/comm/fake_nccl.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -39,6 +40,7 @@ FakeNccl* g_fake = nullptr;
 thread_local FakeThread t_thread;
 
 constexpr int kPolls = 2;
+constexpr std::chrono::seconds kPatience(20);
 
 size_t SizeOf(ncclDataType_t type) {
   return type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1;
@@ -179,7 +181,10 @@ ncclResult_t FakeNccl::Meet(ncclComm_t comm,
     changed_.notify_all();
   }
   if (!comm->blocking) return ncclInProgress;
-  changed_.wait(lock, [&] { return meeting.done || clique.cut; });
+  const auto over = [&] { return meeting.done || clique.cut; };
+  if (!changed_.wait_for(lock, kPatience, over)) {
+    Problem(absl::StrCat("rank ", comm->rank, " waits within NCCL for ranks that do not come"));
+  }
   comm->state = meeting.done ? ncclSuccess : ncclRemoteError;
   return comm->state;
 }

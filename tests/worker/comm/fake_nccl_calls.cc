@@ -33,7 +33,9 @@ const char* ncclGetErrorString(ncclResult_t result) {
                                           : "another error";
 }
 const char* ncclGetLastError(ncclComm_t /*comm*/) { return "the last warning"; }
-ncclResult_t ncclMemAlloc(void** memory, size_t bytes) { return FakeNccl::Current().Allocate(memory, bytes); }
+ncclResult_t ncclMemAlloc(void** memory, size_t bytes) {
+  return FakeNccl::Current().Allocate(memory, bytes);
+}
 ncclResult_t ncclMemFree(void* memory) { return FakeNccl::Current().Free(memory); }
 ncclResult_t ncclCommWindowRegister(
     ncclComm_t comm, void* memory, size_t bytes, ncclWindow_t* window, int /*flags*/) {
@@ -52,11 +54,11 @@ ncclResult_t ncclAllReduce(const void* in,
                            cudaStream_t stream) {
   if (op != ncclSum) return ncclInvalidArgument;
   return FakeNccl::Current().Run(comm, {.call = "ncclAllReduce",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .stream = stream});
+                                        .in = in,
+                                        .out = out,
+                                        .count = count,
+                                        .type = type,
+                                        .stream = stream});
 }
 ncclResult_t ncclAllGather(const void* in,
                            void* out,
@@ -65,11 +67,11 @@ ncclResult_t ncclAllGather(const void* in,
                            ncclComm_t comm,
                            cudaStream_t stream) {
   return FakeNccl::Current().Run(comm, {.call = "ncclAllGather",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .stream = stream});
+                                        .in = in,
+                                        .out = out,
+                                        .count = count,
+                                        .type = type,
+                                        .stream = stream});
 }
 ncclResult_t ncclBroadcast(const void* in,
                            void* out,
@@ -79,17 +81,18 @@ ncclResult_t ncclBroadcast(const void* in,
                            ncclComm_t comm,
                            cudaStream_t stream) {
   return FakeNccl::Current().Run(comm, {.call = "ncclBroadcast",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .root = root,
-                            .stream = stream});
+                                        .in = in,
+                                        .out = out,
+                                        .count = count,
+                                        .type = type,
+                                        .root = root,
+                                        .stream = stream});
 }
 
 // Outside a group a rank that sends to itself would wait for ever.
 ncclResult_t ncclGroupStart() {
-  if (FakeThread::Current().group.depth++ == 0) FakeThread::Current().group.operation = {.call = "ncclGroupEnd"};
+  if (FakeThread::Current().group.depth++ == 0)
+    FakeThread::Current().group.operation = {.call = "ncclGroupEnd"};
   return ncclSuccess;
 }
 ncclResult_t ncclSend(const void* data,
@@ -101,7 +104,8 @@ ncclResult_t ncclSend(const void* data,
   if (FakeThread::Current().group.depth == 0) return ncclInvalidUsage;
   FakeThread::Current().group.comm = comm;
   FakeThread::Current().group.operation.stream = stream;
-  FakeThread::Current().group.operation.parts.push_back({true, peer, const_cast<void*>(data), count});
+  FakeThread::Current().group.operation.parts.push_back(
+      {true, peer, const_cast<void*>(data), count});
   return ncclSuccess;
 }
 ncclResult_t ncclRecv(void* data,
@@ -118,8 +122,11 @@ ncclResult_t ncclRecv(void* data,
 }
 ncclResult_t ncclGroupEnd() {
   if (FakeThread::Current().group.depth == 0) return ncclInvalidUsage;
-  if (--FakeThread::Current().group.depth > 0 || FakeThread::Current().group.operation.parts.empty()) return ncclSuccess;
-  return FakeNccl::Current().Run(FakeThread::Current().group.comm, std::exchange(FakeThread::Current().group.operation, {}));
+  if (--FakeThread::Current().group.depth > 0 ||
+      FakeThread::Current().group.operation.parts.empty())
+    return ncclSuccess;
+  return FakeNccl::Current().Run(FakeThread::Current().group.comm,
+                                 std::exchange(FakeThread::Current().group.operation, {}));
 }
 
 cudaError_t cudaSetDevice(int device) {
@@ -137,7 +144,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return state;
 }
 cudaError_t cudaPeekAtLastError() { return FakeThread::Current().last_error; }
-cudaError_t cudaGetLastError() { return std::exchange(FakeThread::Current().last_error, cudaSuccess); }
+cudaError_t cudaGetLastError() {
+  return std::exchange(FakeThread::Current().last_error, cudaSuccess);
+}
 
 }  // extern "C"
 // NOLINTEND(readability-identifier-naming,readability-inconsistent-declaration-parameter-name)
