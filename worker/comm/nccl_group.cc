@@ -194,8 +194,9 @@ std::string NcclErrorText(ncclResult_t result, ncclComm_t comm, cudaStream_t str
   std::string text = ncclGetErrorString(result);
   if (last != nullptr && *last != '\0') absl::StrAppend(&text, ": ", last);
   if (result != ncclUnhandledCudaError) return text;
-  const cudaError_t fault = StateOf(stream);
-  if (fault == cudaSuccess || fault == cudaErrorNotReady) return text;
+  cudaError_t fault = StateOf(stream);
+  if (fault == cudaSuccess || fault == cudaErrorNotReady) fault = cudaPeekAtLastError();
+  if (fault == cudaSuccess) return text;
   return absl::StrCat(text, "; CUDA has failed with ", cudaGetErrorName(fault), " (",
                       cudaGetErrorString(fault),
                       "), perhaps in a kernel that was enqueued before: CUDA_LAUNCH_BLOCKING=1 "

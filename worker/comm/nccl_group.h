@@ -50,9 +50,9 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> StartNccl(World& world,
 // what it failed with. Leaves no error behind that the next call would take for its own.
 cudaError_t StateOf(cudaStream_t stream);
 
-// What NCCL says of `result`; of ncclUnhandledCudaError also what `stream` has failed with: NCCL's
-// calls fail too after a kernel that was enqueued before them has faulted. By a thread whose
-// current device is that of the stream. `comm` may be null.
+// What NCCL says of `result`; of ncclUnhandledCudaError also what `stream`, or else this thread's
+// last call of CUDA, has failed with: NCCL's calls fail too after a kernel that was enqueued before
+// them has faulted. By a thread whose current device is that of the stream. `comm` may be null.
 std::string NcclErrorText(ncclResult_t result, ncclComm_t comm, cudaStream_t stream);
 
 }  // namespace deltaserve

@@ -1,6 +1,7 @@
 #include "tests/worker/comm/fake_nccl.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -36,47 +37,14 @@ namespace deltaserve {
 namespace {
 
 FakeNccl* g_fake = nullptr;
-thread_local int t_device = 0;
-thread_local cudaError_t t_last_error = cudaSuccess;
+thread_local FakeThread t_thread;
 
 constexpr int kPolls = 2;
+constexpr std::chrono::seconds kPatience(20);
 
 size_t SizeOf(ncclDataType_t type) {
   return type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1;
 }
-
-}  // namespace
-
-struct FakeNccl::Operation {
-  struct Part {  // of a group
-    bool sends;
-    int peer;
-    void* data;
-    size_t bytes;
-  };
-
-  std::string call;
-  const void* in = nullptr;
-  void* out = nullptr;
-  size_t count = 0;
-  ncclDataType_t type = ncclUint8;
-  int root = 0;
-  cudaStream_t stream = nullptr;
-  std::vector<Part> parts = {};
-  std::vector<ncclComm_t*> made = {};  // of a split, which NCCL writes when it is done
-  ncclConfig_t* config = nullptr;
-  ncclWindow_t* window = nullptr;
-};
-
-namespace {
-
-// What this thread has put into its open group.
-struct Group {
-  int depth = 0;
-  ncclComm_t comm = nullptr;
-  FakeNccl::Operation operation = {};
-};
-thread_local Group t_group;
 
 }  // namespace
 
@@ -91,6 +59,10 @@ struct FakeNccl::Clique {
   std::vector<ncclComm_t> comms;
   bool cut = false;  // one has gone
 };
+
+FakeThread& FakeThread::Current() { return t_thread; }
+
+FakeNccl& FakeNccl::Current() { return *g_fake; }
 
 FakeNccl::FakeNccl(int ranks) {
   DS_CHECK(g_fake == nullptr);
@@ -209,7 +181,10 @@ ncclResult_t FakeNccl::Meet(ncclComm_t comm,
     changed_.notify_all();
   }
   if (!comm->blocking) return ncclInProgress;
-  changed_.wait(lock, [&] { return meeting.done || clique.cut; });
+  const auto over = [&] { return meeting.done || clique.cut; };
+  if (!changed_.wait_for(lock, kPatience, over)) {
+    Problem(absl::StrCat("rank ", comm->rank, " waits within NCCL for ranks that do not come"));
+  }
   comm->state = meeting.done ? ncclSuccess : ncclRemoteError;
   return comm->state;
 }
@@ -220,7 +195,6 @@ void FakeNccl::Complete(Clique& clique, Meeting& meeting) {
   std::sort(here.begin(), here.end(),
             [](const auto& a, const auto& b) { return a.first->rank < b.first->rank; });
   const Operation& first = here.front().second;
-  const size_t bytes = first.count * SizeOf(first.type);
   for (const auto& [comm, each] : here) {
     if (each.call != first.call || each.count != first.count || each.type != first.type ||
         each.root != first.root) {
@@ -229,61 +203,18 @@ void FakeNccl::Complete(Clique& clique, Meeting& meeting) {
     }
   }
   if (first.call == "ncclAllReduce") {
-    if (first.type != ncclFloat32 && first.type != ncclBfloat16) Problem("a sum of no known type");
-    for (size_t i = 0; i < first.count; ++i) {
-      float sum = 0;
-      for (const auto& [comm, each] : here) {
-        sum += first.type == ncclFloat32 ? static_cast<const float*>(each.in)[i]
-                                         : ToFloat(static_cast<const BFloat16*>(each.in)[i]);
-      }
-      for (const auto& [comm, each] : here) {
-        if (first.type == ncclFloat32) {
-          static_cast<float*>(each.out)[i] = sum;
-        } else {
-          static_cast<BFloat16*>(each.out)[i] = ToBFloat16(sum);
-        }
-      }
-    }
-  } else if (first.call == "ncclAllGather") {
-    for (const auto& [to, all] : here) {
-      for (const auto& [from, each] : here) {
-        std::memmove(static_cast<char*>(all.out) + static_cast<size_t>(from->rank) * bytes, each.in,
-                     bytes);
-      }
-    }
-  } else if (first.call == "ncclBroadcast") {
-    const void* const sent = here[static_cast<size_t>(first.root)].second.in;
-    for (const auto& [to, each] : here) std::memmove(each.out, sent, bytes);
+    Sum(meeting);
+  } else if (first.call == "ncclAllGather" || first.call == "ncclBroadcast") {
+    CopyParts(meeting);
   } else if (first.call == "ncclGroupEnd") {
-    std::map<std::pair<int, int>, std::deque<Operation::Part>> sent;  // from, to
-    for (const auto& [comm, each] : here) {
-      for (const auto& part : each.parts) {
-        if (part.sends) sent[{comm->rank, part.peer}].push_back(part);
-      }
-    }
-    for (const auto& [comm, each] : here) {
-      for (const auto& part : each.parts) {
-        if (part.sends) continue;
-        auto& from = sent[{part.peer, comm->rank}];
-        if (from.empty() || from.front().bytes != part.bytes) {
-          Problem(absl::StrCat("rank ", comm->rank, " receives what rank ", part.peer,
-                               " does not send"));
-          return;
-        }
-        std::memmove(part.data, from.front().data, part.bytes);
-        from.pop_front();
-      }
-    }
-    for (const auto& [way, left] : sent) {
-      if (!left.empty()) Problem(absl::StrCat("nobody receives what rank ", way.first, " sends"));
-    }
+    Exchange(meeting);
   } else if (first.call == "ncclCommSplit") {
     auto& made = cliques_[absl::StrCat("split ", num_cliques_++)];
     made = std::make_unique<Clique>();
     made->size = clique.size;
     for (const auto& [comm, each] : here) {
-      *each.made.front() = NewComm(made.get(), comm->rank, each.config);
-      (*each.made.front())->parent = comm;
+      *each.newcomm = NewComm(made.get(), comm->rank, each.config);
+      (*each.newcomm)->parent = comm;
       ++comm->num_children;
     }
   } else if (first.call == "ncclCommWindowRegister" && has_windows_) {
@@ -295,10 +226,71 @@ void FakeNccl::Complete(Clique& clique, Meeting& meeting) {
   }
 }
 
+void FakeNccl::Sum(const Meeting& meeting) {
+  const ncclDataType_t type = meeting.here.front().second.type;
+  if (type != ncclFloat32 && type != ncclBfloat16) Problem("a sum of no known type");
+  for (size_t i = 0; i < meeting.here.front().second.count; ++i) {
+    float sum = 0;
+    for (const auto& [comm, each] : meeting.here) {
+      sum += type == ncclFloat32 ? static_cast<const float*>(each.in)[i]
+                                 : ToFloat(static_cast<const BFloat16*>(each.in)[i]);
+    }
+    for (const auto& [comm, each] : meeting.here) {
+      if (type == ncclFloat32) {
+        static_cast<float*>(each.out)[i] = sum;
+      } else {
+        static_cast<BFloat16*>(each.out)[i] = ToBFloat16(sum);
+      }
+    }
+  }
+}
+
+// Of every rank, or of the root.
+void FakeNccl::CopyParts(const Meeting& meeting) {
+  const Operation& first = meeting.here.front().second;
+  const size_t bytes = first.count * SizeOf(first.type);
+  for (const auto& [to, all] : meeting.here) {
+    if (first.call == "ncclBroadcast") {
+      std::memmove(all.out, meeting.here[static_cast<size_t>(first.root)].second.in, bytes);
+      continue;
+    }
+    for (const auto& [from, each] : meeting.here) {
+      std::memmove(static_cast<char*>(all.out) + static_cast<size_t>(from->rank) * bytes, each.in,
+                   bytes);
+    }
+  }
+}
+
+void FakeNccl::Exchange(const Meeting& meeting) {
+  std::map<std::pair<int, int>, std::deque<Operation::Part>> sent;  // from, to
+  for (const auto& [comm, each] : meeting.here) {
+    for (const auto& part : each.parts) {
+      if (part.sends) sent[{comm->rank, part.peer}].push_back(part);
+    }
+  }
+  for (const auto& [comm, each] : meeting.here) {
+    for (const auto& part : each.parts) {
+      if (part.sends) continue;
+      auto& from = sent[{part.peer, comm->rank}];
+      if (from.empty() || from.front().bytes != part.bytes) {
+        Problem(
+            absl::StrCat("rank ", comm->rank, " receives what rank ", part.peer, " does not send"));
+        return;
+      }
+      std::memmove(part.data, from.front().data, part.bytes);
+      from.pop_front();
+    }
+  }
+  for (const auto& [way, left] : sent) {
+    if (!left.empty()) Problem(absl::StrCat("nobody receives what rank ", way.first, " sends"));
+  }
+}
+
 ncclResult_t FakeNccl::MakeId(ncclUniqueId* id) {
   const std::lock_guard lock(mutex_);
-  Count(t_device, "ncclGetUniqueId");
-  if (const auto found = planned_.find({t_device, "ncclGetUniqueId"}); found != planned_.end()) {
+  Count(t_thread.device, "ncclGetUniqueId");
+  if (const auto found = planned_.find({t_thread.device, "ncclGetUniqueId"});
+      found != planned_.end()) {
     return found->second.result;
   }
   std::memset(id->internal, 0, sizeof(id->internal));
@@ -312,7 +304,7 @@ ncclResult_t FakeNccl::Init(
   auto& clique = cliques_[std::string(id.internal, sizeof(id.internal))];
   if (clique == nullptr) clique = std::make_unique<Clique>();
   clique->size = size;
-  if (rank != t_device) Problem("a rank on the GPU of another");
+  if (rank != t_thread.device) Problem("a rank on the GPU of another");
   *comm = NewComm(clique.get(), rank, config);
   Count(rank, "ncclCommInitRankConfig");
   const ncclResult_t result = Meet(*comm, {.call = "ncclCommInitRankConfig"}, lock);
@@ -327,7 +319,7 @@ ncclResult_t FakeNccl::Split(ncclComm_t comm, ncclComm_t* newcomm, ncclConfig_t*
   std::unique_lock lock(mutex_);
   if (!MayCall(comm, "ncclCommSplit")) return ncclInvalidUsage;
   *newcomm = nullptr;
-  return Meet(comm, {.call = "ncclCommSplit", .made = {newcomm}, .config = config}, lock);
+  return Meet(comm, {.call = "ncclCommSplit", .newcomm = newcomm, .config = config}, lock);
 }
 
 ncclResult_t FakeNccl::Run(ncclComm_t comm, Operation operation) {
@@ -395,8 +387,10 @@ void FakeNccl::End(ncclComm_t comm) {
 
 ncclResult_t FakeNccl::Allocate(void** memory, size_t bytes) {
   const std::lock_guard lock(mutex_);
-  Count(t_device, "ncclMemAlloc");
-  if (const auto found = planned_.find({t_device, "ncclMemAlloc"}); found != planned_.end()) {
+  Count(t_thread.device, "ncclMemAlloc");
+  if (const auto found = planned_.find({t_thread.device, "ncclMemAlloc"});
+      found != planned_.end()) {
+    t_thread.last_error = cudaErrorMemoryAllocation;  // as of a call that NCCL makes
     return found->second.result;
   }
   const size_t whole = (bytes + NCCL_WIN_REQUIRED_ALIGNMENT) / NCCL_WIN_REQUIRED_ALIGNMENT *
@@ -443,143 +437,3 @@ cudaError_t FakeNccl::QueryStream(cudaStream_t stream) {
 }
 
 }  // namespace deltaserve
-
-using deltaserve::g_fake;
-using deltaserve::t_device;
-using deltaserve::t_group;
-using deltaserve::t_last_error;
-
-// NOLINTBEGIN(readability-identifier-naming,readability-inconsistent-declaration-parameter-name)
-extern "C" {
-
-ncclResult_t ncclGetUniqueId(ncclUniqueId* id) { return g_fake->MakeId(id); }
-ncclResult_t ncclCommInitRankConfig(
-    ncclComm_t* comm, int size, ncclUniqueId id, int rank, ncclConfig_t* config) {
-  return g_fake->Init(comm, size, id, rank, config);
-}
-ncclResult_t ncclCommSplit(
-    ncclComm_t comm, int /*color*/, int /*key*/, ncclComm_t* newcomm, ncclConfig_t* config) {
-  return g_fake->Split(comm, newcomm, config);
-}
-ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
-  return g_fake->GetState(comm, state);
-}
-ncclResult_t ncclCommFinalize(ncclComm_t comm) { return g_fake->Finalize(comm); }
-ncclResult_t ncclCommDestroy(ncclComm_t comm) { return g_fake->Destroy(comm); }
-ncclResult_t ncclCommAbort(ncclComm_t comm) { return g_fake->Abort(comm); }
-const char* ncclGetErrorString(ncclResult_t result) {
-  return result == ncclUnhandledCudaError ? "unhandled cuda error"
-         : result == ncclSystemError      ? "unhandled system error"
-         : result == ncclRemoteError      ? "remote process exited"
-         : result == ncclInvalidUsage     ? "invalid usage"
-                                          : "another error";
-}
-const char* ncclGetLastError(ncclComm_t /*comm*/) { return "the last warning"; }
-ncclResult_t ncclMemAlloc(void** memory, size_t bytes) { return g_fake->Allocate(memory, bytes); }
-ncclResult_t ncclMemFree(void* memory) { return g_fake->Free(memory); }
-ncclResult_t ncclCommWindowRegister(
-    ncclComm_t comm, void* memory, size_t bytes, ncclWindow_t* window, int /*flags*/) {
-  return g_fake->Register(comm, memory, bytes, window);
-}
-ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t window) {
-  return g_fake->Deregister(comm, window);
-}
-
-ncclResult_t ncclAllReduce(const void* in,
-                           void* out,
-                           size_t count,
-                           ncclDataType_t type,
-                           ncclRedOp_t op,
-                           ncclComm_t comm,
-                           cudaStream_t stream) {
-  if (op != ncclSum) return ncclInvalidArgument;
-  return g_fake->Run(comm, {.call = "ncclAllReduce",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .stream = stream});
-}
-ncclResult_t ncclAllGather(const void* in,
-                           void* out,
-                           size_t count,
-                           ncclDataType_t type,
-                           ncclComm_t comm,
-                           cudaStream_t stream) {
-  return g_fake->Run(comm, {.call = "ncclAllGather",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .stream = stream});
-}
-ncclResult_t ncclBroadcast(const void* in,
-                           void* out,
-                           size_t count,
-                           ncclDataType_t type,
-                           int root,
-                           ncclComm_t comm,
-                           cudaStream_t stream) {
-  return g_fake->Run(comm, {.call = "ncclBroadcast",
-                            .in = in,
-                            .out = out,
-                            .count = count,
-                            .type = type,
-                            .root = root,
-                            .stream = stream});
-}
-
-// Outside a group a rank that sends to itself would wait for ever.
-ncclResult_t ncclGroupStart() {
-  if (t_group.depth++ == 0) t_group.operation = {.call = "ncclGroupEnd"};
-  return ncclSuccess;
-}
-ncclResult_t ncclSend(const void* data,
-                      size_t count,
-                      ncclDataType_t /*type*/,
-                      int peer,
-                      ncclComm_t comm,
-                      cudaStream_t stream) {
-  if (t_group.depth == 0) return ncclInvalidUsage;
-  t_group.comm = comm;
-  t_group.operation.stream = stream;
-  t_group.operation.parts.push_back({true, peer, const_cast<void*>(data), count});
-  return ncclSuccess;
-}
-ncclResult_t ncclRecv(void* data,
-                      size_t count,
-                      ncclDataType_t /*type*/,
-                      int peer,
-                      ncclComm_t comm,
-                      cudaStream_t stream) {
-  if (t_group.depth == 0) return ncclInvalidUsage;
-  t_group.comm = comm;
-  t_group.operation.stream = stream;
-  t_group.operation.parts.push_back({false, peer, data, count});
-  return ncclSuccess;
-}
-ncclResult_t ncclGroupEnd() {
-  if (t_group.depth == 0) return ncclInvalidUsage;
-  if (--t_group.depth > 0 || t_group.operation.parts.empty()) return ncclSuccess;
-  return g_fake->Run(t_group.comm, std::exchange(t_group.operation, {}));
-}
-
-cudaError_t cudaSetDevice(int device) {
-  t_device = device;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int* device) {
-  *device = t_device;
-  return cudaSuccess;
-}
-// Keeps what it gives, as the real one: a launch that looks for its own error finds that.
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  const cudaError_t state = g_fake->QueryStream(stream);
-  if (state != cudaSuccess) t_last_error = state;
-  return state;
-}
-cudaError_t cudaPeekAtLastError() { return t_last_error; }
-cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
-
-}  // extern "C"
-// NOLINTEND(readability-identifier-naming,readability-inconsistent-declaration-parameter-name)

@@ -1,7 +1,7 @@
 #pragma once
 
 // NCCL, and the little of CUDA that the communicator over it asks, for a machine without GPUs:
-// ranks are threads of one process, a GPU's memory is the host's. fake_nccl.cc defines their
+// ranks are threads of one process, a GPU's memory is the host's. fake_nccl_calls.cc defines their
 // functions: a program's own go before those of libraries. It looks at its caller as NCCL would
 // not: what its documentation forbids is a problem here, which on GPUs hangs or corrupts.
 
@@ -48,8 +48,30 @@ class FakeNccl {
   // How often a rank called it.
   int NumCalls(int rank, const std::string& call);
 
-  // What the functions of C call: as theirs.
-  struct Operation;
+  // That which lives, for the functions of C.
+  static FakeNccl& Current();
+
+  // What those call: as theirs. A call to which all ranks of a communicator come:
+  struct Operation {
+    struct Part {  // of a group
+      bool sends;
+      int peer;
+      void* data;
+      size_t bytes;
+    };
+
+    std::string call;
+    const void* in = nullptr;
+    void* out = nullptr;
+    size_t count = 0;
+    ncclDataType_t type = ncclUint8;
+    int root = 0;
+    cudaStream_t stream = nullptr;
+    std::vector<Part> parts = {};
+    ncclComm_t* newcomm = nullptr;  // of a split, which NCCL writes when it is done
+    ncclConfig_t* config = nullptr;
+    ncclWindow_t* window = nullptr;
+  };
   ncclResult_t Init(ncclComm_t* comm, int size, const ncclUniqueId& id, int rank, ncclConfig_t*);
   ncclResult_t Split(ncclComm_t comm, ncclComm_t* newcomm, ncclConfig_t* config);
   ncclResult_t Run(ncclComm_t comm, Operation operation);
@@ -78,6 +100,9 @@ class FakeNccl {
   // Brings the operation to the others; as a call of a communicator that blocks or does not.
   ncclResult_t Meet(ncclComm_t comm, Operation operation, std::unique_lock<std::mutex>& lock);
   void Complete(Clique& clique, Meeting& meeting);
+  void Sum(const Meeting& meeting);
+  void CopyParts(const Meeting& meeting);
+  void Exchange(const Meeting& meeting);
   void Count(int rank, const std::string& call);
   void Problem(const std::string& text);
   void End(ncclComm_t comm);
@@ -95,6 +120,21 @@ class FakeNccl {
   std::vector<std::unique_ptr<ncclWindow_vidmem>> all_windows_;
   bool has_windows_ = true;
   int num_cliques_ = 0;
+};
+
+// What CUDA and NCCL keep for a thread.
+struct FakeThread {
+  static FakeThread& Current();
+
+  struct Group {
+    int depth = 0;
+    ncclComm_t comm = nullptr;
+    FakeNccl::Operation operation = {};
+  };
+
+  int device = 0;
+  cudaError_t last_error = cudaSuccess;
+  Group group = {};  // the one that is open
 };
 
 }  // namespace deltaserve

@@ -19,6 +19,7 @@ namespace deltaserve {
 namespace {
 
 constexpr int64_t kNever = 1 << 30;
+constexpr absl::Duration kPatience = absl::Seconds(20);
 
 // A CPU that has no memory left after some allocations, or whose queue fails after some waits.
 class FailingDevice final : public Device {
@@ -85,7 +86,7 @@ TEST(StartTest, MemoryThatOneRankLacksIsTheErrorOfAll) {
   for (int64_t allocations = 0; allocations <= most; ++allocations) {
     std::vector<absl::Status> ended(2);
     std::atomic<int64_t> asked = 0;
-    ThreadWorld world(2);
+    ThreadWorld world(2, kPatience);
     const auto run = [&](int rank) {
       FailingDevice device(rank == 1 ? allocations : kNever, kNever);
       RegisteringCommunicator comm(CreateThreadCommunicator(world, rank, device),
@@ -112,7 +113,7 @@ TEST(StartTest, MemoryThatOneRankLacksIsTheErrorOfAll) {
 TEST(StartTest, ARankThatFailsInWarmUpWaitsForNobody) {
   for (const int64_t waits : {0, 1, 2}) {
     absl::Status failed;
-    ThreadWorld world(2);
+    ThreadWorld world(2, kPatience);
     const auto run = [&](int rank) {
       FailingDevice device(kNever, rank == 1 ? waits : kNever);
       const auto comm = CreateThreadCommunicator(world, rank, device);
