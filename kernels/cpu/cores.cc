@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -78,12 +79,13 @@ ThreadPlan PlanThreads(int wanted,
                 return std::find(usable[i].begin(), usable[i].end(), core) != usable[i].end();
               });
   }
+  DS_CHECK_GE(sharers, 1);  // itself
   const int cores = static_cast<int>(mine.size());
   ThreadPlan plan;
   const int granted = quota > 0 ? std::min(quota, cores) : cores;
   plan.num_threads = wanted > 0 ? wanted : std::max(1, granted / sharers);
   if (!overlap && granted == cores && plan.num_threads * sharers == cores) {
-    const auto first = mine.begin() + before * plan.num_threads;
+    const auto first = mine.begin() + std::ptrdiff_t{before} * plan.num_threads;
     plan.cores.assign(first, first + plan.num_threads);
   }
   return plan;

@@ -67,6 +67,15 @@ TEST(BufferTest, FreesOnceAndMoves) {
   EXPECT_EQ(frees, 1);
 }
 
+TEST(BufferTest, KnowsWhetherTheHostReachesIt) {
+  char byte = 0;
+  Buffer there(&byte, 1, nullptr, false);
+  Buffer moved = std::move(there);
+  EXPECT_FALSE(moved.host_addressable());
+  moved = Buffer::AllocateHost(1);
+  EXPECT_TRUE(moved.host_addressable());
+}
+
 TEST(BufferTest, AssignmentFreesWhatWasHeld) {
   int first = 0;
   int second = 0;

@@ -11,8 +11,6 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cuda/shim/shim_device.h"
-#include "kernels/reference/narrow_device.h"
-#include "kernels/reference/reference_device.h"
 #include "tests/worker/engine/arena_check.h"
 #include "tests/worker/engine/collecting_sink.h"
 #include "worker/checkpoint/model_config.h"
@@ -158,13 +156,11 @@ GoldenNearness MeasureNearness(const std::string& model, const Cut& cut) {
       ++positions;
     }
   }
-  if (cut.bf16 || cut.over_shim) {  // a CPU's ops take some for each thread
-    const auto device = cut.over_shim
-                            ? cuda::CreateShimDevice()
-                            : reference::CreateNarrowDevice(reference::CreateReferenceDevice());
+  if (cut.over_shim) {  // the ops of CPUs take some for each thread
     ExpectArenaAsPlanned(
         *world, *LoadModelConfig(GoldenFolder(model)),
-        {.ranks = cut.ranks, .moe = cut.moe, .linear_attention = cut.linear_attention}, *device);
+        {.ranks = cut.ranks, .moe = cut.moe, .linear_attention = cut.linear_attention},
+        *cuda::CreateShimDevice());
   }
   return {.mean_error = sum / static_cast<double>(positions),
           .agreement = static_cast<double>(agreeing) / static_cast<double>(positions)};

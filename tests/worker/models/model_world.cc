@@ -97,7 +97,7 @@ std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& c
       return cuda::CreateShimDevice(static_cast<uint64_t>(rank) + 1);
     };
   }
-  options.engine.slots = 32;
+  options.engine.slots = cut.over_shim ? 8 : 32;
   options.engine.kv_memory = int64_t{cut.bf16 ? 4 : 128} << 20;  // that device copies all of it
   options.engine.token_budget = cut.token_budget;
   options.engine.num_tokens = text->num_tokens;

@@ -33,7 +33,7 @@ std::string CutName(const Cut& cut);
 // tests; several processes may ask at once.
 std::string GoldenFolder(const std::string& model);
 
-// A world that serves the model of `folder` with 32 slots and prompt logits.
+// A world that serves the model of `folder` with 32 slots, 8 over the shim, and prompt logits.
 std::unique_ptr<PretendWorld> StartModel(const std::string& folder, const Cut& cut);
 
 // One prompt of a golden file, as tools/reference/README.md describes it.
