@@ -344,6 +344,47 @@ TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
                  "out");
 }
 
+// After the steps that a server warms up with: an arena that is asked for more ends the test.
+TEST_P(CudaAttentionTest, NoMixOfRowsNeedsMoreScratch) {
+  constexpr int64_t kSlots = 6;
+  constexpr int64_t kHeads = 2;
+  Session s(*device_);
+  const PagedLayout layout = MakeLayout(kSlots, 6);
+  const DType kv = s.numerics().kv;
+  const TensorView k_cache = s.New(kv, {layout.num_blocks(), 1, kBlockTokens, 256});
+  const TensorView v_cache = s.New(kv, {layout.num_blocks(), 1, kBlockTokens, 256});
+  const auto attend = [&](const BatchSpec& batch) {
+    const int64_t n = batch.num_rows();
+    const RowBatch rows = PutBatch(s, batch, ReversedSlots(batch), layout);
+    s.ops().Attention({.num_heads = kHeads,
+                       .num_kv_heads = 1,
+                       .head_dim = 256,
+                       .rows = &rows,
+                       .q = s.NewAct({n, kHeads, 256}),
+                       .qg = s.NewAct({n, kHeads, 512}),
+                       .k_cache = k_cache,
+                       .v_cache = v_cache,
+                       .out = s.NewAct({n, kHeads * 256})},
+                      s.arena());
+    EXPECT_TRUE(device_->Synchronize().ok());
+  };
+  const auto sequences = [](int64_t count, SequenceSpec sequence) {
+    return std::vector<SequenceSpec>(static_cast<size_t>(count), sequence);
+  };
+  attend({{}, sequences(kSlots, {.rows = 1})});
+  attend({sequences(kSlots, {.rows = 1}), {}});
+  attend({sequences(kSlots - 1, {.rows = 1}), {{66, 0}}});
+  s.arena().Freeze();
+  attend({sequences(kSlots, {.rows = 1, .start = 300}), {}});
+  for (const int64_t decodes : {0, 5}) {
+    const auto decode = sequences(decodes, {.rows = 1, .start = 130});
+    attend({decode, {{1, 200}}});
+    attend({decode, {{66, 200}}});
+    attend({decode, sequences(kSlots - decodes, {.rows = 11, .start = 64})});
+  }
+  EXPECT_EQ(s.arena().used_bytes(), 0U);
+}
+
 std::vector<std::string> CudaDevices() {
   auto names = DevicesAndShim();
   std::erase_if(names, [](const std::string& name) { return !name.starts_with("cuda"); });
