@@ -344,39 +344,45 @@ TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
                  "out");
 }
 
-// What a warm-up runs, and then steps up to its size, of other mixes: an arena that is asked for
-// more ends the test.
-TEST_P(CudaAttentionTest, NoSmallerStepNeedsMoreScratch) {
-  constexpr int64_t kHeads = 4;
-  constexpr int64_t kSlots = 4;
+// After the steps that a server warms up with: an arena that is asked for more ends the test.
+TEST_P(CudaAttentionTest, NoMixOfRowsNeedsMoreScratch) {
+  constexpr int64_t kSlots = 6;
+  constexpr int64_t kHeads = 2;
   Session s(*device_);
-  const auto run = [&](const BatchSpec& batch) {
+  const PagedLayout layout = MakeLayout(kSlots, 6);
+  const DType kv = s.numerics().kv;
+  const TensorView k_cache = s.New(kv, {layout.num_blocks(), 1, kBlockTokens, 256});
+  const TensorView v_cache = s.New(kv, {layout.num_blocks(), 1, kBlockTokens, 256});
+  const auto attend = [&](const BatchSpec& batch) {
     const int64_t n = batch.num_rows();
-    const RowBatch rows = PutBatch(s, batch, ReversedSlots(batch), MakeLayout(kSlots, 3));
+    const RowBatch rows = PutBatch(s, batch, ReversedSlots(batch), layout);
     s.ops().Attention({.num_heads = kHeads,
-                       .num_kv_heads = 2,
+                       .num_kv_heads = 1,
                        .head_dim = 256,
                        .rows = &rows,
                        .q = s.NewAct({n, kHeads, 256}),
                        .qg = s.NewAct({n, kHeads, 512}),
-                       .k_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
-                       .v_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
+                       .k_cache = k_cache,
+                       .v_cache = v_cache,
                        .out = s.NewAct({n, kHeads * 256})},
                       s.arena());
     EXPECT_TRUE(device_->Synchronize().ok());
   };
-  const auto sequences = [](size_t count, int64_t rows, int64_t start) {
-    return std::vector<SequenceSpec>(count, {.rows = rows, .start = start});
+  const auto sequences = [](int64_t count, SequenceSpec sequence) {
+    return std::vector<SequenceSpec>(static_cast<size_t>(count), sequence);
   };
-  run({sequences(kSlots, 1, 60), {}});
-  run({{}, sequences(1, 150, 0)});
+  attend({{}, sequences(kSlots, {.rows = 1})});
+  attend({sequences(kSlots, {.rows = 1}), {}});
+  attend({sequences(kSlots - 1, {.rows = 1}), {{66, 0}}});
   s.arena().Freeze();
-  EXPECT_GT(s.arena().high_water_bytes(), 0U);
-  for (size_t count = 1; count <= kSlots; ++count) {
-    run({sequences(count, 1, 130), {}});
-    run({sequences(kSlots - count, 1, 3), sequences(count, 17, 64)});
+  attend({sequences(kSlots, {.rows = 1, .start = 300}), {}});
+  for (const int64_t decodes : {0, 5}) {
+    const auto decode = sequences(decodes, {.rows = 1, .start = 130});
+    attend({decode, {{1, 200}}});
+    attend({decode, {{66, 200}}});
+    attend({decode, sequences(kSlots - decodes, {.rows = 11, .start = 64})});
   }
-  for (int64_t rows = 1; rows < 150; rows += 74) run({{}, sequences(1, rows, 0)});
+  EXPECT_EQ(s.arena().used_bytes(), 0U);
 }
 
 std::vector<std::string> CudaDevices() {
