@@ -32,8 +32,10 @@ ExpertParts ManyRows(const ExpertsArgs& args,
 
 OpScratch GatheredExpertsScratch(const OpSizes& sizes) {
   if (sizes.num_experts == 0) return {};
-  const int64_t row = sizes.top_k * (2 * sizes.expert_width + sizes.hidden) *
-                      static_cast<int64_t>(sizeof(BFloat16));
+  const int64_t elements = 2 * sizes.expert_width + sizes.hidden;
+  constexpr int64_t kPlaces = 2;  // of a pair: in the groups, and its row's
+  const int64_t row = sizes.top_k * (elements * static_cast<int64_t>(sizeof(BFloat16)) +
+                                     kPlaces * static_cast<int64_t>(sizeof(int32_t)));
   return {.per_decode_row = row, .per_chunk_row = row};
 }
 
