@@ -120,7 +120,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   DS_RETURN_IF_ERROR(executor.status());
   rank->executor_ = *std::move(executor);
   if (const absl::Status warm = rank->executor_->WarmUp(world); !warm.ok()) {
-    const absl::Status cause(warm.code(), absl::StrCat("in warm-up: ", warm.message()));
+    absl::Status cause(warm.code(), absl::StrCat("in warm-up: ", warm.message()));
     rank->End(cause);  // the others are in its steps, and agree on nothing
     return cause;
   }

@@ -60,7 +60,7 @@ class NcclStart {
   // Aborts before it waits for the others too, which may be waiting for this rank within NCCL.
   absl::Status Agree(const absl::Status& mine) {
     if (!mine.ok()) group_->Abort();
-    const absl::Status agreed = world_.AgreeOnStatus(mine);
+    absl::Status agreed = world_.AgreeOnStatus(mine);
     if (!agreed.ok()) group_->Abort();
     return agreed;
   }

@@ -57,7 +57,7 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
   rank.model = *std::move(model);
   DS_ASSIGN_OR_RETURN(rank.executor, Executor::Create(world, *rank.device, *rank.comm, *rank.model,
                                                       options_.engine));
-  if (const absl::Status warm = rank.executor->WarmUp(world); !warm.ok()) {
+  if (absl::Status warm = rank.executor->WarmUp(world); !warm.ok()) {
     world_.Stop();  // as the end of a rank's process
     return warm;
   }

@@ -63,7 +63,7 @@ std::string CutName(const Cut& cut) {
 
 std::string GoldenFolder(const std::string& model) {
   const std::string root = std::string(DELTASERVE_BIN_DIR) + "/../tests/goldens";
-  const std::string folder = root + "/" + model;
+  std::string folder = root + "/" + model;
   if (std::filesystem::exists(folder + "/config.json")) return folder;
   std::filesystem::create_directories(root);
   const std::string mine = absl::StrCat(root, "/making-", model, "-", getpid());
