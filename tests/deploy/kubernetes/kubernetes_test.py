@@ -152,7 +152,7 @@ MISTAKES = (
      r"terminationGracePeriodSeconds: a drain may need 320"),
     ("cpu", remove(ROUTER, ROUTER_POD + CONTAINER + "lifecycle"), r"preStop: "),
     ("cpu", put(WORLD, ROUTER_POD + CONTAINER + "resources.requests.memory", "3Gi"),
-     r"memory 3Gi: 4\.\d Gi are needed, by deltaserve-plan"),
+     r"memory 3Gi: 5\.\d Gi are needed, by deltaserve-plan"),
     ("mpijob", put("MPIJob/world", "spec.mpiReplicaSpecs.Worker.replicas", 4), r"5 ranks"),
     ("gpu-hosts", argument(GROUP, LEADER + CONTAINER + "args", "--ranks-per-host=8", "--ranks-per-host=4"),
      r"8 of nvidia.com/gpu for 4 ranks"),
