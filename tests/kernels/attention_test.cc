@@ -341,41 +341,6 @@ TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
                  "out");
 }
 
-// What a warm-up runs, and then steps up to its size, of other mixes: an arena that is asked for
-// more ends the test.
-TEST_P(CudaAttentionTest, NoSmallerStepNeedsMoreScratch) {
-  constexpr int64_t kHeads = 4;
-  constexpr int64_t kSlots = 4;
-  Session s(*device_);
-  const auto run = [&](const BatchSpec& batch) {
-    const int64_t n = batch.num_rows();
-    const RowBatch rows = PutBatch(s, batch, ReversedSlots(batch), MakeLayout(kSlots, 3));
-    s.ops().Attention({.num_heads = kHeads,
-                       .num_kv_heads = 2,
-                       .head_dim = 256,
-                       .rows = &rows,
-                       .q = s.NewAct({n, kHeads, 256}),
-                       .qg = s.NewAct({n, kHeads, 512}),
-                       .k_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
-                       .v_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
-                       .out = s.NewAct({n, kHeads * 256})},
-                      s.arena());
-    EXPECT_TRUE(device_->Synchronize().ok());
-  };
-  const auto sequences = [](size_t count, int64_t rows, int64_t start) {
-    return std::vector<SequenceSpec>(count, {.rows = rows, .start = start});
-  };
-  run({sequences(kSlots, 1, 60), {}});
-  run({{}, sequences(1, 150, 0)});
-  s.arena().Freeze();
-  EXPECT_GT(s.arena().high_water_bytes(), 0U);
-  for (size_t count = 1; count <= kSlots; ++count) {
-    run({sequences(count, 1, 130), {}});
-    run({sequences(kSlots - count, 1, 3), sequences(count, 17, 64)});
-  }
-  for (int64_t rows = 1; rows < 150; rows += 74) run({{}, sequences(1, rows, 0)});
-}
-
 std::vector<std::string> CudaDevices() {
   auto names = DevicesAndShim();
   std::erase_if(names, [](const std::string& name) { return !name.starts_with("cuda"); });
