@@ -12,8 +12,8 @@ namespace deltaserve::cuda {
 
 class Queue;
 
-// Positions: parts are whole multiples of it.
-inline constexpr int kPartUnit = 256;
+// Positions: parts are whole multiples of it. FlashInfer's own scheduler cuts no finer.
+inline constexpr int kPartUnit = 128;
 
 // Sequences [first_sequence, end_sequence) of a step, which have rows [first_row, + num_rows), one
 // at least each. A query is a row and one of the `group` query heads of a KV head, heads fastest; a

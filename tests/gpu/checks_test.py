@@ -5,6 +5,8 @@
 """
 
 import array
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -17,7 +19,31 @@ import goldens  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path()  # from the command line
-KERNELS_TEST = """#!/bin/sh
+LISTING = """Running main() from a file
+CudaDeviceTest.
+  Opens
+CpuDeviceTest.
+  SaysThatThereIsNoCudaDevice
+Devices/RowsTest.
+  Gathers/0  # GetParam() = "cpu_1_thread"
+  Gathers/1  # GetParam() = "cuda"
+  Gathers/2  # GetParam() = "cuda_libraries"
+  Gathers/3  # GetParam() = "cuda_shim"
+Devices/CudaAttentionTest.
+  Splits/0  # GetParam() = "cuda"
+  Splits/1  # GetParam() = "cuda_libraries"
+  Splits/2  # GetParam() = "cuda_shim"
+Shapes/ExpertsTest.
+  Agrees/7  # GetParam() = ("cuda_libraries", 16-byte object <01-00>, BF16)
+Isas/LinearTest.
+  Agrees/avx2  # GetParam() = "avx2"
+"""
+KERNELS_TEST = f"""#!/bin/sh
+if [ "$1" = --gtest_list_tests ]; then
+cat <<'LIST'
+{LISTING}LIST
+exit
+fi
 echo '[  PASSED  ] 3 tests.'
 echo '[  FAILED  ] 1 test, listed below:'
 echo '[  FAILED  ] Cases/RmsNormTest.IsTheReference/cuda_1, where GetParam() = x'
@@ -48,6 +74,16 @@ class GoldensTest(unittest.TestCase):
                                          ("another token", row, (best + 1) % len(row), "was chosen")):
             found = goldens.compare(other, row, tolerance, token, "x")[0]
             self.assertTrue(any(part in line for line in found), (name, found))
+
+
+class GpuTestsTest(unittest.TestCase):
+    def test_finds_a_gpus_tests_by_their_device_and_not_by_their_name(self):
+        loader = importlib.machinery.SourceFileLoader("checks", str(ROOT / "tests/gpu/checks"))
+        checks = importlib.util.module_from_spec(importlib.util.spec_from_loader("checks", loader))
+        loader.exec_module(checks)
+        self.assertEqual(checks.gpu_tests(LISTING),
+                         ["CudaDeviceTest.Opens", "Devices/RowsTest.Gathers/1", "Devices/CudaAttentionTest.Splits/0",
+                          "Devices/CudaAttentionTest.Splits/1", "Shapes/ExpertsTest.Agrees/7"])
 
 
 class ChecksTest(unittest.TestCase):

@@ -132,6 +132,7 @@ std::vector<AttentionCase> Cases() {
           {"decode_at_split_ends", {4, 2, 256, 64}, {{{1, 255}, {1, 256}, {1, 257}, {1, 600}}, {}}},
           {"prefill", {4, 2, 256, 64}, {{}, {{70, 0}}}},
           {"later_chunk", {4, 2, 256, 64}, {{}, {{66, 192}, {5, 512}}}},
+          {"chunk_of_few_tiles", {1, 1, 256, 64}, {{}, {{300, 64}}}},
           {"mixed", {6, 2, 256, 64}, {{{1, 300}, {3, 254}}, {{65, 0}, {2, 64}}}},
           {"one_head", {1, 1, 256, 64}, {{{1, 0}, {1, 129}}, {{3, 0}}}},
           {"many_heads_share_keys", {16, 1, 256, 64}, {{{1, 130}}, {{7, 64}}}},
@@ -338,6 +339,41 @@ TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
   const auto slots = ReversedSlots(batch);
   ExpectSameBits(Compute(*device_, in, batch, slots).out, Compute(*device_, in, batch, slots).out,
                  "out");
+}
+
+// What a warm-up runs, and then steps up to its size, of other mixes: an arena that is asked for
+// more ends the test.
+TEST_P(CudaAttentionTest, NoSmallerStepNeedsMoreScratch) {
+  constexpr int64_t kHeads = 4;
+  constexpr int64_t kSlots = 4;
+  Session s(*device_);
+  const auto run = [&](const BatchSpec& batch) {
+    const int64_t n = batch.num_rows();
+    const RowBatch rows = PutBatch(s, batch, ReversedSlots(batch), MakeLayout(kSlots, 3));
+    s.ops().Attention({.num_heads = kHeads,
+                       .num_kv_heads = 2,
+                       .head_dim = 256,
+                       .rows = &rows,
+                       .q = s.NewAct({n, kHeads, 256}),
+                       .qg = s.NewAct({n, kHeads, 512}),
+                       .k_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
+                       .v_cache = s.NewAct({kSlots * 3 + 1, 2, kBlockTokens, 256}),
+                       .out = s.NewAct({n, kHeads * 256})},
+                      s.arena());
+    EXPECT_TRUE(device_->Synchronize().ok());
+  };
+  const auto sequences = [](size_t count, int64_t rows, int64_t start) {
+    return std::vector<SequenceSpec>(count, {.rows = rows, .start = start});
+  };
+  run({sequences(kSlots, 1, 60), {}});
+  run({{}, sequences(1, 150, 0)});
+  s.arena().Freeze();
+  EXPECT_GT(s.arena().high_water_bytes(), 0U);
+  for (size_t count = 1; count <= kSlots; ++count) {
+    run({sequences(count, 1, 130), {}});
+    run({sequences(kSlots - count, 1, 3), sequences(count, 17, 64)});
+  }
+  for (int64_t rows = 1; rows < 150; rows += 74) run({{}, sequences(1, rows, 0)});
 }
 
 std::vector<std::string> CudaDevices() {
