@@ -344,10 +344,11 @@ TEST_P(CudaAttentionTest, GivesTheSameBitsAgain) {
                  "out");
 }
 
-// After the steps that a server warms up with: an arena that is asked for more ends the test.
+// After the steps that a server warms up with, of more tiles than fill the shim's processors: an
+// arena that is asked for more ends the test.
 TEST_P(CudaAttentionTest, NoMixOfRowsNeedsMoreScratch) {
-  constexpr int64_t kSlots = 6;
-  constexpr int64_t kHeads = 2;
+  constexpr int64_t kSlots = 9;
+  constexpr int64_t kHeads = 4;
   Session s(*device_);
   const PagedLayout layout = MakeLayout(kSlots, 6);
   const DType kv = s.numerics().kv;
@@ -373,13 +374,13 @@ TEST_P(CudaAttentionTest, NoMixOfRowsNeedsMoreScratch) {
   };
   attend({{}, sequences(kSlots, {.rows = 1})});
   attend({sequences(kSlots, {.rows = 1}), {}});
-  attend({sequences(kSlots - 1, {.rows = 1}), {{66, 0}}});
+  attend({sequences(kSlots - 1, {.rows = 1}), {{130, 0}}});
   s.arena().Freeze();
   attend({sequences(kSlots, {.rows = 1, .start = 300}), {}});
-  for (const int64_t decodes : {0, 5}) {
+  for (const int64_t decodes : {0, 8}) {
     const auto decode = sequences(decodes, {.rows = 1, .start = 130});
-    attend({decode, {{1, 200}}});
-    attend({decode, {{66, 200}}});
+    attend({decode, {{1, 300}}});
+    attend({decode, {{130, 64}}});
     attend({decode, sequences(kSlots - decodes, {.rows = 11, .start = 64})});
   }
   EXPECT_EQ(s.arena().used_bytes(), 0U);
