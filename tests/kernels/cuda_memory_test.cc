@@ -139,9 +139,10 @@ TEST_P(CudaMemoryTest, OfExperts) {
                                          .decode_rows = kRows})
                                 .experts;
   EXPECT_EQ(scratch.per_decode_row, scratch.per_chunk_row);
-  const auto weights = device_->ops().PackExperts(
-      HostBuffer(std::vector<float>(2 * 2 * kWidth * kHidden)),
-      HostBuffer(std::vector<float>(2 * kHidden * kWidth)), DType::kF32, 2, kHidden, kWidth);
+  const auto weights =
+      device_->ops().PackExperts(HostBuffer(std::vector<float>(int64_t{4} * kWidth * kHidden)),
+                                 HostBuffer(std::vector<float>(int64_t{2} * kHidden * kWidth)),
+                                 DType::kF32, 2, kHidden, kWidth);
   ExpectTaken(Said(scratch, 0, kRows, 0), [&](Session& s) {
     ExpertsArgs args;
     args.x = Zeros(s, {kRows, kHidden});

@@ -92,7 +92,7 @@ TEST(MemoryPlanTest, CountsEightBitWeightsAsTheyArePacked) {
   options.quantization = Quantization::kInt8;
   // The embedding and what is no product stay: 101 x 8 of two bytes at the least.
   EXPECT_LT(PlanOf(options)->weights, as_stored);
-  EXPECT_GT(PlanOf(options)->weights, as_stored / 2 + 101 * 8);
+  EXPECT_GT(PlanOf(options)->weights, as_stored / 2 + int64_t{101} * 8);
 }
 
 TEST(MemoryPlanTest, AllSlotsUseNoMoreBlocksThanTheirContexts) {
