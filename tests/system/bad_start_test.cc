@@ -244,8 +244,9 @@ TEST_F(BadStartTest, FlagsThatMemoryCannotHoldEndEveryRankBeforeAWeightIsRead) {
   SCOPED_TRACE(run.output);
   EXPECT_EQ(run.code, kUsage);
   EXPECT_EQ(Count(run.output, "deltaserve-worker: "), 1);
-  EXPECT_THAT(run.output, AllOf(HasSubstr("--slots is 4096: states and logits take"),
-                                HasSubstr("a rank has"), HasSubstr("use at most")));
+  EXPECT_THAT(run.output,
+              AllOf(HasSubstr("--slots is 4096: states, logits and rows of a step take"),
+                    HasSubstr("a rank has"), HasSubstr("use at most")));
   EXPECT_EQ(Count(run.output, "weights of this rank"), 0) << "weights were drawn";
 }
 
