@@ -4,24 +4,38 @@
     checks_test.py BIN_DIR
 """
 
+import argparse
 import array
+import concurrent.futures
+import fnmatch
 import importlib.machinery
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.dont_write_bytecode = True
+import children  # noqa: E402
 import goldens  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path()  # from the command line
+LOADER = importlib.machinery.SourceFileLoader("checks", str(ROOT / "tests/gpu/checks"))
+CHECKS = importlib.util.module_from_spec(importlib.util.spec_from_loader("checks", LOADER))
+LOADER.exec_module(CHECKS)
 LISTING = """Running main() from a file
+CudaHostTest.
+  AHostThatHasAllPasses
 CudaDeviceTest.
-  Opens
+  CopiesAndNamesItself
+  ABuildWithoutItNamesTheRemedy
+CudaDeviceDeathTest.
+  AnotherThreadMayNotUseIt
 CpuDeviceTest.
   SaysThatThereIsNoCudaDevice
 Devices/RowsTest.
@@ -38,19 +52,36 @@ Shapes/ExpertsTest.
 Isas/LinearTest.
   Agrees/avx2  # GetParam() = "avx2"
 """
-KERNELS_TEST = f"""#!/bin/sh
-if [ "$1" = --gtest_list_tests ]; then
-cat <<'LIST'
-{LISTING}LIST
-exit
-fi
-echo '[  PASSED  ] 3 tests.'
-echo '[  FAILED  ] 1 test, listed below:'
-echo '[  FAILED  ] Cases/RmsNormTest.IsTheReference/cuda_1, where GetParam() = x'
-exit 1
+# A gtest of these, of which some fail, skip themselves or die.
+BAD_GTEST = f"""#!/usr/bin/python3
+import os, sys
+BAD = True
+if sys.argv[1] == "--gtest_list_tests":
+    print('''{LISTING}''')
+    sys.exit()
+names = open(sys.argv[1].partition("=")[2]).read().strip().partition("=")[2].split(":")
+failed = [name for name in names if BAD and "Splits/0" in name]
+skipped = [name for name in names if BAD and "Agrees/7" in name]
+for name in names:
+    print("[ RUN      ]", name, flush=True)
+    if BAD and "Rows" in name:
+        os.abort()
+    if name not in failed + skipped:
+        print("[       OK ]", name, "(0 ms)")
+print("[  PASSED  ]", len(names) - len(failed) - len(skipped), "tests.")
+for word, those in (("SKIPPED ", skipped), ("FAILED  ", failed)):
+    if those:
+        print("[  " + word + "]", len(those), "tests, listed below:")
+    for name in those:
+        print("[  " + word + "] " + name + ", where GetParam() = x")
+sys.exit(len(failed))
 """
-NOTHING_RAN = "#!/bin/sh\necho '[  PASSED  ] 0 tests.'\n"
-PASSES = "#!/bin/sh\necho '[  PASSED  ] 3 tests.'\n"
+GOOD_GTEST = BAD_GTEST.replace("BAD = True", "BAD = False")
+# Runs what it is given, and notes the words before it.
+SANITIZER = """#!/bin/bash
+echo "${@:1:$#-2}" >> "$(dirname "$0")/../sanitizer.log"
+exec "${@: -2}"
+"""
 
 
 class GoldensTest(unittest.TestCase):
@@ -78,12 +109,106 @@ class GoldensTest(unittest.TestCase):
 
 class GpuTestsTest(unittest.TestCase):
     def test_finds_a_gpus_tests_by_their_device_and_not_by_their_name(self):
-        loader = importlib.machinery.SourceFileLoader("checks", str(ROOT / "tests/gpu/checks"))
-        checks = importlib.util.module_from_spec(importlib.util.spec_from_loader("checks", loader))
-        loader.exec_module(checks)
-        self.assertEqual(checks.gpu_tests(LISTING),
-                         ["CudaDeviceTest.Opens", "Devices/RowsTest.Gathers/1", "Devices/CudaAttentionTest.Splits/0",
+        self.assertEqual(CHECKS.gpu_tests(LISTING),
+                         ["CudaDeviceTest.CopiesAndNamesItself", "CudaDeviceDeathTest.AnotherThreadMayNotUseIt",
+                          "Devices/RowsTest.Gathers/1", "Devices/CudaAttentionTest.Splits/0",
                           "Devices/CudaAttentionTest.Splits/1", "Shapes/ExpertsTest.Agrees/7"])
+
+
+class ChildrenTest(unittest.TestCase):
+    def run_child(self, script, seconds):
+        """Keeps the ids that the script printed."""
+        with tempfile.TemporaryFile("w+") as output:
+            try:
+                children.run(["bash", "-mc", script], output, time.monotonic() + seconds)
+            finally:
+                output.seek(0)
+                self.pids = [int(pid) for pid in re.findall(r"(?m)^\d+$", output.read())]
+
+    def assert_gone(self, count):
+        self.assertEqual(len(self.pids), count)
+        for pid in self.pids:
+            stat = pathlib.Path(f"/proc/{pid}/stat")
+            self.assertTrue(not stat.exists() or ") Z " in stat.read_text(), pid)
+
+    def test_nothing_outlives_the_deadline_whatever_its_group(self):
+        with self.assertRaises(subprocess.TimeoutExpired):
+            self.run_child("bash -mc 'sleep 300 & echo $!; wait' & echo $!; wait", 1)
+        self.assert_gone(2)
+
+    def test_nothing_outlives_the_program(self):
+        self.run_child("sleep 300 & echo $!", 60)
+        self.assert_gone(1)
+
+
+class RealProgramsTest(unittest.TestCase):
+    """What the programs of this build say of the command lines that a GPU would get. Flags are judged before the device is
+    opened."""
+
+    def setUp(self):
+        if CHECKS.find_gpus():
+            self.skipTest("here they would run")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        (self.folder / "bin").mkdir()
+        for program in [*BIN.glob("deltaserve-*"), *(BIN.parent / "tests").glob("tests_*_test")]:
+            (self.folder / "bin" / program.name).symlink_to(program)
+        environment = dict(os.environ)
+        self.addCleanup(lambda: os.environ.update(environment))
+        self.checks = CHECKS.Checks(argparse.Namespace(bundle=self.folder, output=self.folder / "logs", seconds=100,
+                                                       total_seconds=100))
+
+    @staticmethod
+    def at_once(function, arguments):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            return list(pool.map(function, arguments))
+
+    def assert_lacks_a_gpu_only(self, text, where):
+        self.assertRegex(text, "this build has no CUDA device|has no NVIDIA driver|no GPU that this process may use", where)
+        self.assertNotRegex(text, "it means nothing|not expected|not in range|Could not convert", where)
+
+    def test_goldens_lack_a_gpu_only(self):
+        models, goldens.MODELS = goldens.MODELS, ("dense-tied",)
+        try:
+            parts = ("goldens", "libraries", "tp2-mpi", "tp2-nccl")
+            for part, refused in zip(parts, self.at_once(self.checks.run, parts), strict=True):
+                self.assertEqual(len(refused), 1, refused)
+                self.assert_lacks_a_gpu_only(refused[0], part)
+        finally:
+            goldens.MODELS = models
+
+    def test_the_report_lacks_a_gpu_only(self):
+        self.assertNotEqual(self.checks.run("report"), [])
+        self.assert_lacks_a_gpu_only((self.folder / "logs/report.log").read_text(), "report")
+
+    def test_worlds_lack_a_gpu_only(self):
+        # Of each command line one: a world, one with flags of its own, the demo model's, a generator, a worker alone.
+        names = ("FirstAndLast/KilledRankTest.EndsTheWorldWithItsRootCause/0",
+                 "SoakTest.NothingLeaksSticksOrDiffersUnderAMixedLoad",
+                 "GenerateLinesTest.RulesBindTheAnswer",
+                 "ReplayTest.AWorldOfTwoRanksComesAgainAndADamagedWeightIsNamed",
+                 "BadStartTest.AnAddressInUseIsNamedByItsFlag",
+                 "DemoModelTest.ThinksCallsAToolAndEndsByItself")
+
+        def run(name):
+            program = "tests_system_demo_model_test" if name.startswith("DemoModel") else "tests_system_test"
+            return self.checks.system_tests("one", self.checks.tests / program, [name])
+
+        for name, refused in zip(names, self.at_once(run, names), strict=True):
+            self.assertEqual(len(refused), 1, refused)
+            log = refused[0].rpartition("; ")[2]
+            self.assert_lacks_a_gpu_only(pathlib.Path(log).read_text(), name)
+
+    def listing(self, program):
+        done = subprocess.run([self.checks.tests / program, "--gtest_list_tests"], capture_output=True, text=True, check=True)
+        return [name for name, _ in CHECKS.listed(done.stdout)]
+
+    def test_tests_that_are_named_are_there(self):
+        names = self.listing("tests_system_test") + self.listing("tests_system_demo_model_test")
+        for pattern in CHECKS.NOT_FOR_A_GPU:
+            self.assertTrue(any(fnmatch.fnmatch(name, pattern) for name in names), pattern)
+        self.assertLessEqual(set(CHECKS.OF_THE_DEVICE), set(self.listing("tests_kernels_test")))
 
 
 class ChecksTest(unittest.TestCase):
@@ -110,22 +235,47 @@ class ChecksTest(unittest.TestCase):
         self.assertEqual(ran.returncode, 69, ran.stdout)
         self.assertIn("no GPU here", ran.stderr)
 
-    def test_every_part_is_told_of_whatever_came_before(self):
+    def programs(self):
         self.program("path/nvidia-smi", "#!/bin/sh\necho 'GPU 0: X'\n")
-        self.program("path/compute-sanitizer", NOTHING_RAN)
-        self.program("bundle/bin/tests_kernels_test", KERNELS_TEST)
-        for name in ("tests_system_test", "tests_system_demo_model_test"):
-            self.program(f"bundle/bin/{name}", PASSES)
+        self.program("path/compute-sanitizer", SANITIZER)
+        for name in ("tests_kernels_test", "tests_system_test", "tests_system_demo_model_test"):
+            self.program(f"bundle/bin/{name}", BAD_GTEST if name == "tests_kernels_test" else GOOD_GTEST)
         for name in ("deltaserve-generate", "deltaserve-bench_ops"):
             self.program(f"bundle/bin/{name}", "#!/bin/sh\nexit 3\n")
+
+    def test_every_part_is_told_of_whatever_came_before(self):
+        self.programs()
         ran = self.run_checks("--parts", "ops,goldens,memcheck,report,worlds")
         self.assertEqual(ran.returncode, 1, ran.stderr)
         result = ran.stdout.partition("== result\n")[2]
         for part, state in (("ops", "FAILED"), ("goldens", "FAILED"), ("memcheck", "FAILED"), ("report", "FAILED"),
                             ("worlds", "passed")):
-            self.assertRegex(result, rf"(?m)^ +{part} +{state} in ")
-        self.assertIn("Cases/RmsNormTest.IsTheReference/cuda_1", ran.stdout)
-        self.assertIn("no test passed", ran.stdout)
+            self.assertRegex(result, rf"(?m)^ +{part} +{state} in ", ran.stdout)
+
+    def test_a_suite_that_dies_takes_no_other_with_it_and_one_that_skips_has_not_passed(self):
+        self.programs()
+        ran = self.run_checks("--parts", "ops")
+        self.assertEqual(ran.returncode, 1)
+        for line in ("3 of 6 tests passed, in 5 processes, of which 3 did not end well",
+                     "Devices/RowsTest: code -6; it ended in Devices/RowsTest.Gathers/1; ",
+                     "Devices/CudaAttentionTest: code 1; 1 of 2 passed; failed: Devices/CudaAttentionTest.Splits/0; ",
+                     "Shapes/ExpertsTest: 0 of 1 passed; skipped: Shapes/ExpertsTest.Agrees/7; "):
+            self.assertIn(line, ran.stdout)
+
+    def test_sanitizers_run_what_provokes_no_error_by_itself(self):
+        self.programs()
+        ran = self.run_checks("--parts", "memcheck,racecheck")
+        self.assertIn("1 of 4 tests passed, in 3 processes", ran.stdout)
+        words = set((self.folder / "sanitizer.log").read_text().splitlines())
+        self.assertEqual(words, {"--tool memcheck --report-api-errors no --error-exitcode 9",
+                                 "--tool racecheck --error-exitcode 9"})
+
+    def test_what_time_did_not_allow_is_named(self):
+        self.programs()
+        ran = self.run_checks("--parts", "ops,goldens", "--total-seconds", "0")
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("not done in", ran.stdout)
+        self.assertIn("not run, as time was over: dense-tied, ", ran.stdout)
 
     def test_what_is_not_there_is_named(self):
         self.program("path/nvidia-smi", "#!/bin/sh\necho 'GPU 0: X'\n")

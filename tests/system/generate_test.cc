@@ -34,11 +34,12 @@ std::vector<json> Generate(int ranks, const std::vector<std::string>& lines) {
     std::ofstream out(folder / "in.jsonl");
     for (const std::string& line : lines) out << line << "\n";
   }
-  const RunResult run = RunToEnd(
-      MpirunCommand(ranks, {Binary("generate"), "--model", model, "--prompts", folder / "in.jsonl",
-                            "--output", folder / "out.jsonl", "--threads", "1", "--kv-memory",
-                            "64M", "--log-level", "warn"}),
-      absl::Minutes(2), MpirunEnvironment(folder.path()));
+  std::vector<std::string> command = OneThread();
+  command.insert(command.begin(),
+                 {Binary("generate"), "--model", model, "--prompts", folder / "in.jsonl",
+                  "--output", folder / "out.jsonl", "--kv-memory", "64M", "--log-level", "warn"});
+  const RunResult run =
+      RunToEnd(MpirunCommand(ranks, command), absl::Minutes(2), MpirunEnvironment(folder.path()));
   EXPECT_EQ(run.code, 0) << run.output;
   std::vector<json> answers;
   std::istringstream out(ReadFile(folder / "out.jsonl").value_or(""));

@@ -31,6 +31,8 @@ std::string FromEnvironment(const char* name, const char* otherwise) {
   return value == nullptr ? otherwise : value;
 }
 
+std::string RankFlags() { return FromEnvironment("DELTASERVE_RANK_FLAGS", ""); }
+
 [[noreturn]] void Exec(const std::vector<std::string>& argv, const std::string& log_path) {
   const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   const int nothing = open("/dev/null", O_RDONLY);
@@ -169,11 +171,26 @@ std::string SourcePath(const std::string& path) {
   return FromEnvironment("DELTASERVE_TREE", DELTASERVE_SOURCE_DIR) + "/" + path;
 }
 
+bool RanksAreOnGpus() {
+  std::istringstream flags(RankFlags());
+  bool on_gpus = false;
+  std::string before;
+  for (std::string flag; flags >> flag; before = flag) {
+    on_gpus |= flag == "--device=cuda" || (before == "--device" && flag == "cuda");
+  }
+  return on_gpus;
+}
+
+std::vector<std::string> OneThread() {
+  if (RanksAreOnGpus()) return {};
+  return {"--threads", "1"};
+}
+
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command) {
   std::vector<std::string> argv = {SourcePath("deploy/mpirun_one_host"), "-n",
                                    std::to_string(ranks)};
   argv.insert(argv.end(), command.begin(), command.end());
-  std::istringstream flags(FromEnvironment("DELTASERVE_RANK_FLAGS", ""));
+  std::istringstream flags(RankFlags());
   for (std::string flag; flags >> flag;) argv.push_back(flag);
   return argv;
 }

@@ -92,6 +92,13 @@ std::string Binary(const std::string& name);
 // Path of a committed file; below DELTASERVE_TREE where that is set.
 std::string SourcePath(const std::string& path);
 
+// Whether DELTASERVE_RANK_FLAGS puts ranks on GPUs: then answers in other company, or of other
+// steps, need not be equal (docs/numerics.md), and tests compare what else there is.
+bool RanksAreOnGpus();
+
+// "--threads 1", as tests run many ranks at once; nothing where they are on GPUs, which refuse it.
+std::vector<std::string> OneThread();
+
 // deploy/mpirun_one_host of `ranks`, then `command`: what users start is what is tested. Words of
 // DELTASERVE_RANK_FLAGS, as "--device=cuda", come last.
 std::vector<std::string> MpirunCommand(int ranks, const std::vector<std::string>& command);

@@ -32,12 +32,13 @@ void Record(const TempDir& folder) {
       << "\n"
       << R"({"ids": [6, 7], "max_tokens": 5, "logprobs": 2, "logits_at": [0], "ignore_eos": true})"
       << "\n";
+  std::vector<std::string> command = OneThread();
+  command.insert(command.begin(),
+                 {Binary("generate"), "--model", folder / "model", "--prompts", folder / "in.jsonl",
+                  "--output", folder / "out.jsonl", "--kv-memory", "32M", "--slots", "2",
+                  "--record-plans", folder / "plans.rec", "--record-ops"});
   const RunResult run =
-      RunToEnd(MpirunCommand(2, {Binary("generate"), "--model", folder / "model", "--prompts",
-                                 folder / "in.jsonl", "--output", folder / "out.jsonl", "--threads",
-                                 "1", "--kv-memory", "32M", "--slots", "2", "--record-plans",
-                                 folder / "plans.rec", "--record-ops"}),
-               absl::Minutes(2), MpirunEnvironment(folder.path()));
+      RunToEnd(MpirunCommand(2, command), absl::Minutes(2), MpirunEnvironment(folder.path()));
   ASSERT_EQ(run.code, 0) << run.output;
 }
 
@@ -45,8 +46,8 @@ void Record(const TempDir& folder) {
 RunResult Replay(const std::string& temporary,
                  const std::string& file,
                  const std::vector<std::string>& flags) {
-  std::vector<std::string> command = {Binary("replay"), file,  "--threads", "1",
-                                      "--log-level",    "warn"};
+  std::vector<std::string> command = OneThread();
+  command.insert(command.begin(), {Binary("replay"), file, "--log-level", "warn"});
   command.insert(command.end(), flags.begin(), flags.end());
   return RunToEnd(MpirunCommand(2, command), absl::Minutes(2), MpirunEnvironment(temporary));
 }

@@ -34,9 +34,10 @@ ServedModel::ServedModel(int ranks, std::vector<std::string> worker_flags, std::
     DS_CHECK_EQ(made.code, 0) << made.output;
   }
   const std::string world_file = folder_ / "world.address";
-  std::vector<std::string> command = {Binary("worker"), "--model",     model_,
-                                      "--listen",       "127.0.0.1:0", "--address-file",
-                                      world_file,       "--threads",   "1"};
+  std::vector<std::string> command = {Binary("worker"), "--model",        model_,    "--listen",
+                                      "127.0.0.1:0",    "--address-file", world_file};
+  const std::vector<std::string> one_thread = OneThread();
+  command.insert(command.end(), one_thread.begin(), one_thread.end());
   if (std::find(worker_flags.begin(), worker_flags.end(), "--kv-memory") == worker_flags.end()) {
     command.insert(command.end(), {"--kv-memory", "32M"});
   }

@@ -26,8 +26,8 @@ struct SoakReport {
 
 // Clients ask, chat, cancel, run out of time, abort, read slowly, send what is wrong, come in
 // bursts beyond the queue and die. Looked for: a stream without an end, an answer that differs from
-// the one when alone, a refusal that says too little, and, once all is over, a block, slot, thread,
-// descriptor or process left, memory that grew, a line of log that tells of an error.
+// the one when alone (not on GPUs), a refusal that says too little, and, once all is over, a block,
+// slot, thread, descriptor or process left, memory that grew, a line of log that tells of an error.
 SoakReport RunSoak(const SoakOptions& options);
 
 }  // namespace deltaserve::test
