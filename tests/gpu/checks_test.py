@@ -13,6 +13,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,11 @@ class GpuTestsTest(unittest.TestCase):
                           "Devices/CudaAttentionTest.Splits/1", "Shapes/ExpertsTest.Agrees/7"])
 
 
+def is_running(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z " not in stat.read_text()
+
+
 class ChildrenTest(unittest.TestCase):
     def run_child(self, script, seconds):
         """Keeps the ids that the script printed."""
@@ -128,8 +134,7 @@ class ChildrenTest(unittest.TestCase):
     def assert_gone(self, count):
         self.assertEqual(len(self.pids), count)
         for pid in self.pids:
-            stat = pathlib.Path(f"/proc/{pid}/stat")
-            self.assertTrue(not stat.exists() or ") Z " in stat.read_text(), pid)
+            self.assertFalse(is_running(pid), pid)
 
     def test_nothing_outlives_the_deadline_whatever_its_group(self):
         with self.assertRaises(subprocess.TimeoutExpired):
@@ -225,9 +230,13 @@ class ChecksTest(unittest.TestCase):
         file.chmod(0o755)
 
     def run_checks(self, *arguments):
-        return subprocess.run([ROOT / "tests/run", "--gpu", "--bundle", self.folder / "bundle", "--output",
-                               self.folder / "logs", *arguments], capture_output=True, text=True, check=False,
-                              env={**os.environ, "PATH": f"{self.folder / 'path'}:{os.environ['PATH']}"})
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False, env=self.environment())
+
+    def command(self, *arguments):
+        return [ROOT / "tests/run", "--gpu", "--bundle", self.folder / "bundle", "--output", self.folder / "logs", *arguments]
+
+    def environment(self):
+        return {**os.environ, "PATH": f"{self.folder / 'path'}:{os.environ['PATH']}"}
 
     def test_no_gpu_is_a_failure_of_its_own(self):
         self.program("path/nvidia-smi", "#!/bin/sh\necho 'No devices were found'\nexit 6\n")
@@ -276,6 +285,18 @@ class ChecksTest(unittest.TestCase):
         self.assertEqual(ran.returncode, 1)
         self.assertIn("not done in", ran.stdout)
         self.assertIn("not run, as time was over: dense-tied, ", ran.stdout)
+
+    def test_a_signal_ends_it_with_all_that_it_started(self):
+        self.programs()
+        self.program("bundle/bin/tests_kernels_test", "#!/bin/sh\necho $$\nexec sleep 300\n")
+        log = self.folder / "logs/ops/list.log"
+        with subprocess.Popen(self.command("--parts", "ops"), stdout=subprocess.DEVNULL, env=self.environment()) as running:
+            patience = time.monotonic() + 60
+            while time.monotonic() < patience and not (log.exists() and log.read_text().endswith("\n")):
+                time.sleep(0.01)
+            running.terminate()
+            self.assertEqual(running.wait(60), 128 + signal.SIGTERM)
+        self.assertFalse(is_running(int(log.read_text())))
 
     def test_what_is_not_there_is_named(self):
         self.program("path/nvidia-smi", "#!/bin/sh\necho 'GPU 0: X'\n")
