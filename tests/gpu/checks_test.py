@@ -81,7 +81,10 @@ GOOD_GTEST = BAD_GTEST.replace("BAD = True", "BAD = False")
 # Runs what it is given, and notes the words before it.
 SANITIZER = """#!/bin/bash
 echo "${@:1:$#-2}" >> "$(dirname "$0")/../sanitizer.log"
-exec "${@: -2}"
+"${@: -2}"
+code=$?
+[[ "$2" == racecheck ]] || echo "========= ERROR SUMMARY: 0 errors"
+exit $code
 """
 
 
@@ -275,6 +278,11 @@ class ChecksTest(unittest.TestCase):
         self.programs()
         ran = self.run_checks("--parts", "memcheck,racecheck")
         self.assertIn("1 of 4 tests passed, in 3 processes", ran.stdout)
+        self.program("bundle/bin/tests_kernels_test", GOOD_GTEST)
+        ran = self.run_checks("--parts", "memcheck,racecheck")
+        self.assertIn("== memcheck\n   4 of 4 tests passed, in 3 processes, of which 0 did not end well\n   passed in ",
+                      ran.stdout)
+        self.assertIn("Devices/RowsTest: it did not say SUMMARY: 0; ", ran.stdout)
         words = set((self.folder / "sanitizer.log").read_text().splitlines())
         self.assertEqual(words, {"--tool memcheck --report-api-errors no --error-exitcode 9",
                                  "--tool racecheck --error-exitcode 9"})
