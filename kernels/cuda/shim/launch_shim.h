@@ -70,6 +70,7 @@ void Launch(Queue& queue, dim3 grid, dim3 block, size_t shared_bytes, Args... ar
                     .thread = [](void* arguments) {
                       std::apply(kKernel, *static_cast<const Arguments*>(arguments));
                     }};
+  shim::CheckSizes(launch);
   queue.Enqueue([launch, arguments = Arguments(args...)]() mutable {
     launch.arguments = &arguments;
     shim::RunGrid(launch);
