@@ -14,7 +14,6 @@
 #include "kernels/cuda/log_probs.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/route_experts.h"
-#include "kernels/cuda/row_order.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/sample.h"
 

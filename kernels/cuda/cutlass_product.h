@@ -9,9 +9,9 @@
 //   - A problem is out^T [columns, rows] = weight . x^T: CUTLASS's A is the weight, row-major, B is
 //     x^T, column-major, D is out^T, column-major. So tiles are kTileColumns of the weight by as
 //     few rows as is wanted, and no expert's few rows are padded to 128.
-//   - Without sizes of the host the grid is one block a multiprocessor (in whole clusters), whatever the
-//     routing. Blocks walk the tiles of all groups in order; a group without rows has no tile and
-//     its addresses are not looked at; where no group has a tile all blocks return.
+//   - Without sizes of the host the grid is one block a multiprocessor (in whole clusters),
+//     whatever the routing. Blocks walk the tiles of all groups in order; a group without rows has
+//     no tile and its addresses are not looked at; where no group has a tile all blocks return.
 //   - Arrays by group are read on the device, after the kernels before on the same stream: sizes as
 //     Shape<int, int, int>, three ints; strides as one int64 each, the others being constants.
 //   - A block writes the tensor maps of its group into `workspace` (two of the inputs, one of
@@ -141,7 +141,7 @@ class CutlassProduct {
                      .dC = nullptr,
                      .ptr_D = Array<Element*>(m.out),
                      .dD = Array<StrideD>(m.out_stride)},
-        .hw_info = {.device_id = 0, .sm_count = queue.num_processors()},
+        .hw_info = {.device_id = 0, .sm_count = queue.num_multiprocessors()},
     };
     args.epilogue.thread.alpha = 1;
     args.epilogue.thread.beta = 0;

@@ -30,7 +30,9 @@ TEST(CudaHostTest, AHostThatLacksSomethingIsToldWhat) {
        2,
        "needs GPU 2, counted from 0, and this process may use 2: let each see all"},
       {{13000, 13010, 1}, 1, "CUDA_VISIBLE_DEVICES, or a launcher's --gpus-per-task, may hide"},
-      {{13000, 13010, 1}, 1, "start as many ranks there as it has GPUs, or share them with --ranks-per"},
+      {{13000, 13010, 1},
+       1,
+       "start as many ranks there as it has GPUs, or share them with --ranks-per"},
   };
   for (const auto& c : cases) {
     const absl::Status status = CheckHost(c.host, c.ordinal);

@@ -50,8 +50,8 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> StartNccl(World& world,
 // what it failed with. Leaves no error behind that the next call would take for its own.
 cudaError_t StateOf(cudaStream_t stream);
 
-// What an error of a rank's start is: FAILED_PRECONDITION, ABORTED where it is another's, or
-// UNAVAILABLE.
+// What an error of the start or of an allocation is: FAILED_PRECONDITION, ABORTED where it is
+// another's, or UNAVAILABLE.
 absl::StatusCode CodeOf(ncclResult_t result);
 
 // What NCCL says of `result`; of ncclUnhandledCudaError also what `stream`, or else this thread's

@@ -32,7 +32,8 @@ struct EngineOptions {
   // The most rows of a step.
   int64_t max_rows() const { return slots + (token_budget > 0 ? token_budget : max_token_budget); }
 
-  // INVALID_ARGUMENT naming the flag (the field, where no flag sets it), its value and what would do.
+  // INVALID_ARGUMENT naming the flag (the field, where no flag sets it), its value and what would
+  // do.
   absl::Status Validate() const;
 };
 
