@@ -17,22 +17,23 @@ class ForwardingOps : public Ops {
 
   absl::Status Supports(const ModelShape& shape) const override { return ops_.Supports(shape); }
   MemoryNeeds Memory(const OpSizes& sizes) const override { return ops_.Memory(sizes); }
-  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                           DType dtype,
-                                           int64_t out_features,
-                                           int64_t in_features,
-                                           Precision precision) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Buffer weight,
+                                                           DType dtype,
+                                                           int64_t out_features,
+                                                           int64_t in_features,
+                                                           Precision precision) override {
     return ops_.PackLinear(std::move(weight), dtype, out_features, in_features, precision);
   }
-  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(TensorView table,
+                                                          Precision precision) override {
     return ops_.PackTable(table, precision);
   }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                             Buffer down,
-                                             DType dtype,
-                                             int64_t num_experts,
-                                             int64_t hidden,
-                                             int64_t width) override {
+  absl::StatusOr<std::unique_ptr<ExpertWeights>> PackExperts(Buffer gate_up,
+                                                             Buffer down,
+                                                             DType dtype,
+                                                             int64_t num_experts,
+                                                             int64_t hidden,
+                                                             int64_t width) override {
     return ops_.PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width);
   }
 

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/quantization.h"
 #include "kernels/tensor/arena.h"
 #include "kernels/tensor/tensor_view.h"
@@ -52,6 +53,12 @@ struct ModelShape {
   int64_t linear_conv_kernel_dim = 0;
   // in_features, the most of a weight that may be quantised.
   int64_t quantized_depth = 0;
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  // 0 in a model without experts.
+  int64_t num_experts = 0;  // of the model
+  int64_t top_k = 0;
+  int64_t expert_width = 0;  // of an expert's part on this rank
 };
 
 // What the memory of a rank's ops depends on; 0 where its model has no such layer.
@@ -364,23 +371,24 @@ class Ops {
 
   // weight: bf16 or f32 [out, in] in host memory, or bf16 in this device's; taken over or copied.
   // Called while loading only. What `precision` allows is done where the device was made to
-  // (CpuOptions).
-  virtual std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                                   DType dtype,
-                                                   int64_t out_features,
-                                                   int64_t in_features,
-                                                   Precision precision) = 0;
+  // (CpuOptions). RESOURCE_EXHAUSTED, as of all that pack, where the device has no memory for it.
+  virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Buffer weight,
+                                                                   DType dtype,
+                                                                   int64_t out_features,
+                                                                   int64_t in_features,
+                                                                   Precision precision) = 0;
   // The same of an embedding table, where ops read it (EmbedArgs::table). It stays there, for
   // longer than the result, which has memory of its own only where products want another layout.
-  virtual std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) = 0;
+  virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(TensorView table,
+                                                                  Precision precision) = 0;
   // gate_up: [num_experts, 2 width, hidden], gate rows first; down: [num_experts, hidden, width].
   // Both lie where PackLinear's may. They may be quantised.
-  virtual std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                                     Buffer down,
-                                                     DType dtype,
-                                                     int64_t num_experts,
-                                                     int64_t hidden,
-                                                     int64_t width) = 0;
+  virtual absl::StatusOr<std::unique_ptr<ExpertWeights>> PackExperts(Buffer gate_up,
+                                                                     Buffer down,
+                                                                     DType dtype,
+                                                                     int64_t num_experts,
+                                                                     int64_t hidden,
+                                                                     int64_t width) = 0;
 
   virtual void FillNormal(const FillNormalArgs& args) = 0;
 

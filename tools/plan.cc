@@ -11,6 +11,7 @@
 #include "tools/plan_report.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
+#include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
@@ -40,7 +41,7 @@ void AddFlags(CommandLine& line, Options& options) {
       .OneOf({"cpu", "cuda"});
   line.AddBytes("--kv-memory", &options.report.kv_memory,
                 "bytes of a rank for keys and values, e.g. 512M or 8G (default 1G)");
-  line.Add("--slots", &options.report.slots, "sequences that run at once").In(1, 4096);
+  line.Add("--slots", &options.report.slots, "sequences that run at once").In(1, kMaxSlots);
   line.Add("--json", &options.json, "print JSON");
   line.Add("--fingerprint", &options.fingerprint,
            "print only the weights fingerprint of a model folder");

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/flags.h"
 #include "worker/comm/nccl_report.h"
+#include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
@@ -131,10 +132,10 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.AddBytes("--kv-memory", &options->kv_memory,
                 "Memory of a rank for keys and values, e.g. 512M or 8G (default 1G)");
   line.Add("--slots", &options->slots, "Sequences that run at once (each holds a state)")
-      .In(1, 4096);
+      .In(1, kMaxSlots);
   line.Add("--token-budget", &options->token_budget,
            "Most prompt tokens a step (prompts are cut at multiples of 64); 0: from measured speed")
-      .In(0, 1 << 20);
+      .In(0, kMaxTokenBudget);
   line.Add("--run-ahead", &options->run_ahead,
            "Steps that the device may begin before the host knows what the one before sampled; "
            "auto: "

@@ -31,24 +31,25 @@ class CpuOps final : public Ops {
   absl::Status Supports(const ModelShape& shape) const override;
   MemoryNeeds Memory(const OpSizes& /*sizes*/) const override { return {}; }
 
-  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                           DType dtype,
-                                           int64_t out_features,
-                                           int64_t in_features,
-                                           Precision precision) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Buffer weight,
+                                                           DType dtype,
+                                                           int64_t out_features,
+                                                           int64_t in_features,
+                                                           Precision precision) override {
     return cpu::PackLinear(std::move(weight), dtype, out_features, in_features, precision, format_,
                            pool_);
   }
-  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision precision) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(TensorView table,
+                                                          Precision precision) override {
     return PackLinear(Buffer(table.data(), table.bytes(), nullptr), table.dtype(), table.dim(0),
                       table.dim(1), precision);
   }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                             Buffer down,
-                                             DType dtype,
-                                             int64_t num_experts,
-                                             int64_t hidden,
-                                             int64_t width) override {
+  absl::StatusOr<std::unique_ptr<ExpertWeights>> PackExperts(Buffer gate_up,
+                                                             Buffer down,
+                                                             DType dtype,
+                                                             int64_t num_experts,
+                                                             int64_t hidden,
+                                                             int64_t width) override {
     return cpu::PackExperts(std::move(gate_up), std::move(down), dtype, num_experts, hidden, width,
                             format_, pool_);
   }

@@ -13,16 +13,16 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kQueries = 16;
-constexpr int kSlots = 3;  // two blocks fit a processor
+constexpr int kSlots = 3;  // two blocks fit a multiprocessor
 using Ring = KvRing<kThreads, kSlots>;
 constexpr int kColumns = kHeadDim / kWarps;  // of the output, a warp's
 constexpr int kScoreStride = kBlock + 8;     // so that a warp's rows lie in different banks
 constexpr size_t kSharedBytes = (kQueries * kRowStride + Ring::kElements) * sizeof(bf16) +
                                 kQueries * kScoreStride * sizeof(float);
 constexpr int kSplit = 256;  // positions; parts are whole splits
-// Blocks a processor that a launch is cut into, as the lengths are not known where it is made:
-// enough parts that one long sequence among short ones is shared by many processors.
-constexpr int64_t kBlocksPerProcessor = 8;
+// Blocks a multiprocessor that a launch is cut into, as the lengths are not known where it is made:
+// enough parts that one long sequence among short ones is shared by many.
+constexpr int64_t kBlocksPerMultiprocessor = 8;
 constexpr int kThreadsPerRun = kHeadDim / 4;  // four dimensions each
 constexpr int kMergeRuns = kHeadDim / kThreadsPerRun;
 
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(kHeadDim) MergeParts(DecodeParams params) {
 // The parts of queries that `tiles` tiles, each of all KV heads, may be cut into. As many as so
 // many blocks can have: fewer rows need no more than the most rows do.
 int64_t NumPartials(int64_t tiles, int64_t num_kv_heads, const Queue& queue) {
-  const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
+  const int64_t blocks = queue.num_multiprocessors() * kBlocksPerMultiprocessor;
   return std::max(blocks, tiles * num_kv_heads) * kQueries;
 }
 
@@ -253,7 +253,7 @@ void AttendDecodes(const AttentionParams& params,
   const int64_t head_tiles = (group + heads_per_tile - 1) / heads_per_tile;
   const int64_t tiles = (rows.num_decode + (n - rows.num_decode) / rows_per_tile) * head_tiles;
   const int64_t most = (params.max_blocks * kBlock + kSplit - 1) / kSplit;
-  const int64_t blocks = queue.num_processors() * kBlocksPerProcessor;
+  const int64_t blocks = queue.num_multiprocessors() * kBlocksPerMultiprocessor;
   const int64_t parts = std::clamp<int64_t>(blocks / (tiles * kv_heads), 1, most);
   const int64_t partials = NumPartials(tiles, kv_heads, queue);
   DS_CHECK_LE(n * heads * parts, partials);

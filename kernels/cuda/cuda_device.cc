@@ -23,8 +23,8 @@ namespace {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, std::string name, cudaStream_t stream, int num_processors)
-      : ordinal_(ordinal), name_(std::move(name)), queue_(stream, num_processors) {}
+  CudaDevice(int ordinal, std::string name, cudaStream_t stream, int num_multiprocessors)
+      : ordinal_(ordinal), name_(std::move(name)), queue_(stream, num_multiprocessors) {}
   ~CudaDevice() override {
     ops_.reset();
     for (const cudaEvent_t event : points_) {

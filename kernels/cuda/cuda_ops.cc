@@ -7,6 +7,7 @@
 #include "kernels/cuda/attention_prepare.h"
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/expert_weights.h"
+#include "kernels/cuda/few_rows_experts.h"
 #include "kernels/cuda/fill_normal.h"
 #include "kernels/cuda/gated_delta_net.h"
 #include "kernels/cuda/linear.h"
@@ -36,22 +37,23 @@ class CudaOps final : public Ops {
             .per_sampled_row = SampleScratch(sizes.vocab_rows)};
   }
 
-  std::unique_ptr<LinearWeight> PackLinear(Buffer weight,
-                                           DType dtype,
-                                           int64_t out_features,
-                                           int64_t in_features,
-                                           Precision /*precision*/) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(Buffer weight,
+                                                           DType dtype,
+                                                           int64_t out_features,
+                                                           int64_t in_features,
+                                                           Precision /*precision*/) override {
     return cuda::PackLinear(device_, std::move(weight), dtype, out_features, in_features);
   }
-  std::unique_ptr<LinearWeight> PackTable(TensorView table, Precision /*precision*/) override {
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(TensorView table,
+                                                          Precision /*precision*/) override {
     return cuda::PackTable(device_, table);
   }
-  std::unique_ptr<ExpertWeights> PackExperts(Buffer gate_up,
-                                             Buffer down,
-                                             DType dtype,
-                                             int64_t num_experts,
-                                             int64_t hidden,
-                                             int64_t width) override {
+  absl::StatusOr<std::unique_ptr<ExpertWeights>> PackExperts(Buffer gate_up,
+                                                             Buffer down,
+                                                             DType dtype,
+                                                             int64_t num_experts,
+                                                             int64_t hidden,
+                                                             int64_t width) override {
     return cuda::PackExperts(device_, std::move(gate_up), std::move(down), dtype, num_experts,
                              hidden, width);
   }
@@ -112,6 +114,35 @@ absl::Status CudaOps::Supports(const ModelShape& shape) const {
                                                    "; this device has ", size.legal,
                                                    " only; run on --device=cpu"));
     }
+  }
+  const struct {
+    const char* field;
+    int64_t value;
+    int64_t most;
+  } limits[] = {{"vocab_size", shape.vocab_size, kMaxTokens},
+                {"hidden_size", shape.hidden_size, kMaxNormWidth},
+                {"num_experts", shape.num_experts, kMaxExperts},
+                {"num_experts_per_tok", shape.top_k, kMaxTopK},
+                {"hidden_size times an expert's width on a rank",
+                 shape.hidden_size * shape.expert_width, kMaxExpertMatrix}};
+  for (const auto& limit : limits) {
+    if (limit.value > limit.most) {
+      return absl::UnimplementedError(absl::StrCat("cuda: ", limit.field, " is ", limit.value,
+                                                   "; this device has up to ", limit.most,
+                                                   "; run on --device=cpu"));
+    }
+  }
+  if (shape.num_experts == 0) return absl::OkStatus();
+  if (shape.hidden_size % kExpertUnit != 0) {
+    return absl::UnimplementedError(absl::StrCat("cuda: hidden_size is ", shape.hidden_size,
+                                                 "; with experts this device has multiples of ",
+                                                 kExpertUnit, " only; run on --device=cpu"));
+  }
+  if (shape.expert_width % kExpertUnit != 0) {
+    return absl::UnimplementedError(absl::StrCat(
+        "cuda: an expert's width on a rank (moe_intermediate_size, or its part with --moe=tp) is ",
+        shape.expert_width, "; this device has multiples of ", kExpertUnit,
+        " only; use fewer ranks, --moe=ep, or --device=cpu"));
   }
   return absl::OkStatus();
 }

@@ -9,22 +9,19 @@
 //   - A problem is out^T [columns, rows] = weight . x^T: CUTLASS's A is the weight, row-major, B is
 //     x^T, column-major, D is out^T, column-major. So tiles are kTileColumns of the weight by as
 //     few rows as is wanted, and no expert's few rows are padded to 128.
-//   - Without sizes of the host the grid is one block a processor (in whole clusters), whatever the
-//     routing. Blocks walk the tiles of all groups in order; a group without rows has no tile and
-//     its addresses are not looked at; where no group has a tile all blocks return.
+//   - Without sizes of the host the grid is one block a multiprocessor (in whole clusters),
+//     whatever the routing. Blocks walk the tiles of all groups in order; a group without rows has
+//     no tile and its addresses are not looked at; where no group has a tile all blocks return.
 //   - Arrays by group are read on the device, after the kernels before on the same stream: sizes as
 //     Shape<int, int, int>, three ints; strides as one int64 each, the others being constants.
-//   - A block writes the tensor maps of its group into `workspace` (two of the inputs, one of each
-//   of
-//     two warp groups that store: 512 bytes a processor) before it uses them, so that the workspace
-//     needs no initial contents and both products of a step may have the same.
+//   - A block writes the tensor maps of its group into `workspace` (two of the inputs, one of
+//     each of two warp groups that store: 512 bytes a multiprocessor) before it uses them, so that
+//     the workspace needs no initial contents and both products of a step may have the same.
 //   - TMA wants addresses and strides in bytes that are multiples of 16; reads beyond a group's
-//   sizes
-//     give zeros and stores beyond them are left out, so no size is a multiple of a tile.
+//     sizes give zeros and stores beyond them are left out, so no size is a multiple of a tile.
 //   - The host encodes tensor maps with made-up sizes and the aligned addresses of the arrays,
-//   which
-//     are not used; the driver's function for it is looked up by the runtime, so nothing links
-//     libcuda.
+//     which are not used; the driver's function for it is looked up by the runtime, so nothing
+//     links libcuda.
 //   - Nothing waits for the device. run() takes an error of the launch from the runtime.
 
 #include <array>
@@ -144,7 +141,7 @@ class CutlassProduct {
                      .dC = nullptr,
                      .ptr_D = Array<Element*>(m.out),
                      .dD = Array<StrideD>(m.out_stride)},
-        .hw_info = {.device_id = 0, .sm_count = queue.num_processors()},
+        .hw_info = {.device_id = 0, .sm_count = queue.num_multiprocessors()},
     };
     args.epilogue.thread.alpha = 1;
     args.epilogue.thread.beta = 0;
@@ -160,7 +157,7 @@ class CutlassProduct {
         absl::StrCat("CUTLASS's ", call, " for ", matrices.num_experts, " experts of ",
                      matrices.columns, " columns and depth ", matrices.depth, " in tiles of ",
                      kTileRows, " rows: ", cutlassGetStatusString(status));
-    const cudaError_t error = cudaPeekAtLastError();
+    const cudaError_t error = cudaGetLastError();  // or the next launch would note it too
     if (error != cudaSuccess) {
       queue.Note(error, what.c_str());
     } else {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "kernels/ops.h"
 
 namespace deltaserve {
@@ -13,8 +14,11 @@ class Device;
 
 namespace deltaserve::cuda {
 
+// hidden and width are multiples of it: products read rows of 16-byte pieces.
+inline constexpr int64_t kExpertUnit = 8;
+
 // bf16 as checkpoints have them: gate_up [num_experts, 2 width, hidden], gate rows first; down
-// [num_experts, hidden, width]. Both products read rows of 16-byte pieces.
+// [num_experts, hidden, width].
 class CudaExpertWeights final : public ExpertWeights {
  public:
   CudaExpertWeights(Buffer gate_up, Buffer down, int64_t num_experts, int64_t hidden, int64_t width)
@@ -40,13 +44,14 @@ class CudaExpertWeights final : public ExpertWeights {
 };
 
 // See Ops::PackExperts. f32 is rounded to bf16; what lies in the memory of the device is taken
-// over. hidden and width are multiples of 8. Waits until the device has its copies.
-std::unique_ptr<ExpertWeights> PackExperts(Device& device,
-                                           Buffer gate_up,
-                                           Buffer down,
-                                           DType dtype,
-                                           int64_t num_experts,
-                                           int64_t hidden,
-                                           int64_t width);
+// over. hidden and width are multiples of kExpertUnit. Waits until the device has its copies;
+// errors are those of `device`.
+absl::StatusOr<std::unique_ptr<ExpertWeights>> PackExperts(Device& device,
+                                                           Buffer gate_up,
+                                                           Buffer down,
+                                                           DType dtype,
+                                                           int64_t num_experts,
+                                                           int64_t hidden,
+                                                           int64_t width);
 
 }  // namespace deltaserve::cuda

@@ -259,8 +259,7 @@ void FewRowsExperts(const ExpertsArgs& args,
   const int64_t top_k = args.experts.dim(1);
   DS_CHECK(rows >= 1 && rows <= kFewRows && top_k >= 1 && top_k <= kMaxTopK)
       << rows << " rows of " << top_k << " experts";
-  DS_CHECK_LT(2 * weights.hidden() * weights.width(), int64_t{1} << 31)
-      << "elements of an expert's gate and up";
+  DS_CHECK_LE(weights.hidden() * weights.width(), kMaxExpertMatrix);
   const TensorView act = arena.Allocate(DType::kBF16, {rows * top_k, weights.width()});
   const bool has_shared = args.shared.data() != nullptr;
   const FewRowsArgs few = {

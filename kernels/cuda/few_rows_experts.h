@@ -11,6 +11,8 @@ namespace deltaserve::cuda {
 class Queue;
 
 inline constexpr int64_t kFewRows = 16;
+// hidden * width at most: a lane counts the elements of an expert's gate and up in 31 bits.
+inline constexpr int64_t kMaxExpertMatrix = (int64_t{1} << 30) - 1;
 
 // See ExpertsArgs; 1 to kFewRows rows, up to kMaxTopK experts a row, at least one held here. Two
 // launches. Scratch: rows * top_k * width bf16.

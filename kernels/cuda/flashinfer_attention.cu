@@ -12,8 +12,8 @@
 namespace deltaserve::cuda {
 namespace {
 
-// Blocks that a processor holds, by the shared memory of either kernel.
-constexpr int64_t kBlocksPerProcessor = 2;
+// Blocks that a multiprocessor holds, by the shared memory of either kernel.
+constexpr int64_t kBlocksPerMultiprocessor = 2;
 constexpr float kScale = 0.0625F;  // head_dim^-0.5
 static_assert(kHeadDim == 256);
 
@@ -32,7 +32,7 @@ struct TileParams
 using Softmax2 = flashinfer::DefaultAttention<false, false, false, false>;
 
 // What FlashInfer's dispatcher takes on sm_90 for 256 dimensions in bf16 and tiles of so many
-// queries: 64 positions at a time, so that two blocks fit a processor.
+// queries: 64 positions at a time, so that two blocks fit a multiprocessor.
 template <uint32_t kTileQueries>
 using TileTraits = flashinfer::KernelTraits<flashinfer::MaskMode::kCausal,
                                             kTileQueries,
@@ -112,7 +112,7 @@ void AttendTiles(const AttentionParams& p,
 
 // Items, each of which has a block a KV head, that fill all processors.
 int64_t Fill(int64_t kv_heads, const Queue& queue) {
-  return (queue.num_processors() * kBlocksPerProcessor + kv_heads - 1) / kv_heads;
+  return (queue.num_multiprocessors() * kBlocksPerMultiprocessor + kv_heads - 1) / kv_heads;
 }
 
 }  // namespace

@@ -26,12 +26,12 @@ __device__ Eight Gated(const AttentionParams& p, int64_t index, int column, Eigh
   return value;
 }
 
-// A block a row and head. Runs of parts are summed side by side, then the runs in order.
+// Blocks [rows, heads]. Runs of parts are summed side by side, then the runs in order.
 __global__ void __launch_bounds__(kMergeThreads) MergeRow(MergeArgs a) {
   __shared__ __align__(16) float values_of_runs[kRuns][kHeadDim];
   __shared__ float sums_of_runs[kRuns];
-  const int head = static_cast<int>(blockIdx.x);
-  const int row = a.first_row + static_cast<int>(blockIdx.y);
+  const int head = static_cast<int>(blockIdx.y);
+  const int row = a.first_row + static_cast<int>(blockIdx.x);
   const int sequence = a.p.row_sequence[row];
   const int part_size = *a.part_size;
   const int parts = (a.num_positions[sequence] + part_size - 1) / part_size;
@@ -93,7 +93,7 @@ void MergeGated(const AttentionParams& p,
                 const Partials& partials,
                 Queue& queue) {
   Launch<&MergeRow>(
-      queue, dim3(static_cast<unsigned int>(p.num_heads), static_cast<unsigned int>(part.num_rows)),
+      queue, dim3(static_cast<unsigned int>(part.num_rows), static_cast<unsigned int>(p.num_heads)),
       dim3(kMergeThreads), 0,
       MergeArgs{.p = p,
                 .partials = partials,

@@ -1,7 +1,7 @@
 #pragma once
 
 // What a GPU can do at best, for tools that compare ops with it: bytes copied within its memory,
-// and bf16 matrix products by cuBLASLt.
+// and the products that Linear is made of.
 
 #include <memory>
 #include <string>
@@ -16,14 +16,13 @@ struct GpuLimits {
   double bf16_flops = 0;  // sums in f32; a multiplication and an addition are two
 };
 
-// One engine thread; owns 2.4 GiB of the GPU's memory and a stream of its own, on which nothing of
-// a Device waits: measure while that one is idle.
+// The thread that made it; owns a Device with 2.4 GiB of the GPU's memory, for whose stream no
+// other device waits: measure while those are idle.
 class GpuLimitMeter {
  public:
   virtual ~GpuLimitMeter() = default;
 
-  // Of CUDA ordinal `ordinal`. UNIMPLEMENTED in a build without CUDA; what CUDA refuses is
-  // INTERNAL.
+  // Of CUDA ordinal `ordinal`. Errors are those of CreateCudaDevice and of its memory.
   static absl::StatusOr<std::unique_ptr<GpuLimitMeter>> Create(int ordinal);
 
   // Name, compute capability, multiprocessors, memory, versions of driver and runtime.

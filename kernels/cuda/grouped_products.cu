@@ -207,14 +207,15 @@ __device__ void Store(const ProductArgs& a,
   }
 }
 
-// Blocks: columns of tiles, then tiles; those beyond num_tiles have nothing to do.
+// Blocks [tiles, columns of tiles]: tiles go with the rows of a step, of which x takes any number.
+// Those beyond num_tiles have nothing to do.
 template <typename Product, int kRows>
 __global__ void __launch_bounds__(kThreads, 2) ProductKernel(ProductArgs a) {
   using S = Shape<kRows>;
-  const int tile_index = static_cast<int>(blockIdx.y);
+  const int tile_index = static_cast<int>(blockIdx.x);
   if (tile_index >= *a.num_tiles) return;
   const ExpertTile tile = a.tiles[tile_index];
-  const int tile_column = static_cast<int>(blockIdx.x) * Product::kColumns;
+  const int tile_column = static_cast<int>(blockIdx.y) * Product::kColumns;
   bf16* const ring = SharedMemory<bf16>();
   const Loader<Product, kRows> loader(a, tile, tile_column);
   const int first_row = WarpId() / S::kColumnWarps * S::kWarpRows;
@@ -249,11 +250,9 @@ __global__ void __launch_bounds__(kThreads, 2) ProductKernel(ProductArgs a) {
 
 template <typename Product, int kRows>
 void LaunchTiles(const ExpertGroups& groups, const ProductArgs& args, Queue& queue) {
-  DS_CHECK(groups.max_tiles <= 65535)
-      << groups.max_tiles << " tiles of rows; run fewer rows at once";
   Launch<&ProductKernel<Product, kRows>>(
       queue,
-      dim3(Blocks(args.columns, Product::kColumns), static_cast<unsigned int>(groups.max_tiles)),
+      dim3(static_cast<unsigned int>(groups.max_tiles), Blocks(args.columns, Product::kColumns)),
       dim3(kThreads), Shape<kRows>::kSharedBytes, args);
 }
 

@@ -32,10 +32,12 @@ absl::Status CheckHost(const HostFacts& host, int ordinal) {
         "nvidia-smi and CUDA_VISIBLE_DEVICES, or run with --device=cpu");
   }
   if (ordinal >= host.num_gpus) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--device=cuda: a rank of this host needs GPU ", ordinal,
-                     ", counted from 0, and the host has ", host.num_gpus,
-                     ": start as many ranks on it as it has GPUs"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--device=cuda: a rank of this host needs GPU ", ordinal,
+        ", counted from 0, and this process may use ", host.num_gpus,
+        ": let each see all that ranks of the host use (CUDA_VISIBLE_DEVICES, or a "
+        "launcher's --gpus-per-task, may hide the others), start as many ranks there as "
+        "it has GPUs, or share them with --ranks-per-gpu"));
   }
   return absl::OkStatus();
 }

@@ -9,7 +9,8 @@
 namespace deltaserve::cuda {
 
 // Runs kKernel on grid x block threads with `shared_bytes` of dynamic shared memory. An error shows
-// when the device is synchronised. Does nothing for an empty grid.
+// when the device is synchronised. Does nothing for an empty grid. One device a process: what a
+// kernel may have of shared memory is asked for once.
 template <auto kKernel, typename... Args>
 void Launch(Queue& queue, dim3 grid, dim3 block, size_t shared_bytes, Args... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
@@ -22,7 +23,9 @@ void Launch(Queue& queue, dim3 grid, dim3 block, size_t shared_bytes, Args... ar
     allowed = shared_bytes;
   }
   kKernel<<<grid, block, shared_bytes, queue.stream()>>>(args...);
-  queue.Note(cudaPeekAtLastError(), "launch of a kernel");
+  // Taken, not only looked at, or every later launch would note it too. It may be that of an
+  // earlier call of this thread, of a library's or one whose result is not checked.
+  queue.Note(cudaGetLastError(), "launch of a kernel");
 }
 
 }  // namespace deltaserve::cuda

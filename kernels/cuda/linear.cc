@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/base/status_macros.h"
 #include "kernels/cuda/matvec.h"
 
 namespace deltaserve::cuda {
@@ -33,7 +34,7 @@ Buffer RoundToBf16(const Buffer& weight, int64_t n) {
 
 }  // namespace
 
-std::unique_ptr<LinearWeight> PackLinear(
+absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
     Device& device, Buffer weight, DType dtype, int64_t out_features, int64_t in_features) {
   DS_CHECK(dtype == DType::kBF16 || dtype == DType::kF32) << DTypeName(dtype);
   const int64_t n = out_features * in_features;
@@ -44,19 +45,19 @@ std::unique_ptr<LinearWeight> PackLinear(
     return std::make_unique<CudaLinearWeight>(std::move(weight), there);
   }
   if (dtype == DType::kF32) weight = RoundToBf16(weight, n);
-  auto memory = device.Allocate(static_cast<size_t>(n) * sizeof(BFloat16), MemoryKind::kDevice);
-  DS_CHECK_OK(memory.status());
-  const TensorView matrix(memory->data(), DType::kBF16, {out_features, in_features});
+  DS_ASSIGN_OR_RETURN(Buffer memory, device.Allocate(static_cast<size_t>(n) * sizeof(BFloat16),
+                                                     MemoryKind::kDevice));
+  const TensorView matrix(memory.data(), DType::kBF16, {out_features, in_features});
   device.CopyToDevice(matrix, weight.data());
-  DS_CHECK_OK(device.Synchronize());  // before `weight` is freed
-  return std::make_unique<CudaLinearWeight>(std::move(*memory), matrix);
+  DS_RETURN_IF_ERROR(device.Synchronize());  // before `weight` is freed
+  return std::make_unique<CudaLinearWeight>(std::move(memory), matrix);
 }
 
-std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table) {
+absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(Device& device, TensorView table) {
   if (table.dtype() == DType::kBF16) return std::make_unique<CudaLinearWeight>(Buffer(), table);
   Buffer host = Buffer::AllocateHost(table.bytes());
   device.CopyToHost(host.data(), table);
-  DS_CHECK_OK(device.Synchronize());
+  DS_RETURN_IF_ERROR(device.Synchronize());
   return PackLinear(device, std::move(host), table.dtype(), table.dim(0), table.dim(1));
 }
 

@@ -11,10 +11,10 @@
 namespace deltaserve::cuda {
 
 // See Ops::PackLinear and Ops::PackTable; f32 weights are rounded, those in the device's memory
-// taken over. Done when they return.
-std::unique_ptr<LinearWeight> PackLinear(
+// taken over. Done when they return; errors are those of `device`.
+absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
     Device& device, Buffer weight, DType dtype, int64_t out_features, int64_t in_features);
-std::unique_ptr<LinearWeight> PackTable(Device& device, TensorView table);
+absl::StatusOr<std::unique_ptr<LinearWeight>> PackTable(Device& device, TensorView table);
 
 // See LinearArgs; x is bf16, out bf16 or f32. Few rows are Matvec's.
 void Linear(const LinearArgs& args, MatrixProducts& products, Queue& queue);

@@ -90,11 +90,11 @@ __global__ void __launch_bounds__(kThreads) MatvecGroups(Shape s, Out* out) {
 
 // So many warps a group that the loads under way fill the memory's pipes, as long as a warp's lanes
 // all have work.
-int SplitOf(int64_t in, int64_t out, int num_processors) {
-  constexpr int64_t kWarpsOfProcessor = 16;
+int SplitOf(int64_t in, int64_t out, int num_multiprocessors) {
+  constexpr int64_t kWarpsOfMultiprocessor = 16;
   const int64_t groups = (out + kColumns - 1) / kColumns;
   int split = 1;
-  while (split < kWarps && 2 * split * groups <= kWarpsOfProcessor * num_processors &&
+  while (split < kWarps && 2 * split * groups <= kWarpsOfMultiprocessor * num_multiprocessors &&
          in >= int64_t{2} * split * 8 * kWarp) {
     split *= 2;
   }
@@ -131,7 +131,7 @@ void Matvec(const TensorView& x, const TensorView& w, const TensorView& out, Que
                        .rows = x.dim(0),
                        .in = x.dim(1),
                        .out = w.dim(0),
-                       .split = SplitOf(x.dim(1), w.dim(0), queue.num_processors())};
+                       .split = SplitOf(x.dim(1), w.dim(0), queue.num_multiprocessors())};
   if (out.dtype() == DType::kF32) {
     LaunchRows(shape, out.as<float>(), queue);
   } else {

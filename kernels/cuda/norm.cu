@@ -85,7 +85,8 @@ void Normalize(const Delta* delta,
                Queue& queue) {
   const int64_t width = residual.dim(1);
   const int64_t units = width / kUnit;
-  DS_CHECK_LE(units, int64_t{kMaxThreads} * kHeld<kUnit>) << residual.ToString();
+  static_assert(kMaxThreads * kHeld<kUnit> * kUnit == kMaxNormWidth);
+  DS_CHECK_LE(width, kMaxNormWidth) << residual.ToString();
   Launch<&AddRmsNormKernel<kUnit, Delta>>(
       queue, dim3(Blocks(residual.dim(0), 1)), dim3(ThreadsFor(units, kMaxThreads)), 0, delta,
       static_cast<int>(parts), residual.numel(), residual.as<float>(), weight.as<float>(), eps,

@@ -9,7 +9,9 @@ namespace deltaserve::cuda {
 
 class Queue;
 
-// Rows of at most 16,384 elements.
+// Elements of a row at most, of RmsNorm and AddRmsNorm.
+inline constexpr int64_t kMaxNormWidth = 16384;
+
 void RmsNorm(const RmsNormArgs& args, Queue& queue);
 void AddRmsNorm(const AddRmsNormArgs& args, Queue& queue);
 void SiluMul(const SiluMulArgs& args, Queue& queue);

@@ -42,12 +42,12 @@ inline absl::Status ToStatus(cudaError_t error, const char* what) {
 // A stream and the first error of what was put on it. One engine thread; owned by the Device.
 class Queue {
  public:
-  explicit Queue(cudaStream_t stream, int num_processors)
-      : stream_(stream), num_processors_(num_processors) {}
+  explicit Queue(cudaStream_t stream, int num_multiprocessors)
+      : stream_(stream), num_multiprocessors_(num_multiprocessors) {}
 
   cudaStream_t stream() const { return stream_; }
   // Streaming multiprocessors, for grids that fill them.
-  int num_processors() const { return num_processors_; }
+  int num_multiprocessors() const { return num_multiprocessors_; }
 
   // Only the first error is kept.
   void Note(cudaError_t error, const char* what) { Note(ToStatus(error, what)); }
@@ -56,7 +56,7 @@ class Queue {
 
  private:
   cudaStream_t stream_;
-  int num_processors_;
+  int num_multiprocessors_;
   absl::Status status_;
 };
 

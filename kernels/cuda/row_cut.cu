@@ -484,7 +484,7 @@ int64_t RowCuts::BytesOfRow(int64_t width) {
 RowGrid::RowGrid(int64_t rows, int64_t num_tokens, const Queue& queue) {
   constexpr int64_t kPartTokens = 4096;  // fewer are not worth a block
   constexpr int64_t kThreadTokens = 8;
-  const int64_t wanted = 2 * queue.num_processors() / std::max<int64_t>(1, rows);
+  const int64_t wanted = 2 * queue.num_multiprocessors() / std::max<int64_t>(1, rows);
   const int64_t useful = num_tokens / kPartTokens;
   parts = static_cast<int>(std::clamp<int64_t>(std::min(wanted, useful), 1, kMaxParts));
   threads = static_cast<int>(

@@ -8,6 +8,7 @@
 // on the order of additions nor on how a row is cut into parts.
 
 #include "kernels/cuda/device_code.h"
+#include "kernels/cuda/sample.h"
 
 namespace deltaserve::cuda {
 
@@ -31,7 +32,7 @@ __device__ inline uint64_t PlaceOf(float logit, uint32_t id) {
 
 // Weights exp((logit - max) / temperature) in units of 2^-44: up to 2^20 of them fit in 64 bits.
 inline constexpr int kWeightBits = 44;
-inline constexpr int64_t kMaxTokens = int64_t{1} << (63 - kWeightBits);
+static_assert(kMaxTokens <= int64_t{1} << (63 - kWeightBits));
 
 // Bins of equal width in (max - logit) / temperature, the last one without an end. What lies there
 // weighs less than one unit.

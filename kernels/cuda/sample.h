@@ -10,10 +10,13 @@ namespace deltaserve::cuda {
 
 class Queue;
 
+// Real ids of a row at most, here and of LogProbs: see row_order.h.
+inline constexpr int64_t kMaxTokens = int64_t{1} << 19;
+
 // One block a row, since there is no scratch to merge parts in.
 void SampleLocal(const SampleLocalArgs& args, Queue& queue);
 
-// Rows of at most 2^19 ids. Few rows are cut into parts, a block each.
+// Rows of at most kMaxTokens ids. Few rows are cut into parts, a block each.
 void Sample(const SampleArgs& args, Arena& arena, Queue& queue);
 
 // Bytes of the arena that a row takes.

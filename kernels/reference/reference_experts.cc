@@ -39,7 +39,7 @@ std::vector<double> Apply(const ReferenceExpertWeights::Expert& expert,
 
 }  // namespace
 
-std::unique_ptr<ExpertWeights> ReferenceOps::PackExperts(
+absl::StatusOr<std::unique_ptr<ExpertWeights>> ReferenceOps::PackExperts(
     Buffer gate_up, Buffer down, DType dtype, int64_t num_experts, int64_t hidden, int64_t width) {
   std::vector<ReferenceExpertWeights::Expert> experts;
   const int64_t matrix = hidden * width;

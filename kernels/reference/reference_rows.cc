@@ -64,11 +64,11 @@ std::vector<double> Widen(const float* p, int64_t n) { return std::vector<double
 
 absl::Status ReferenceOps::Supports(const ModelShape& /*shape*/) const { return absl::OkStatus(); }
 
-std::unique_ptr<LinearWeight> ReferenceOps::PackLinear(Buffer weight,
-                                                       DType dtype,
-                                                       int64_t out_features,
-                                                       int64_t in_features,
-                                                       Precision /*precision*/) {
+absl::StatusOr<std::unique_ptr<LinearWeight>> ReferenceOps::PackLinear(Buffer weight,
+                                                                       DType dtype,
+                                                                       int64_t out_features,
+                                                                       int64_t in_features,
+                                                                       Precision /*precision*/) {
   return std::make_unique<ReferenceLinearWeight>(
       Matrix::From(weight.data(), dtype, 0, out_features, in_features));
 }

@@ -2,10 +2,13 @@
 
 #include "kernels/cuda/cuda_device.h"
 
+#include <cstring>
 #include <thread>
 
 #include "gmock/gmock.h"
+#include "kernels/cuda/expert_weights.h"
 #include "kernels/cuda/host_requirements.h"
+#include "kernels/cuda/linear.h"
 #include "tests/kernels/op_test.h"
 
 namespace deltaserve::cuda {
@@ -25,7 +28,11 @@ TEST(CudaHostTest, AHostThatLacksSomethingIsToldWhat) {
       {{13020, 13000, 0}, 0, "no GPU that this process may use"},
       {{13000, 13010, 2},
        2,
-       "needs GPU 2, counted from 0, and the host has 2: start as many ranks"},
+       "needs GPU 2, counted from 0, and this process may use 2: let each see all"},
+      {{13000, 13010, 1}, 1, "CUDA_VISIBLE_DEVICES, or a launcher's --gpus-per-task, may hide"},
+      {{13000, 13010, 1},
+       1,
+       "start as many ranks there as it has GPUs, or share them with --ranks-per"},
   };
   for (const auto& c : cases) {
     const absl::Status status = CheckHost(c.host, c.ordinal);
@@ -117,7 +124,7 @@ TEST(CudaShimDeviceTest, ATableIsALinearWeightWithoutACopy) {
   const std::vector<float> table = {1, 2, 3, 4, 5, 6};
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
     Session s(*device);
-    const auto weight = s.ops().PackTable(s.PutAs(dtype, table, {3, 2}), Precision::kExact);
+    const auto weight = s.ops().PackTable(s.PutAs(dtype, table, {3, 2}), Precision::kExact).value();
     EXPECT_EQ(weight->bytes(), dtype == DType::kBF16 ? 0U : 12U);
     const TensorView out = s.NewF32({1, 3});
     s.ops().Linear({.x = s.PutAct({10, 1}, {1, 2}), .weight = weight.get(), .out = out}, s.arena());
@@ -145,6 +152,81 @@ TEST(CudaShimDeviceTest, OtherHeadSizesAreRefusedByName) {
     ++(shape.*field);
     EXPECT_TRUE(absl::IsUnimplemented(device->ops().Supports(shape)));
   }
+}
+
+TEST(CudaShimDeviceTest, SizesThatKernelsDoNotTakeAreRefusedByName) {
+  const auto device = CreateShimDevice();
+  if (device == nullptr) GTEST_SKIP() << "this build has nvcc in the shim's place";
+  const ModelShape most = {.head_dim = 256,
+                           .rotary_dim = 64,
+                           .linear_key_head_dim = 128,
+                           .linear_value_head_dim = 128,
+                           .linear_conv_kernel_dim = 4,
+                           .vocab_size = 1 << 19,
+                           .hidden_size = 1 << 14,
+                           .num_experts = 512,
+                           .top_k = 16,
+                           .expert_width = (1 << 16) - 8};
+  EXPECT_EQ(device->ops().Supports(most), absl::OkStatus());
+  const struct {
+    int64_t ModelShape::*field;
+    int64_t value;
+    std::string words;
+  } cases[] = {
+      {&ModelShape::vocab_size, 524289, "vocab_size is 524289; this device has up to 524288"},
+      {&ModelShape::hidden_size, 16392, "hidden_size is 16392; this device has up to 16384"},
+      {&ModelShape::hidden_size, 2052, "hidden_size is 2052; with experts this device has mult"},
+      {&ModelShape::num_experts, 513, "num_experts is 513; this device has up to 512"},
+      {&ModelShape::top_k, 17, "num_experts_per_tok is 17; this device has up to 16"},
+      {&ModelShape::expert_width, 1 << 16, "is 1073741824; this device has up to 1073741823"},
+      {&ModelShape::expert_width, 100, "--moe=tp) is 100; this device has multiples of 8 only"},
+  };
+  for (const auto& c : cases) {
+    ModelShape shape = most;
+    shape.*c.field = c.value;
+    const absl::Status status = device->ops().Supports(shape);
+    EXPECT_TRUE(absl::IsUnimplemented(status)) << c.words;
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr(c.words), HasSubstr("--device=cpu")));
+  }
+  ModelShape dense = most;  // whose rows need no 16-byte pieces
+  dense.hidden_size = 2052;
+  dense.num_experts = dense.top_k = dense.expert_width = 0;
+  EXPECT_EQ(device->ops().Supports(dense), absl::OkStatus());
+}
+
+// A device that is full.
+class FullDevice final : public Device {
+ public:
+  std::string Name() const override { return "full"; }
+  bool HostAddressable() const override { return false; }
+  const Numerics& numerics() const override { return kBF16Numerics; }
+  std::optional<int64_t> FreeMemory() const override { return 0; }
+  absl::StatusOr<Buffer> Allocate(size_t bytes, MemoryKind /*kind*/) override {
+    return NoMemory(0, bytes, 0, 0);
+  }
+  void CopyToDevice(TensorView /*dst*/, const void* /*src*/) override {}
+  void CopyToHost(void* dst, TensorView src) override { std::memcpy(dst, src.data(), src.bytes()); }
+  void Copy(TensorView /*dst*/, TensorView /*src*/) override {}
+  void Zero(TensorView /*dst*/) override {}
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+  uint64_t Mark() override { return 0; }
+  absl::Status Await(uint64_t /*point*/) override { return absl::OkStatus(); }
+  Ops& ops() override { DS_CHECK(false) << "has none"; }
+};
+
+TEST(CudaPackTest, WeightsThatDoNotFitAreAnErrorThatNamesTheirBytes) {
+  if (CreateShimDevice() == nullptr) GTEST_SKIP() << "this build has nvcc in the shim's place";
+  FullDevice device;
+  std::vector<float> values(size_t{8} * 16);
+  const auto expect = [](const absl::Status& status, const std::string& bytes) {
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("no memory for " + bytes + " bytes"));
+  };
+  expect(PackLinear(device, HostBuffer(values), DType::kF32, 8, 16).status(), "256");
+  expect(PackTable(device, TensorView(values.data(), DType::kF32, {8, 16})).status(), "256");
+  expect(PackExperts(device, HostBuffer(values), HostBuffer(values), DType::kF32, 1, 8, 8).status(),
+         "256");
 }
 
 }  // namespace

@@ -18,8 +18,10 @@ std::unique_ptr<ExpertWeights> Pack(Device& device, const Sizes& s) {
   Rng rng(97);
   const auto gate_up = ToBFloat16s(Normal(rng, s.num_experts * 2 * s.width * s.hidden, 0.2f));
   const auto down = ToBFloat16s(Normal(rng, s.num_experts * s.hidden * s.width, 0.2f));
-  return device.ops().PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kBF16,
-                                  s.num_experts, s.hidden, s.width);
+  return device.ops()
+      .PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kBF16, s.num_experts, s.hidden,
+                   s.width)
+      .value();
 }
 
 // Routes by random logits and runs the experts: all that the op does on the device.

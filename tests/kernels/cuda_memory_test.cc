@@ -140,9 +140,11 @@ TEST_P(CudaMemoryTest, OfExperts) {
                                 .experts;
   EXPECT_EQ(scratch.per_decode_row, scratch.per_chunk_row);
   const auto weights =
-      device_->ops().PackExperts(HostBuffer(std::vector<float>(int64_t{4} * kWidth * kHidden)),
-                                 HostBuffer(std::vector<float>(int64_t{2} * kHidden * kWidth)),
-                                 DType::kF32, 2, kHidden, kWidth);
+      device_->ops()
+          .PackExperts(HostBuffer(std::vector<float>(int64_t{4} * kWidth * kHidden)),
+                       HostBuffer(std::vector<float>(int64_t{2} * kHidden * kWidth)), DType::kF32,
+                       2, kHidden, kWidth)
+          .value();
   ExpectTaken(Said(scratch, 0, kRows, 0), [&](Session& s) {
     ExpertsArgs args;
     args.x = Zeros(s, {kRows, kHidden});

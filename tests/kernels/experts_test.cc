@@ -155,7 +155,9 @@ std::vector<float> Compute(Device& device, const ExpertsInputs& in, int64_t begi
     return in.dtype == DType::kF32 ? HostBuffer(values) : HostBuffer(ToBFloat16s(values));
   };
   const auto weights =
-      s.ops().PackExperts(buffer(in.gate_up), buffer(in.down), in.dtype, e.held, e.hidden, e.width);
+      s.ops()
+          .PackExperts(buffer(in.gate_up), buffer(in.down), in.dtype, e.held, e.hidden, e.width)
+          .value();
   EXPECT_EQ(weights->num_experts(), e.held);
   ExpertsArgs args;
   args.x = s.PutAct(RowsOf(in.x, e.hidden, begin, count), {count, e.hidden});

@@ -98,7 +98,7 @@ TEST_P(FillNormalTest, WhatItDrawsIsPackedWithoutTheHost) {
   };
   const TensorView x = s.PutAct(Expected({.key = 3}, DType::kBF16, 2, kIn), {2, kIn});
   const auto product = [&](Buffer weight) {
-    const auto packed = s.ops().PackLinear(std::move(weight), DType::kBF16, kOut, kIn, {});
+    const auto packed = s.ops().PackLinear(std::move(weight), DType::kBF16, kOut, kIn, {}).value();
     const TensorView out = s.NewF32({2, kOut});
     s.ops().Linear({.x = x, .weight = packed.get(), .out = out}, s.arena());
     return s.Floats(out);
@@ -106,7 +106,9 @@ TEST_P(FillNormalTest, WhatItDrawsIsPackedWithoutTheHost) {
   EXPECT_EQ(product(draw(1, kOut * kIn)), product(on_host(1, kOut * kIn)));
   const auto mixed = [&](Buffer gate_up, Buffer down) {
     const auto packed =
-        s.ops().PackExperts(std::move(gate_up), std::move(down), DType::kBF16, kExperts, kIn, 8);
+        s.ops()
+            .PackExperts(std::move(gate_up), std::move(down), DType::kBF16, kExperts, kIn, 8)
+            .value();
     ExpertsArgs args;
     args.x = x;
     args.experts = s.Put(std::vector<int32_t>{0, 2, 1, 2}, {2, 2});

@@ -72,7 +72,7 @@ std::vector<float> Compute(Device& device,
   Buffer buffer =
       in.dtype == DType::kF32 ? HostBuffer(in.weight) : HostBuffer(ToBFloat16s(in.weight));
   const auto weight =
-      s.ops().PackLinear(std::move(buffer), in.dtype, in.shape.out, in.shape.in, precision);
+      s.ops().PackLinear(std::move(buffer), in.dtype, in.shape.out, in.shape.in, precision).value();
   EXPECT_EQ(weight->out_features(), in.shape.out);
   EXPECT_EQ(weight->in_features(), in.shape.in);
   const TensorView x = s.Put(RowsOf(in.x, in.shape.in, begin, count), {count, in.shape.in});
@@ -213,6 +213,7 @@ TEST_P(Int8Test, AnExactWeightStaysAsItIsAndOthersTakeHalf) {
   const auto bytes = [&](Device& device, Precision precision) {
     return device.ops()
         .PackLinear(HostBuffer(ToBFloat16s(in.weight)), DType::kBF16, 64, 400, precision)
+        .value()
         ->bytes();
   };
   EXPECT_EQ(bytes(*int8, Precision::kExact), size_t{64} * 400 * 2);
@@ -232,7 +233,7 @@ TEST_P(Int8Test, AnExpertGivesTheBitsOfItsLinearLayers) {
     Session s(*device);
     const auto linear = [&](const std::vector<float>& w, TensorView from, int64_t in, int64_t out) {
       const auto weight =
-          s.ops().PackLinear(HostBuffer(w), DType::kF32, out, in, Precision::kMayQuantize);
+          s.ops().PackLinear(HostBuffer(w), DType::kF32, out, in, Precision::kMayQuantize).value();
       const TensorView to = s.NewF32({rows, out});
       s.ops().Linear({.x = from, .weight = weight.get(), .out = to}, s.arena());
       return to;
@@ -243,7 +244,9 @@ TEST_P(Int8Test, AnExpertGivesTheBitsOfItsLinearLayers) {
     const auto expected = s.Floats(linear(down, act, kWidth, kHidden));
 
     const auto weights =
-        s.ops().PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kF32, 1, kHidden, kWidth);
+        s.ops()
+            .PackExperts(HostBuffer(gate_up), HostBuffer(down), DType::kF32, 1, kHidden, kWidth)
+            .value();
     EXPECT_LT(weights->bytes(), size_t{2} * 4 * kWidth * kHidden) << "they are 8 bits wide";
     const auto n = static_cast<size_t>(rows);
     ExpertsArgs args;

@@ -57,8 +57,10 @@ std::vector<float> Compute(Device& device,
   Session session(device);
   Buffer buffer =
       in.dtype == DType::kF32 ? HostBuffer(in.weight) : HostBuffer(ToBFloat16s(in.weight));
-  const auto weight = session.ops().PackLinear(std::move(buffer), in.dtype, in.shape.out,
-                                               in.shape.in, Precision::kExact);
+  const auto weight =
+      session.ops()
+          .PackLinear(std::move(buffer), in.dtype, in.shape.out, in.shape.in, Precision::kExact)
+          .value();
   EXPECT_EQ(weight->out_features(), in.shape.out);
   EXPECT_EQ(weight->in_features(), in.shape.in);
   const TensorView x =

@@ -38,8 +38,10 @@ class ScratchTest : public CpuIsaTest {
 };
 
 void ScratchTest::ShrinkLinear() {
-  const auto weight = s_.ops().PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, int64_t{40} * 70))),
-                                          DType::kBF16, 40, 70, Precision::kMayQuantize);
+  const auto weight = s_.ops()
+                          .PackLinear(HostBuffer(ToBFloat16s(Normal(rng_, int64_t{40} * 70))),
+                                      DType::kBF16, 40, 70, Precision::kMayQuantize)
+                          .value();
   FreezeAndShrink([&](int64_t rows) {
     s_.ops().Linear({.x = Random({rows, 70}), .weight = weight.get(), .out = s_.NewF32({rows, 40})},
                     s_.arena());
@@ -48,8 +50,10 @@ void ScratchTest::ShrinkLinear() {
 
 void ScratchTest::ShrinkExperts() {
   const auto weights =
-      s_.ops().PackExperts(HostBuffer(Normal(rng_, int64_t{4} * 2 * 20 * 30)),
-                           HostBuffer(Normal(rng_, int64_t{4} * 30 * 20)), DType::kF32, 4, 30, 20);
+      s_.ops()
+          .PackExperts(HostBuffer(Normal(rng_, int64_t{4} * 2 * 20 * 30)),
+                       HostBuffer(Normal(rng_, int64_t{4} * 30 * 20)), DType::kF32, 4, 30, 20)
+          .value();
   int32_t first = 0;
   FreezeAndShrink([&](int64_t rows) {
     std::vector<int32_t> experts;

@@ -88,15 +88,19 @@ Buffer OpData::BFloats(int64_t count, int64_t in_features) {
 }
 
 const LinearWeight& OpData::Linear(int64_t out_features, int64_t in_features) {
-  linear_.push_back(ops().PackLinear(BFloats(out_features * in_features, in_features), DType::kBF16,
-                                     out_features, in_features, Precision::kMayQuantize));
+  auto packed = ops().PackLinear(BFloats(out_features * in_features, in_features), DType::kBF16,
+                                 out_features, in_features, Precision::kMayQuantize);
+  DS_CHECK(packed.ok()) << std::string(packed.status().message());
+  linear_.push_back(*std::move(packed));
   return *linear_.back();
 }
 
 const ExpertWeights& OpData::Experts(int64_t num_experts, int64_t hidden, int64_t width) {
-  experts_.push_back(ops().PackExperts(BFloats(num_experts * 2 * width * hidden, hidden),
-                                       BFloats(num_experts * hidden * width, width), DType::kBF16,
-                                       num_experts, hidden, width));
+  auto packed = ops().PackExperts(BFloats(num_experts * 2 * width * hidden, hidden),
+                                  BFloats(num_experts * hidden * width, width), DType::kBF16,
+                                  num_experts, hidden, width);
+  DS_CHECK(packed.ok()) << std::string(packed.status().message());
+  experts_.push_back(*std::move(packed));
   return *experts_.back();
 }
 

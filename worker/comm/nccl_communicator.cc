@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "kernels/base/check.h"
@@ -141,6 +142,15 @@ ncclDataType_t SumType(TensorView tensor) {
   return tensor.dtype() == DType::kF32 ? ncclFloat32 : ncclBfloat16;
 }
 
+// Whether a failed ncclMemAlloc lacked memory: that it called CUDA's runtime for, which keeps the
+// error, or the driver, whose error is in NCCL's words alone.
+bool IsOutOfMemory(ncclResult_t result, ncclComm_t comm) {
+  if (result != ncclUnhandledCudaError) return false;
+  const char* last = ncclGetLastError(comm);
+  return cudaPeekAtLastError() == cudaErrorMemoryAllocation ||
+         (last != nullptr && absl::StrContains(last, "out of memory"));
+}
+
 absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
   NcclPhase phase = phase_;
   phase.phase = "making an exchange buffer";
@@ -148,10 +158,13 @@ absl::StatusOr<Buffer> NcclCommunicator::AllocateExchange(size_t bytes) {
   const ncclResult_t allocated = ncclMemAlloc(&memory, bytes);
   absl::Status status;
   if (allocated != ncclSuccess) {
-    status = absl::ResourceExhaustedError(
-        NcclReport(phase, absl::StrCat("ncclMemAlloc of ", bytes,
-                                       " bytes: ", NcclErrorText(allocated, comm_, stream_),
-                                       "; a smaller --token-budget or --slots needs less")));
+    const bool full = IsOutOfMemory(allocated, comm_);
+    status = absl::Status(
+        full ? absl::StatusCode::kResourceExhausted : CodeOf(allocated),
+        NcclReport(phase,
+                   absl::StrCat("ncclMemAlloc of ", bytes,
+                                " bytes: ", NcclErrorText(allocated, comm_, stream_),
+                                full ? "; a smaller --token-budget or --slots needs less" : "")));
   }
   // Within the next call the others would wait for a rank that has no memory.
   status = world_.AgreeOnStatus(status);

@@ -17,19 +17,6 @@ namespace {
 constexpr absl::Duration kPollPeriod = absl::Milliseconds(1);
 constexpr absl::Duration kEndTimeout = absl::Seconds(10);
 
-// What a start that failed with `result` is worth trying again, and whose failure it is.
-absl::StatusCode CodeOf(ncclResult_t result) {
-  switch (result) {
-    case ncclInvalidUsage:
-    case ncclInvalidArgument:
-      return absl::StatusCode::kFailedPrecondition;
-    case ncclRemoteError:
-      return absl::StatusCode::kAborted;
-    default:
-      return absl::StatusCode::kUnavailable;
-  }
-}
-
 // Brings a group up, phase by phase; no rank goes on to a phase that another does not. On the stack
 // of StartNccl.
 class NcclStart {
@@ -150,6 +137,18 @@ class NcclStart {
 };
 
 }  // namespace
+
+absl::StatusCode CodeOf(ncclResult_t result) {
+  switch (result) {
+    case ncclInvalidUsage:
+    case ncclInvalidArgument:
+      return absl::StatusCode::kFailedPrecondition;
+    case ncclRemoteError:
+      return absl::StatusCode::kAborted;
+    default:
+      return absl::StatusCode::kUnavailable;
+  }
+}
 
 NcclGroup::~NcclGroup() {
   if (steps != nullptr) ncclCommDestroy(steps);

@@ -50,6 +50,10 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> StartNccl(World& world,
 // what it failed with. Leaves no error behind that the next call would take for its own.
 cudaError_t StateOf(cudaStream_t stream);
 
+// What an error of the start or of an allocation is: FAILED_PRECONDITION, ABORTED where it is
+// another's, or UNAVAILABLE.
+absl::StatusCode CodeOf(ncclResult_t result);
+
 // What NCCL says of `result`; of ncclUnhandledCudaError also what `stream`, or else this thread's
 // last call of CUDA, has failed with: NCCL's calls fail too after a kernel that was enqueued before
 // them has faulted. By a thread whose current device is that of the stream. `comm` may be null.

@@ -16,19 +16,19 @@ absl::Status Refuse(const char* flag, int64_t value, const std::string& problem_
 }  // namespace
 
 absl::Status EngineOptions::Validate() const {
-  constexpr int64_t kMost = int64_t{1} << 20;
-  const std::string up_to = absl::StrCat(kMost);
-  if (slots < 1 || slots > kMost) return Refuse("--slots", slots, "use 1 to " + up_to);
+  if (slots < 1 || slots > kMaxSlots) {
+    return Refuse("--slots", slots, absl::StrCat("use 1 to ", kMaxSlots));
+  }
   if (kv_memory < 1) return Refuse("--kv-memory", kv_memory, "use a positive number of bytes");
-  if (token_budget != 0 && (token_budget < kBlockTokens || token_budget > kMost)) {
+  if (token_budget != 0 && (token_budget < kBlockTokens || token_budget > kMaxTokenBudget)) {
     return Refuse("--token-budget", token_budget,
                   absl::StrCat("prompts are cut at multiples of ", kBlockTokens, " tokens; use ",
-                               kBlockTokens, " to ", kMost, ", or 0 for measured speed"));
+                               kBlockTokens, " to ", kMaxTokenBudget, ", or 0 for measured speed"));
   }
-  if (max_token_budget < kBlockTokens || max_token_budget > kMost ||
+  if (max_token_budget < kBlockTokens || max_token_budget > kMaxTokenBudget ||
       max_token_budget % kBlockTokens != 0) {
-    return Refuse("--max-token-budget", max_token_budget,
-                  absl::StrCat("use a multiple of ", kBlockTokens, " up to ", kMost));
+    return Refuse("max_token_budget", max_token_budget,
+                  absl::StrCat("use a multiple of ", kBlockTokens, " up to ", kMaxTokenBudget));
   }
   if (run_ahead < 0 || run_ahead > 1) return Refuse("--run-ahead", run_ahead, "use 0 or 1");
   if (max_queue < 1) return Refuse("--max-queue", max_queue, "use 1 or more");

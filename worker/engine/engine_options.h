@@ -10,6 +10,10 @@
 
 namespace deltaserve {
 
+// The most of the flags of the same names.
+inline constexpr int64_t kMaxSlots = 4096;
+inline constexpr int64_t kMaxTokenBudget = int64_t{1} << 20;
+
 struct EngineOptions {
   int64_t slots = 32;                    // sequences that run at once
   int64_t kv_memory = int64_t{1} << 30;  // bytes of keys and values on each rank
@@ -28,7 +32,8 @@ struct EngineOptions {
   // The most rows of a step.
   int64_t max_rows() const { return slots + (token_budget > 0 ? token_budget : max_token_budget); }
 
-  // INVALID_ARGUMENT naming the flag, its value and what would do.
+  // INVALID_ARGUMENT naming the flag (the field, where no flag sets it), its value and what would
+  // do.
   absl::Status Validate() const;
 };
 

@@ -10,14 +10,15 @@ namespace deltaserve {
 absl::StatusOr<std::unique_ptr<LinearWeight>> WeightPacker::Linear(const std::string& name) {
   DS_ASSIGN_OR_RETURN(LocalWeight weight, loader_.Take(name));
   DS_CHECK_EQ(weight.shape.size(), 2U) << name;
-  auto packed = device_.ops().PackLinear(std::move(weight.data), weight.dtype, weight.shape[0],
-                                         weight.shape[1], weight.precision);
+  DS_ASSIGN_OR_RETURN(
+      auto packed, device_.ops().PackLinear(std::move(weight.data), weight.dtype, weight.shape[0],
+                                            weight.shape[1], weight.precision));
   bytes_ += packed->bytes();
   return packed;
 }
 
-std::unique_ptr<LinearWeight> WeightPacker::TiedHead(const DeviceTensor& table) {
-  auto packed = device_.ops().PackTable(table.view, Precision::kMayQuantize);
+absl::StatusOr<std::unique_ptr<LinearWeight>> WeightPacker::TiedHead(const DeviceTensor& table) {
+  DS_ASSIGN_OR_RETURN(auto packed, device_.ops().PackTable(table.view, Precision::kMayQuantize));
   bytes_ += packed->bytes();
   return packed;
 }
@@ -31,9 +32,9 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> WeightPacker::Experts(const std::
     return absl::InvalidArgumentError(gate_up + " and " + down +
                                       " differ in dtype; convert the checkpoint to one dtype");
   }
-  auto packed =
-      device_.ops().PackExperts(std::move(first.data), std::move(second.data), first.dtype,
-                                first.shape[0], first.shape[2], second.shape[2]);
+  DS_ASSIGN_OR_RETURN(auto packed, device_.ops().PackExperts(
+                                       std::move(first.data), std::move(second.data), first.dtype,
+                                       first.shape[0], first.shape[2], second.shape[2]));
   bytes_ += packed->bytes();
   return packed;
 }

@@ -19,14 +19,14 @@ struct DeviceTensor {
   TensorView view;
 };
 
-// Loading thread. Errors are those of WeightLoader::Take and Device::Allocate.
+// Loading thread. Errors are those of WeightLoader::Take, Device::Allocate and Ops::Pack*.
 class WeightPacker {
  public:
   WeightPacker(WeightLoader& loader, Device& device) : loader_(loader), device_(device) {}
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> Linear(const std::string& name);
   // The weight of a head that is the table too; `table` outlives the result.
-  std::unique_ptr<LinearWeight> TiedHead(const DeviceTensor& table);
+  absl::StatusOr<std::unique_ptr<LinearWeight>> TiedHead(const DeviceTensor& table);
   absl::StatusOr<std::unique_ptr<ExpertWeights>> Experts(const std::string& gate_up,
                                                          const std::string& down);
   // The stored values, widened to f32.

@@ -33,7 +33,12 @@ absl::StatusOr<std::unique_ptr<Model>> Qwen35Model::Create(const ModelConfig& co
                                             .linear_key_head_dim = config.linear_key_head_dim,
                                             .linear_value_head_dim = config.linear_value_head_dim,
                                             .linear_conv_kernel_dim = config.linear_conv_kernel_dim,
-                                            .quantized_depth = QuantizedDepth(config, plan)}));
+                                            .quantized_depth = QuantizedDepth(config, plan),
+                                            .vocab_size = config.vocab_size,
+                                            .hidden_size = config.hidden_size,
+                                            .num_experts = config.num_experts,
+                                            .top_k = config.num_experts_per_tok,
+                                            .expert_width = plan.local().moe_intermediate_size}));
   DS_RETURN_IF_ERROR(loader.LoadAll());
   std::unique_ptr<Qwen35Model> model(new Qwen35Model(config, plan, device.numerics()));
   WeightPacker packer(loader, device);
@@ -53,7 +58,7 @@ absl::Status Qwen35Model::LoadEmbeddings(WeightPacker& packer) {
     DS_ASSIGN_OR_RETURN(lm_head_, packer.Linear("lm_head.weight"));
     return absl::OkStatus();
   }
-  lm_head_ = packer.TiedHead(embed_tokens_);
+  DS_ASSIGN_OR_RETURN(lm_head_, packer.TiedHead(embed_tokens_));
   return absl::OkStatus();
 }
 

@@ -223,19 +223,6 @@ void RunBlock() {
   }
 }
 
-void CheckSizes(const Grid& grid) {
-  const dim3 b = grid.block;
-  const uint64_t threads = uint64_t{b.x} * b.y * b.z;
-  DS_CHECK(threads > 0 && threads <= kMaxThreads && threads % kLanes == 0 && b.z <= 64)
-      << "kernel " << grid.kernel << ": a block of " << b.x << " x " << b.y << " x " << b.z
-      << " threads; use a multiple of 32, at most " << kMaxThreads;
-  DS_CHECK(grid.grid.x <= 0x7fffffffU && grid.grid.y <= 0xffffU && grid.grid.z <= 0xffffU)
-      << "kernel " << grid.kernel << ": a grid of " << grid.grid.x << " x " << grid.grid.y << " x "
-      << grid.grid.z << " blocks; y and z may be at most 65535";
-  DS_CHECK_LE(grid.shared_bytes, kMaxSharedBytes)
-      << "kernel " << grid.kernel << ": bytes of shared memory";
-}
-
 void Prepare(const Grid& grid) {
   Block& block = TheBlock();
   block.grid = &grid;
@@ -254,8 +241,20 @@ void Prepare(const Grid& grid) {
 
 }  // namespace
 
+void CheckSizes(const Grid& grid) {
+  const dim3 b = grid.block;
+  const uint64_t threads = uint64_t{b.x} * b.y * b.z;
+  DS_CHECK(threads > 0 && threads <= kMaxThreads && threads % kLanes == 0 && b.z <= 64)
+      << "kernel " << grid.kernel << ": a block of " << b.x << " x " << b.y << " x " << b.z
+      << " threads; use a multiple of 32, at most " << kMaxThreads;
+  DS_CHECK(grid.grid.x <= 0x7fffffffU && grid.grid.y <= 0xffffU && grid.grid.z <= 0xffffU)
+      << "kernel " << grid.kernel << ": a grid of " << grid.grid.x << " x " << grid.grid.y << " x "
+      << grid.grid.z << " blocks; y and z may be at most 65535";
+  DS_CHECK_LE(grid.shared_bytes, kMaxSharedBytes)
+      << "kernel " << grid.kernel << ": bytes of shared memory";
+}
+
 void RunGrid(const Grid& grid) {
-  CheckSizes(grid);
   const absl::MutexLock lock(&grid_mutex);
   Prepare(grid);
   Block& block = TheBlock();

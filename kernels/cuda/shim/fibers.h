@@ -55,9 +55,11 @@ struct Grid {
   void* arguments = nullptr;
 };
 
+// A failed check where a GPU of compute capability 9.0 could not launch the grid.
+void CheckSizes(const Grid& grid);
+
 // Runs all blocks, one after the other in an order of the seed; done when it returns. Shared memory
-// is full of NaN when a block starts. Failed checks: a grid that a GPU of compute capability 9.0
-// could not launch, and threads that wait for what cannot come.
+// is full of NaN when a block starts. Failed checks: threads that wait for what cannot come.
 void RunGrid(const Grid& grid);
 
 // What threads call, at the line `at` of the kernel.

@@ -21,7 +21,7 @@ class Queue {
   explicit Queue(uint64_t seed) : seed_(seed) {}
 
   // Few, so that grids that fill them go round more than once.
-  int num_processors() const { return 4; }
+  int num_multiprocessors() const { return 4; }
 
   void Enqueue(std::function<void()> work) {
     work_.push_back(std::move(work));
@@ -70,6 +70,7 @@ void Launch(Queue& queue, dim3 grid, dim3 block, size_t shared_bytes, Args... ar
                     .thread = [](void* arguments) {
                       std::apply(kKernel, *static_cast<const Arguments*>(arguments));
                     }};
+  shim::CheckSizes(launch);
   queue.Enqueue([launch, arguments = Arguments(args...)]() mutable {
     launch.arguments = &arguments;
     shim::RunGrid(launch);

@@ -385,12 +385,23 @@ void FakeNccl::End(ncclComm_t comm) {
   if (comm->parent != nullptr) --comm->parent->num_children;
 }
 
+void FakeNccl::SayOfMemory(cudaError_t error, const std::string& warning) {
+  const std::lock_guard lock(mutex_);
+  memory_error_ = error;
+  warning_ = warning;
+}
+
+std::string FakeNccl::Warning() {
+  const std::lock_guard lock(mutex_);
+  return warning_;
+}
+
 ncclResult_t FakeNccl::Allocate(void** memory, size_t bytes) {
   const std::lock_guard lock(mutex_);
   Count(t_thread.device, "ncclMemAlloc");
   if (const auto found = planned_.find({t_thread.device, "ncclMemAlloc"});
       found != planned_.end()) {
-    t_thread.last_error = cudaErrorMemoryAllocation;  // as of a call that NCCL makes
+    t_thread.last_error = memory_error_;  // as of a call that NCCL makes
     return found->second.result;
   }
   const size_t whole = (bytes + NCCL_WIN_REQUIRED_ALIGNMENT) / NCCL_WIN_REQUIRED_ALIGNMENT *

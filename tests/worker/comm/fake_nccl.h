@@ -39,6 +39,9 @@ class FakeNccl {
   void SetState(int rank, ncclResult_t state);
   // All that is put on the rank's stream from now on fails.
   void FailStream(int rank, cudaError_t error);
+  // What is left of an ncclMemAlloc that fails: the error of CUDA's runtime, and NCCL's own words.
+  void SayOfMemory(cudaError_t error, const std::string& warning);
+  std::string Warning();
   // As NCCL_WIN_ENABLE=0.
   void TakeWindowsAway();
 
@@ -119,6 +122,8 @@ class FakeNccl {
   std::map<ncclWindow_t, void*> windows_;
   std::vector<std::unique_ptr<ncclWindow_vidmem>> all_windows_;
   bool has_windows_ = true;
+  cudaError_t memory_error_ = cudaErrorMemoryAllocation;
+  std::string warning_ = "the last warning";
   int num_cliques_ = 0;
 };
 

@@ -32,7 +32,11 @@ const char* ncclGetErrorString(ncclResult_t result) {
          : result == ncclInvalidUsage     ? "invalid usage"
                                           : "another error";
 }
-const char* ncclGetLastError(ncclComm_t /*comm*/) { return "the last warning"; }
+const char* ncclGetLastError(ncclComm_t /*comm*/) {
+  thread_local std::string warning;
+  warning = FakeNccl::Current().Warning();
+  return warning.c_str();
+}
 ncclResult_t ncclMemAlloc(void** memory, size_t bytes) {
   return FakeNccl::Current().Allocate(memory, bytes);
 }

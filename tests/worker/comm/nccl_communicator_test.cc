@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -239,6 +240,35 @@ TEST(NcclExchangeTest, MemoryThatOneRankLacksIsTheErrorOfAll) {
                     HasSubstr("cudaErrorMemoryAllocation"), HasSubstr("--token-budget")));
   EXPECT_EQ(nccl.NumCalls(0, "ncclCommWindowRegister"), 0);
   EXPECT_THAT(nccl.Problems(), IsEmpty());
+}
+
+// A driver's error is in NCCL's words alone. What else fails is not helped by less memory.
+TEST(NcclExchangeTest, OnlyALackOfMemoryIsOne) {
+  constexpr char kFull[] = "Cuda failure 2 'out of memory'";
+  const struct {
+    ncclResult_t result;
+    cudaError_t error;
+    const char* warning;
+    absl::StatusCode code;
+  } cases[] = {
+      {ncclUnhandledCudaError, cudaSuccess, kFull, absl::StatusCode::kResourceExhausted},
+      {ncclUnhandledCudaError, cudaErrorIllegalAddress, "", absl::StatusCode::kUnavailable},
+      {ncclSystemError, cudaSuccess, kFull, absl::StatusCode::kUnavailable},
+      {ncclInvalidUsage, cudaSuccess, "", absl::StatusCode::kFailedPrecondition},
+  };
+  for (const auto& c : cases) {
+    FakeNccl nccl(1);
+    nccl.Make(kFails, 0, "ncclMemAlloc", c.result);
+    nccl.SayOfMemory(c.error, c.warning);
+    RunOver(nccl, 1, [&](const FakeRank& rank) {
+      const absl::Status status = rank.Start().value()->AllocateExchange(123).status();
+      EXPECT_EQ(status.code(), c.code) << status;
+      EXPECT_EQ(absl::StrContains(status.message(), "--token-budget"),
+                c.code == absl::StatusCode::kResourceExhausted)
+          << status;
+    });
+    EXPECT_THAT(nccl.Problems(), IsEmpty());
+  }
 }
 
 // Runs `step` on two ranks of which the second has then failed; never returns.
