@@ -75,6 +75,7 @@ class NcclCommunicator final : public Communicator {
         stream_(static_cast<cudaStream_t>(options.stream)),
         phase_{.rank = world.info(),
                .device = device.Name(),
+               .interface = options.interface,
                .phase = "in a step",
                .environment = options.environment},
         group_(std::move(group)),
