@@ -20,6 +20,8 @@
 #include "kernels/cuda/cuda_device.h"
 #include "worker/checkpoint/weight_loader.h"
 #include "worker/checkpoint/weight_table.h"
+#include "worker/comm/link_address.h"
+#include "worker/comm/nccl_report.h"
 #include "worker/comm/world_communicator.h"
 #include "worker/engine/engine_loop.h"
 #include "worker/engine/follower.h"
@@ -115,11 +117,12 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(const RankOptions& options,
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(rank->Load(), speaker));
   DS_RETURN_IF_ERROR(
       world.AgreeOnStatus(CheckSameFingerprint(world, rank->weights_fingerprint_), speaker));
-  auto executor = Executor::Create(world, *rank->device_, *rank->comm_, *rank->model_, engine);
+  auto executor = Executor::Create(world, *rank->device_, *rank->comm_, *rank->model_, engine,
+                                   *rank->watchdog_);
   *speaker = 0;
   DS_RETURN_IF_ERROR(executor.status());
   rank->executor_ = *std::move(executor);
-  if (const absl::Status warm = rank->executor_->WarmUp(world); !warm.ok()) {
+  if (const absl::Status warm = rank->executor_->WarmUp(world, *rank->watchdog_); !warm.ok()) {
     absl::Status cause(warm.code(), absl::StrCat("in warm-up: ", warm.message()));
     rank->End(cause);  // the others are in its steps, and agree on nothing
     return cause;
@@ -251,7 +254,13 @@ absl::Status Rank::OpenCommunicator() {
   CommunicatorOptions options;
   options.kind = options_.Communicator();
   options.nccl.stream = stream_;
-  options.nccl.environment = options_.nccl_environment;
+  if (options.kind == CommunicatorKind::kNccl) {
+    const auto interfaces = HostInterfaces();
+    options.nccl.environment = options_.nccl_environment;
+    options.nccl.interface = interfaces.ok() ? NcclInterface(options_.nccl_socket_ifname,
+                                                             options_.control_network, *interfaces)
+                                             : std::string(interfaces.status().message());
+  }
   options.nccl.on_failure = [this](const std::string& cause) { last_words_.Die(kExitNccl, cause); };
   DS_ASSIGN_OR_RETURN(comm_, CreateWorldCommunicator(world_, *device_, options));
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "kernels/base/flags.h"
 #include "worker/comm/nccl_report.h"
 #include "worker/engine/engine_options.h"
@@ -88,7 +89,13 @@ absl::StatusOr<std::optional<uint64_t>> RankOptions::RandomSeed() const {
 }
 
 void AddPlaceFlags(CommandLine& line, RankOptions* options) {
-  options->nccl_environment = NcclEnvironment(EnvironmentOfProcess());
+  const std::vector<std::string> variables = EnvironmentOfProcess();
+  options->nccl_environment = NcclEnvironment(variables);
+  for (absl::string_view variable : variables) {
+    if (absl::ConsumePrefix(&variable, "NCCL_SOCKET_IFNAME=")) {
+      options->nccl_socket_ifname = std::string(variable);
+    }
+  }
   line.Add("--device", &options->device, "Where ranks compute: cpu or cuda").OneOf({"cpu", "cuda"});
   line.Add("--communicator", &options->communicator,
            "What ranks exchange tensors over: auto (NCCL for cuda; for cpu shared memory where all "
@@ -116,9 +123,9 @@ void AddRankFlags(CommandLine& line, RankOptions* options) {
   line.Add("--model", &options->model,
            "Model folder: config.json, *.safetensors and tokenizer files as published")
       .Required();
-  line.Add(
-      "--load", &options->load,
-      "checkpoint: read the folder's weights; random:SEED: draw them (needs config.json only)");
+  line.Add("--load", &options->load,
+           "checkpoint: read the folder's weights; random:SEED: draw them (needs config.json only; "
+           "a router also needs the tokenizer's files)");
   line.Add("--moe", &options->moe,
            "How ranks share experts: tp splits each expert's width, ep whole experts")
       .OneOf({"tp", "ep"});

@@ -37,11 +37,12 @@ struct RankOptions {
   int threads = 0;  // 0 = cores / ranks on this host
   int readers = 4;
   std::string log_level = "info";
-  std::string control_network;   // see ControlLinkOptions::address
-  std::string record_plans;      // file of rank 0; empty: none
-  bool record_ops = false;       // with checksums of ops
-  bool checksum_ops = false;     // the same without a recording, for a replay
-  std::string nccl_environment;  // NcclEnvironment() of this process
+  std::string control_network;     // see ControlLinkOptions::address
+  std::string record_plans;        // file of rank 0; empty: none
+  bool record_ops = false;         // with checksums of ops
+  bool checksum_ops = false;       // the same without a recording, for a replay
+  std::string nccl_environment;    // NcclEnvironment() of this process
+  std::string nccl_socket_ifname;  // its NCCL_SOCKET_IFNAME; empty: none
 
   // INVALID_ARGUMENT names the flag, its value and what would do.
   absl::StatusOr<ParallelOptions> Parallel(int ranks) const;

@@ -27,6 +27,12 @@ void Arena::Freeze() {
   frozen_ = true;
 }
 
+void Arena::Thaw() {
+  DS_CHECK(frozen_ && used_ == 0) << used_ << " bytes are in use";
+  block_ = Buffer();
+  frozen_ = false;
+}
+
 void Arena::Release(size_t used, size_t num_loose) {
   used_ = used;
   if (!frozen_) loose_.resize(num_loose);

@@ -11,8 +11,8 @@
 namespace deltaserve {
 
 // Until Freeze() every Allocate() is an allocation of its own and the high-water mark is recorded;
-// after it all come from one buffer of that size, and asking for more is a failed check. One
-// thread. Contents are not initialised. Memory comes from `allocate` (a Device's, or
+// after it all come from one buffer of that size, and asking for more is a failed check, until
+// Thaw(). One thread. Contents are not initialised. Memory comes from `allocate` (a Device's, or
 // Buffer::AllocateHost).
 class Arena {
  public:
@@ -28,6 +28,8 @@ class Arena {
 
   // Ends warm-up. No view may be live.
   void Freeze();
+  // Warm-up goes on, from the mark that was reached. No view may be live.
+  void Thaw();
 
   bool frozen() const { return frozen_; }
   size_t high_water_bytes() const { return high_water_; }

@@ -15,13 +15,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/base/status_macros.h"
 
 namespace deltaserve {
 namespace {
 
 constexpr Ipv4 kLoopback = 0x7f000001;
-
-bool IsLoopback(Ipv4 address) { return address >> 24 == 127; }
 
 std::optional<Ipv4> ParseIpv4(const std::string& text) {
   in_addr address{};
@@ -68,13 +67,15 @@ std::string FormatIpv4(Ipv4 address) {
                       address & 0xffu);
 }
 
-absl::StatusOr<std::vector<Ipv4>> HostAddresses() {
+bool IsLoopback(Ipv4 address) { return address >> 24 == 127; }
+
+absl::StatusOr<std::vector<HostInterface>> HostInterfaces() {
   ifaddrs* first = nullptr;
   if (getifaddrs(&first) != 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot list network interfaces: ", std::strerror(errno)));
   }
-  std::vector<Ipv4> addresses;
+  std::vector<HostInterface> interfaces;
   for (const ifaddrs* entry = first; entry != nullptr; entry = entry->ifa_next) {
     if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET ||
         (entry->ifa_flags & IFF_UP) == 0) {
@@ -82,9 +83,16 @@ absl::StatusOr<std::vector<Ipv4>> HostAddresses() {
     }
     sockaddr_in address{};
     std::memcpy(&address, entry->ifa_addr, sizeof(address));
-    addresses.push_back(ntohl(address.sin_addr.s_addr));
+    interfaces.push_back({.name = entry->ifa_name, .address = ntohl(address.sin_addr.s_addr)});
   }
   freeifaddrs(first);
+  return interfaces;
+}
+
+absl::StatusOr<std::vector<Ipv4>> HostAddresses() {
+  DS_ASSIGN_OR_RETURN(const std::vector<HostInterface> interfaces, HostInterfaces());
+  std::vector<Ipv4> addresses;
+  for (const HostInterface& interface : interfaces) addresses.push_back(interface.address);
   return addresses;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
-// Which IPv4 addresses of its host rank 0 offers for the control link, and where it serves.
+// Which IPv4 addresses a host has, which of them rank 0 offers for the control link, and where it
+// serves.
 
 #include <cstdint>
 #include <string>
@@ -15,7 +16,17 @@ using Ipv4 = uint32_t;
 
 std::string FormatIpv4(Ipv4 address);
 
-// Addresses of this host's interfaces that are up, loopback included.
+// An address of an interface; one that has several is there for each.
+struct HostInterface {
+  std::string name;  // "eth0"
+  Ipv4 address = 0;
+};
+
+bool IsLoopback(Ipv4 address);
+
+// Of this host those that are up, loopback included. UNAVAILABLE where the system does not say.
+absl::StatusOr<std::vector<HostInterface>> HostInterfaces();
+// Their addresses.
 absl::StatusOr<std::vector<Ipv4>> HostAddresses();
 
 // What rank 0 listens on and what the other ranks try, in this order.

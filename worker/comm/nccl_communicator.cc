@@ -76,6 +76,7 @@ class NcclCommunicator final : public Communicator {
         stream_(static_cast<cudaStream_t>(options.stream)),
         phase_{.rank = world.info(),
                .device = device.Name(),
+               .interface = options.interface,
                .phase = "in a step",
                .environment = options.environment},
         group_(std::move(group)),
@@ -114,7 +115,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   // The process ends without ncclCommAbort: that would let the step go on with wrong numbers, and
-  // what it closes the end closes too.
+  // what it closes the end closes too (docs/adr/0021).
   void Fail(ncclResult_t result, const char* what) {
     const std::string report =
         NcclReport(phase_, absl::StrCat(what, ": ", NcclErrorText(result, comm_, stream_)));

@@ -26,7 +26,10 @@ class NcclStart {
         device_(device),
         options_(options),
         stream_(static_cast<cudaStream_t>(options.stream)),
-        phase_{.rank = world.info(), .device = device.Name(), .environment = options.environment},
+        phase_{.rank = world.info(),
+               .device = device.Name(),
+               .interface = options.interface,
+               .environment = options.environment},
         group_(std::make_shared<NcclGroup>()) {}
 
   absl::StatusOr<std::shared_ptr<NcclGroup>> Run() {

@@ -2,16 +2,43 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace deltaserve {
 namespace {
 
 constexpr std::array<const char*, 4> kWayVariables = {"NCCL_SOCKET_IFNAME", "NCCL_IB_HCA",
                                                       "NCCL_IB_DISABLE", "NCCL_HOSTID"};
+
+// Whether a value of NCCL_SOCKET_IFNAME means the interface.
+bool Means(absl::string_view told, const std::string& name) {
+  const bool others = absl::ConsumePrefix(&told, "^");
+  const bool exactly = absl::ConsumePrefix(&told, "=");
+  const std::vector<std::string> listed = absl::StrSplit(told, ',', absl::SkipEmpty());
+  const bool is_listed = std::any_of(listed.begin(), listed.end(), [&](const std::string& one) {
+    return exactly ? name == one : absl::StartsWith(name, one);
+  });
+  return is_listed != others;
+}
+
+std::string Join(const std::vector<HostInterface>& interfaces) {
+  if (interfaces.empty()) return "none with an IPv4 address";
+  return absl::StrJoin(interfaces, ", ", [](std::string* out, const HostInterface& interface) {
+    absl::StrAppend(out, interface.name, " ", FormatIpv4(interface.address));
+  });
+}
+
+template <typename Predicate>
+std::vector<HostInterface> Those(const std::vector<HostInterface>& interfaces, Predicate are) {
+  std::vector<HostInterface> those;
+  std::copy_if(interfaces.begin(), interfaces.end(), std::back_inserter(those), are);
+  return those;
+}
 
 }  // namespace
 
@@ -34,10 +61,32 @@ std::string NcclEnvironment(const std::vector<std::string>& variables) {
   return text;
 }
 
+std::string NcclInterface(const std::string& told,
+                          const std::string& control_network,
+                          const std::vector<HostInterface>& interfaces) {
+  if (!told.empty()) {
+    const auto meant = Those(interfaces, [&](const auto& one) { return Means(told, one.name); });
+    if (!meant.empty()) return absl::StrCat("interface ", Join(meant), " (NCCL_SOCKET_IFNAME)");
+    return absl::StrCat("no interface of NCCL_SOCKET_IFNAME=", told, " (the host has ",
+                        Join(interfaces), ")");
+  }
+  const auto outward = Those(interfaces, [](const auto& one) { return !IsLoopback(one.address); });
+  std::string text =
+      absl::StrCat("interface by NCCL's choice of ", Join(outward.empty() ? interfaces : outward));
+  if (control_network.empty()) return text;
+  std::vector<Ipv4> addresses;
+  for (const HostInterface& interface : interfaces) addresses.push_back(interface.address);
+  const auto control = ChooseLinkAddresses(control_network, false, addresses);
+  const auto linked = Those(
+      interfaces, [&](const auto& one) { return control.ok() && one.address == control->listen; });
+  return absl::StrCat(text, " (control network ", control_network, ": ", Join(linked), ")");
+}
+
 std::string NcclReport(const NcclPhase& phase, const std::string& problem) {
-  std::string text = absl::StrCat("rank ", phase.rank.rank, " of ", phase.rank.size, " on ",
-                                  phase.rank.host, ", ", phase.device, ": NCCL, ", phase.phase,
-                                  ": ", problem, "; environment: ", phase.environment);
+  std::string text =
+      absl::StrCat("rank ", phase.rank.rank, " of ", phase.rank.size, " on ", phase.rank.host, ", ",
+                   phase.device, ", ", phase.interface, ": NCCL, ", phase.phase, ": ", problem,
+                   "; environment: ", phase.environment);
   if (absl::StrContains(problem, "Duplicate GPU")) {
     absl::StrAppend(&text,
                     "; ranks that share a GPU: give each a NCCL_HOSTID of its own, or use "

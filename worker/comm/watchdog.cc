@@ -23,6 +23,10 @@ Watchdog::~Watchdog() {
   if (thread_.joinable()) thread_.join();
 }
 
+void Watchdog::PhaseStarted(const char* name, absl::Duration allowed) {
+  Arm(Phase::kStart, step_.load(), allowed, name);
+}
+
 void Watchdog::StepStarted(uint64_t step, absl::Duration predicted) {
   Arm(Phase::kStep, step, Allowed(predicted));
 }
@@ -39,9 +43,10 @@ absl::Duration Watchdog::Allowed(absl::Duration predicted) const {
   return std::max(options_.step_floor, options_.step_factor * predicted);
 }
 
-void Watchdog::Arm(Phase phase, uint64_t step, absl::Duration allowed) {
+void Watchdog::Arm(Phase phase, uint64_t step, absl::Duration allowed, const char* name) {
   version_.fetch_add(1);
   phase_.store(phase);
+  name_.store(name);
   step_.store(step);
   since_ns_.store(Now());
   allowed_ns_.store(absl::ToInt64Nanoseconds(allowed));
@@ -52,6 +57,7 @@ Watchdog::Snapshot Watchdog::Read() const {
   while (true) {
     const uint64_t before = version_.load();
     const Snapshot snapshot = {.phase = phase_.load(),
+                               .name = name_.load(),
                                .step = step_.load(),
                                .age_ns = Now() - since_ns_.load(),
                                .allowed_ns = allowed_ns_.load()};
@@ -72,7 +78,11 @@ void Watchdog::Look() {
   if (now.phase == Phase::kIdle || now.age_ns <= now.allowed_ns) return;
   const std::string age = absl::FormatDuration(absl::Milliseconds(now.age_ns / 1'000'000));
   const std::string allowed = absl::FormatDuration(absl::Milliseconds(now.allowed_ns / 1'000'000));
-  if (now.phase == Phase::kStep) {
+  if (now.phase == Phase::kStart) {
+    last_words_.Die(kExitWatchdog,
+                    absl::StrCat("the start, ", now.name, ", has run for ", age, ", ", allowed,
+                                 " allowed: a rank hangs there, or cannot be reached"));
+  } else if (now.phase == Phase::kStep) {
     last_words_.Die(kExitWatchdog, absl::StrCat("step ", now.step, " has run for ", age, ", ",
                                                 allowed, " allowed"));
   } else {

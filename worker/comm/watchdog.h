@@ -1,6 +1,7 @@
 #pragma once
 
-// Watchdog: ends the rank when a step takes too long, and knows whether the rank is alive.
+// Watchdog: ends the rank when a step, or a phase of the start, takes too long, and knows whether
+// the rank is alive.
 
 #include <atomic>
 #include <cstdint>
@@ -24,16 +25,16 @@ struct WatchdogOptions {
   std::function<absl::Duration()> clock;
 };
 
-// One thread of its own that never calls MPI. StepStarted to Idle: the engine thread, atomics only.
-// health(): any thread. Owner: main, after LastWords, which outlives it.
-// Starts idle, as does loading a model.
+// One thread of its own that never calls MPI. PhaseStarted to Idle: the engine thread, atomics
+// only. health(): any thread. Owner: main, after LastWords, which outlives it. Starts idle; so is
+// loading a model.
 class Watchdog {
  public:
   struct Health {
     bool idle = true;    // no work: nothing can be late
     bool late = false;   // beyond what is allowed; the process is about to end
     uint64_t step = 0;   // last started
-    absl::Duration age;  // since the last call of StepStarted, StepFinished, PlanAwaited or Idle
+    absl::Duration age;  // since the last call of PhaseStarted to Idle
   };
 
   Watchdog(LastWords& last_words, WatchdogOptions options);
@@ -41,6 +42,9 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
+  // The phase of the start that `name` says, whose text outlives this, must end within `allowed`,
+  // by another phase or Idle(): ranks wait there for each other.
+  void PhaseStarted(const char* name, absl::Duration allowed);
   // The step must finish within max(step_floor, step_factor x predicted).
   void StepStarted(uint64_t step, absl::Duration predicted);
   // The next step, or Idle(), must come within `gap`.
@@ -58,11 +62,12 @@ class Watchdog {
   void Look();
 
  private:
-  enum class Phase : uint32_t { kIdle, kStep, kGap };
+  enum class Phase : uint32_t { kIdle, kStart, kStep, kGap };
 
   // One consistent reading of the atomics.
   struct Snapshot {
     Phase phase = Phase::kIdle;
+    const char* name = "";
     uint64_t step = 0;
     int64_t age_ns = 0;
     int64_t allowed_ns = 0;
@@ -71,7 +76,7 @@ class Watchdog {
   // What steps in flight are allowed.
   absl::Duration Allowed(absl::Duration predicted) const;
   Snapshot Read() const;
-  void Arm(Phase phase, uint64_t step, absl::Duration allowed);
+  void Arm(Phase phase, uint64_t step, absl::Duration allowed, const char* name = "");
   void Run();
   int64_t Now() const;  // ns
 
@@ -80,6 +85,7 @@ class Watchdog {
   // Written in this order by the engine thread: version odd, the rest, version even.
   std::atomic<uint64_t> version_{0};
   std::atomic<Phase> phase_{Phase::kIdle};
+  std::atomic<const char*> name_{""};  // of kStart
   std::atomic<uint64_t> step_{0};
   std::atomic<int64_t> since_ns_{0};
   std::atomic<int64_t> allowed_ns_{0};

@@ -13,21 +13,31 @@
 #include "kernels/base/log.h"
 #include "kernels/base/status_macros.h"
 #include "worker/cache/block_pool.h"
-#include "worker/engine/warm_up.h"
 
 namespace deltaserve {
 namespace {
 
 // The budget that is warmed up is this many times what the probe says fits into a step.
 constexpr double kBudgetHeadroom = 4;
-// A probe beyond this is not run again for a better measure.
+// A probe of a CPU beyond this is not run again for a better measure.
 constexpr absl::Duration kSlowProbe = absl::Seconds(5);
+// As long as a phase of NCCL's start.
+constexpr absl::Duration kExchangeAllowed = absl::Seconds(120);
+// A CPU of this pace, 100 times slower than two cores, would be of no use; GPUs take any step of
+// warm-up in less than any is allowed.
+constexpr double kLeastBytesPerSecond = 5e8;
 
 int64_t BudgetCap(const EngineOptions& options, absl::Duration probe) {
   const double per_block = std::max(absl::ToDoubleSeconds(probe), 1e-9);
   const double blocks = kBudgetHeadroom * absl::ToDoubleSeconds(options.step_target) / per_block;
   const int64_t most = options.max_token_budget / kBlockTokens;
   return static_cast<int64_t>(std::clamp(blocks, 1.0, static_cast<double>(most))) * kBlockTokens;
+}
+
+// What a row may take before a step was measured: it reads the weights once at most.
+absl::Duration SlowestRow(const Device& device, const Model& model) {
+  if (!device.HostAddressable()) return absl::ZeroDuration();
+  return absl::Seconds(static_cast<double>(model.weight_bytes()) / kLeastBytesPerSecond);
 }
 
 }  // namespace
@@ -44,13 +54,17 @@ Executor::Executor(Device& device, Communicator& comm, Model& model, const Engin
         return *std::move(memory);
       }) {}
 
-absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(
-    World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options) {
+absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(World& world,
+                                                           Device& device,
+                                                           Communicator& comm,
+                                                           Model& model,
+                                                           const EngineOptions& options,
+                                                           Watchdog& watchdog) {
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(options.Validate()));
   std::unique_ptr<Executor> executor(new Executor(device, comm, model, options));
   DS_RETURN_IF_ERROR(executor->Agree(world));
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->Allocate()));
-  DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->AllocateExchange()));
+  DS_RETURN_IF_ERROR(world.AgreeOnStatus(executor->AllocateExchange(watchdog)));
   return executor;
 }
 
@@ -134,35 +148,57 @@ absl::Status Executor::Allocate() {
   return device_.Synchronize();
 }
 
-absl::Status Executor::AllocateExchange() {
+absl::Status Executor::AllocateExchange(Watchdog& watchdog) {
   const int64_t elements = options_.max_rows() * model_.config().hidden_size;
-  DS_ASSIGN_OR_RETURN(exchange_, comm_.AllocateExchange(static_cast<size_t>(elements) *
-                                                        DTypeSize(device_.numerics().reduction)));
+  const size_t bytes = static_cast<size_t>(elements) * DTypeSize(device_.numerics().reduction);
+  watchdog.PhaseStarted("making the exchange buffer", kExchangeAllowed);
+  absl::StatusOr<Buffer> exchange = comm_.AllocateExchange(bytes);
+  watchdog.Idle();
+  DS_ASSIGN_OR_RETURN(exchange_, std::move(exchange));
   return absl::OkStatus();
 }
 
-absl::Status Executor::WarmUp(World& world) {
-  const absl::Time start = absl::Now();
-  token_budget_cap_ = options_.token_budget;
-  if (options_.token_budget == 0) {
-    // The first run reads the weights for the first time; the second is the measure.
-    for (int run = 0; run < 2; ++run) {
-      StepPlan plan = ProbePlan();
-      if (run > 0) plan.closes.push_back(0);
-      const absl::Time begin = absl::Now();
-      DS_RETURN_IF_ERROR(Run(plan).status());
-      const std::string took =
-          world.BroadcastFromZero(absl::StrCat(absl::ToInt64Nanoseconds(absl::Now() - begin)));
-      int64_t nanoseconds = 0;
-      DS_CHECK(absl::SimpleAtoi(took, &nanoseconds)) << took;
-      probe_time_ = absl::Nanoseconds(nanoseconds);
-      if (probe_time_ > kSlowProbe) break;
+absl::StatusOr<absl::Duration> Executor::RunWarm(const StepPlan& plan,
+                                                 WarmUpPace* pace,
+                                                 Watchdog& watchdog) {
+  watchdog.PhaseStarted("a step of warm-up", pace->Allowed(plan.num_rows()));
+  const absl::Time begin = absl::Now();
+  DS_RETURN_IF_ERROR(Run(plan).status());
+  const absl::Duration took = absl::Now() - begin;
+  watchdog.Idle();
+  pace->Record(plan.num_rows(), took);
+  return took;
+}
+
+absl::Status Executor::Probe(World& world, WarmUpPace* pace, Watchdog& watchdog) {
+  // The first run reads the weights for the first time, loads kernels and allocates its scratch one
+  // by one; the second, in memory of that size, is the measure.
+  for (int run = 0; run < 2; ++run) {
+    StepPlan plan = ProbePlan();
+    if (run > 0) {
+      plan.closes.push_back(0);
+      arena_.Freeze();
     }
-    DS_RETURN_IF_ERROR(Run(StepPlan{.kind = PlanKind::kIdle, .closes = {0}}).status());
-    token_budget_cap_ = BudgetCap(options_, probe_time_);
+    DS_ASSIGN_OR_RETURN(const absl::Duration mine, RunWarm(plan, pace, watchdog));
+    const std::string took = world.BroadcastFromZero(absl::StrCat(absl::ToInt64Nanoseconds(mine)));
+    int64_t nanoseconds = 0;
+    DS_CHECK(absl::SimpleAtoi(took, &nanoseconds)) << took;
+    probe_time_ = absl::Nanoseconds(nanoseconds);
+    if (probe_time_ > kSlowProbe && device_.HostAddressable()) break;
   }
+  if (arena_.frozen()) arena_.Thaw();
+  DS_RETURN_IF_ERROR(Run(StepPlan{.kind = PlanKind::kIdle, .closes = {0}}).status());
+  token_budget_cap_ = BudgetCap(options_, probe_time_);
+  return absl::OkStatus();
+}
+
+absl::Status Executor::WarmUp(World& world, Watchdog& watchdog) {
+  const absl::Time start = absl::Now();
+  WarmUpPace pace(SlowestRow(device_, model_));
+  token_budget_cap_ = options_.token_budget;
+  if (options_.token_budget == 0) DS_RETURN_IF_ERROR(Probe(world, &pace, watchdog));
   for (const StepPlan& plan : WarmUpPlans(limits_, token_budget_cap_)) {
-    DS_RETURN_IF_ERROR(Run(plan).status());
+    DS_RETURN_IF_ERROR(RunWarm(plan, &pace, watchdog).status());
   }
   arena_.Freeze();
   DS_RETURN_IF_ERROR(

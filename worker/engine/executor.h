@@ -14,6 +14,7 @@
 #include "worker/cache/kv_cache.h"
 #include "worker/cache/recurrent_state.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/watchdog.h"
 #include "worker/comm/world.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/engine_options.h"
@@ -22,6 +23,7 @@
 #include "worker/engine/step_inputs.h"
 #include "worker/engine/step_plan.h"
 #include "worker/engine/step_result.h"
+#include "worker/engine/warm_up.h"
 #include "worker/models/model.h"
 
 namespace deltaserve {
@@ -32,14 +34,20 @@ class Executor {
   // Collective. Allocates caches (every rank the same number of blocks: the least that
   // options.kv_memory gives on any) and, when every rank has its own, the exchange buffer. A
   // failure is the same on all ranks: INVALID_ARGUMENT for options that cannot be or that differ
-  // between ranks, RESOURCE_EXHAUSTED for memory, or what AllocateExchange gives.
-  static absl::StatusOr<std::unique_ptr<Executor>> Create(
-      World& world, Device& device, Communicator& comm, Model& model, const EngineOptions& options);
+  // between ranks, RESOURCE_EXHAUSTED for memory, or what AllocateExchange gives. `watchdog`, idle
+  // before and after, ends a rank to which the exchange buffer does not come.
+  static absl::StatusOr<std::unique_ptr<Executor>> Create(World& world,
+                                                          Device& device,
+                                                          Communicator& comm,
+                                                          Model& model,
+                                                          const EngineOptions& options,
+                                                          Watchdog& watchdog);
 
   // Collective, once, before the first plan: steps of the largest shapes, after which no memory is
   // allocated while steps run. Leaves no trace of them. As of Launch(), an error is of this rank
-  // and ends the world: others may be within a step that waits for this one.
-  absl::Status WarmUp(World& world);
+  // and ends the world: others may be within a step that waits for this one. `watchdog`, idle
+  // before and after, ends a rank that a step holds for longer than its WarmUpPace.
+  absl::Status WarmUp(World& world, Watchdog& watchdog);
 
   // Whether Launch(plan) would wait for results of plans before it: the plan depends on their ids,
   // by the rules or the thinking budget of a request. `plan` fits the slots.
@@ -80,7 +88,13 @@ class Executor {
   int64_t AffordableBlocks() const;
   absl::Status Agree(World& world);
   absl::Status Allocate();
-  absl::Status AllocateExchange();
+  absl::Status AllocateExchange(Watchdog& watchdog);
+  // Measures probe_time_, which sets token_budget_cap_.
+  absl::Status Probe(World& world, WarmUpPace* pace, Watchdog& watchdog);
+  // Runs a plan of warm-up: how long it took.
+  absl::StatusOr<absl::Duration> RunWarm(const StepPlan& plan,
+                                         WarmUpPace* pace,
+                                         Watchdog& watchdog);
   // Makes caches and slot table as they were before warm-up.
   absl::Status ForgetWarmUp(int64_t blocks);
 

@@ -11,6 +11,9 @@
 namespace deltaserve {
 namespace {
 
+constexpr absl::Duration kLeastAllowed = absl::Seconds(120);
+constexpr double kPaceFactor = 10;
+
 void Open(int32_t slot, std::vector<int32_t> blocks, StepPlan* plan) {
   // Rules too, of every kind that takes scratch.
   plan->opens.push_back({.slot = slot,
@@ -135,6 +138,18 @@ std::vector<StepPlan> WarmUpPlans(const SlotLimits& limits, int64_t token_budget
   plans.push_back(MostPrompts(limits, sequences, token_budget, OpenAfter(plans.back())));
   plans.push_back({.kind = PlanKind::kIdle, .closes = OpenAfter(plans.back())});
   return plans;
+}
+
+absl::Duration WarmUpPace::Allowed(int64_t rows) const {
+  return std::max({kLeastAllowed, step_, rows * row_});
+}
+
+void WarmUpPace::Record(int64_t rows, absl::Duration took) {
+  if (rows == 0) return;
+  const absl::Duration allowed = kPaceFactor * took;
+  step_ = std::max(step_, allowed);
+  row_ = measured_ ? std::max(row_, allowed / rows) : allowed / rows;
+  measured_ = true;
 }
 
 }  // namespace deltaserve

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "worker/engine/slot_table.h"
 #include "worker/engine/step_plan.h"
 
@@ -19,5 +20,22 @@ StepPlan ProbePlan();
 // slot only. The last closes all. What a step takes of the arena is linear in rows and sequences,
 // so that no mix takes more than these.
 std::vector<StepPlan> WarmUpPlans(const SlotLimits& limits, int64_t token_budget);
+
+// How long a step of warm-up may run before it is taken to hang. A value of the engine thread.
+class WarmUpPace {
+ public:
+  // `slowest_row`: what a row of the first step may take, of whose device nothing is known.
+  explicit WarmUpPace(absl::Duration slowest_row) : row_(slowest_row) {}
+
+  // Ten times what the slowest step so far lets expect of `rows`; at least what a phase of NCCL's
+  // start may take.
+  absl::Duration Allowed(int64_t rows) const;
+  void Record(int64_t rows, absl::Duration took);
+
+ private:
+  absl::Duration row_;   // allowed of each
+  absl::Duration step_;  // allowed of any
+  bool measured_ = false;
+};
 
 }  // namespace deltaserve

@@ -44,6 +44,24 @@ TEST(ArenaTest, AllocatesNothingOnceFrozen) {
   EXPECT_TRUE(counted.arena.frozen());
 }
 
+TEST(ArenaTest, GrowsAgainAfterAThaw) {
+  Counted counted;
+  const auto step = [&counted](int64_t elements) {
+    const ArenaScope scope(counted.arena);
+    counted.arena.Allocate(DType::kF32, {elements});
+    counted.arena.Allocate(DType::kF32, {64});
+  };
+  step(64);
+  counted.arena.Freeze();
+  counted.arena.Thaw();
+  step(6400);
+  step(64);
+  counted.arena.Freeze();
+  const int warm = counted.allocations;
+  step(6400);
+  EXPECT_EQ(counted.allocations, warm);
+}
+
 TEST(ArenaTest, ViewsOfOneScopeDoNotOverlap) {
   Arena arena;
   {

@@ -85,6 +85,11 @@ TEST(LinkAddressTest, FindsLoopbackOnThisHost) {
   const auto host = HostAddresses();
   ASSERT_TRUE(host.ok()) << host.status();
   EXPECT_THAT(*host, testing::Contains(kLoopback));
+  const auto interfaces = HostInterfaces();
+  ASSERT_TRUE(interfaces.ok()) << interfaces.status();
+  EXPECT_THAT(*interfaces, testing::Contains(
+                               testing::AllOf(testing::Field(&HostInterface::name, "lo"),
+                                              testing::Field(&HostInterface::address, kLoopback))));
   EXPECT_EQ(FormatIpv4(kTen), "10.77.0.2");
 }
 

@@ -56,6 +56,7 @@ void RunOver(FakeNccl& nccl, int size, const std::function<void(const FakeRank&)
     NcclOptions options;
     options.stream = nccl.stream(rank);
     options.environment = "NCCL_DEBUG=INFO";
+    options.interface = "interface eth0 10.0.0.2";
     options.on_failure = DieOf;
     body({rank, world.world(rank), *device, options});
   });
@@ -166,6 +167,7 @@ TEST_P(NcclStartTest, EndsEveryRankWithTheCauseOfTheOneThatFails) {
     EXPECT_THAT(
         std::string(started.front().message()),
         AllOf(HasSubstr(absl::StrCat("rank ", failing, " of 3 on thread-world, cpu")),
+              HasSubstr(", interface eth0 10.0.0.2: "),
               HasSubstr(absl::StrCat("NCCL, ", phase, ": ")), HasSubstr(ncclGetErrorString(result)),
               HasSubstr("the last warning"), HasSubstr("environment: NCCL_DEBUG=INFO")));
     EXPECT_EQ(nccl.NumCalls(0, "ncclCommFinalize"), 0);  // which awaits those that have aborted

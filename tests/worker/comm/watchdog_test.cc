@@ -66,6 +66,21 @@ TEST_F(WatchdogTest, EndsAStepThatExceedsTheFloor) {
   EXPECT_EQ(cause_, "step 812 has run for 30.5s, 30s allowed");
 }
 
+TEST_F(WatchdogTest, EndsAPhaseOfTheStartThatIsTooLong) {
+  watchdog_->PhaseStarted("making the exchange buffer", absl::Seconds(120));
+  EXPECT_FALSE(DiesAfter(120));
+  watchdog_->PhaseStarted("a step of warm-up", absl::Seconds(200));
+  EXPECT_FALSE(DiesAfter(200));
+  watchdog_->Idle();
+  EXPECT_FALSE(DiesAfter(1e6));
+  watchdog_->PhaseStarted("a step of warm-up", absl::Seconds(120));
+  EXPECT_TRUE(DiesAfter(121));
+  EXPECT_EQ(exit_code_, 70);
+  EXPECT_EQ(cause_,
+            "the start, a step of warm-up, has run for 2m1s, 2m allowed: a rank hangs there, or "
+            "cannot be reached");
+}
+
 TEST_F(WatchdogTest, AllowsTenTimesWhatWasPredicted) {
   watchdog_->StepStarted(1, absl::Seconds(5));
   EXPECT_FALSE(DiesAfter(50));

@@ -69,9 +69,6 @@ std::string WordsOfAStalledFollower(int run_ahead) {
   const auto model = *CreateFakeModel(kModel, 0, 1);
   EngineOptions options = SmallEngine();
   options.run_ahead = run_ahead;
-  const auto executor = *Executor::Create(world.world(0), *device, *comm, *model, options);
-  EXPECT_TRUE(executor->WarmUp(world.world(0)).ok());
-
   std::string words;
   LastWords::Options silent;
   silent.exit = [](int) {};
@@ -83,6 +80,10 @@ std::string WordsOfAStalledFollower(int run_ahead) {
   timing.period = absl::ZeroDuration();
   timing.clock = [&now] { return now; };
   Watchdog watchdog(last_words, timing);
+
+  const auto executor =
+      *Executor::Create(world.world(0), *device, *comm, *model, options, watchdog);
+  EXPECT_TRUE(executor->WarmUp(world.world(0), watchdog).ok());
 
   StepPlan step = ProbePlan();
   step.predicted_ms = 1000;

@@ -55,19 +55,19 @@ absl::Status PretendWorld::Make(Rank& rank, const PretendModelFactory& factory) 
   absl::StatusOr<std::unique_ptr<Model>> model = factory(world, *rank.device);
   DS_RETURN_IF_ERROR(world.AgreeOnStatus(model.status()));
   rank.model = *std::move(model);
-  DS_ASSIGN_OR_RETURN(rank.executor, Executor::Create(world, *rank.device, *rank.comm, *rank.model,
-                                                      options_.engine));
-  if (absl::Status warm = rank.executor->WarmUp(world); !warm.ok()) {
-    world_.Stop();  // as the end of a rank's process
-    return warm;
-  }
-  rank.channel = CreateThreadPlanChannel(world_, rank.rank);
-  rank.link = CreateThreadControlLink(world_, rank.rank, [](const PeerLoss&) {});
   // No thread: what is late here shows as a test that does not end.
   rank.last_words = std::make_unique<LastWords>(world.info(), LastWords::Options{});
   WatchdogOptions watchdog;
   watchdog.period = absl::ZeroDuration();
   rank.watchdog = std::make_unique<Watchdog>(*rank.last_words, watchdog);
+  DS_ASSIGN_OR_RETURN(rank.executor, Executor::Create(world, *rank.device, *rank.comm, *rank.model,
+                                                      options_.engine, *rank.watchdog));
+  if (absl::Status warm = rank.executor->WarmUp(world, *rank.watchdog); !warm.ok()) {
+    world_.Stop();  // as the end of a rank's process
+    return warm;
+  }
+  rank.channel = CreateThreadPlanChannel(world_, rank.rank);
+  rank.link = CreateThreadControlLink(world_, rank.rank, [](const PeerLoss&) {});
   if (rank.rank == 0) {
     rank.engine = Engine::Create(*rank.executor, *rank.channel, *rank.link, *rank.watchdog,
                                  options_.observer);

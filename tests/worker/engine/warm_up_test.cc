@@ -104,6 +104,21 @@ TEST_P(WarmUpTest, TheProbeFitsAndCanBeRunAgain) {
   EXPECT_EQ(plan.num_rows(), 64);
 }
 
+TEST(WarmUpPaceTest, AllowsTenTimesWhatTheSlowestStepLetsExpect) {
+  WarmUpPace unmeasured(absl::Seconds(7));
+  EXPECT_EQ(unmeasured.Allowed(64), absl::Seconds(448));
+  EXPECT_EQ(unmeasured.Allowed(1), absl::Seconds(120));
+  WarmUpPace pace(absl::Seconds(7));
+  pace.Record(64, absl::Seconds(16));  // 0.25 s a row
+  EXPECT_EQ(pace.Allowed(1), absl::Seconds(160));
+  EXPECT_EQ(pace.Allowed(128), absl::Seconds(320));
+  pace.Record(1000, absl::Seconds(50));  // faster, but longer
+  EXPECT_EQ(pace.Allowed(1), absl::Seconds(500));
+  EXPECT_EQ(pace.Allowed(1000), absl::Seconds(2500));
+  pace.Record(0, absl::Seconds(1));
+  EXPECT_EQ(pace.Allowed(1), absl::Seconds(500));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes,
                          WarmUpTest,
                          ::testing::Values(Shape{1, 1, 1, 64},
