@@ -206,10 +206,11 @@ absl::Status Executor::Launch(const StepPlan& plan) {
   }
   for (const StateOp& op : plan.state_ops) state_.Zero(device_, op.state);
   inputs_->NextStep();
-  inputs_->UploadBlockTables(plan, *slots_);
   last_logits_ = TensorView();
   InFlight step;
-  if (plan.num_rows() > 0) DS_RETURN_IF_ERROR(LaunchRows(plan, &step));
+  if (plan.num_rows() > 0 || plan.num_new_blocks() > 0) {
+    DS_RETURN_IF_ERROR(LaunchRows(plan, &step));
+  }
   slots_->Advance(plan);
   step.point = device_.Mark();
   in_flight_.push_back(std::move(step));
@@ -242,6 +243,7 @@ absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
   StepInputs::Views views;
   inputs_->Upload(plan, score, *slots_, &views);
   device_.ops().BuildRows(views.build);
+  if (plan.num_rows() == 0) return absl::OkStatus();  // blocks alone
   const TensorView logits =
       logits_.View(DType::kF32, {views.batch.num_scored, model_.plan().local().vocab_rows});
   ExecContext context{

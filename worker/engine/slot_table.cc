@@ -182,6 +182,10 @@ absl::Status SlotTable::Apply(const StepPlan& plan) {
     DS_RETURN_IF_ERROR(CheckOpen(grow.slot, "growth"));
     DS_RETURN_IF_ERROR(Append(grow.slot, grow.blocks));
   }
+  if (plan.num_new_blocks() > limits_.num_blocks) {
+    return Misfit(
+        absl::StrCat(plan.num_new_blocks(), " new blocks of ", limits_.num_blocks, " in all"));
+  }
   std::vector<bool> seen(slots_.size());
   const auto check_once = [&seen](int32_t slot) {
     if (seen[static_cast<size_t>(slot)]) return Misfit(absl::StrCat("slot ", slot, " runs twice"));

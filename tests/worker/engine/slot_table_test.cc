@@ -75,6 +75,18 @@ TEST(SlotTableTest, FoldsAPromptAndItsDecodes) {
   EXPECT_EQ(table.slot(1).sample_index, 3u);
 }
 
+TEST(SlotTableTest, RefusesMoreNewBlocksThanThereAre) {
+  const std::vector<int32_t> four = {0, 1, 2, 3};
+  StepPlan plan{.opens = {{.slot = 0, .state = 0, .blocks = four},
+                          {.slot = 1, .state = 1, .blocks = four},
+                          {.slot = 2, .state = 2, .blocks = {0, 1}}}};
+  EXPECT_TRUE(SlotTable(kLimits).Apply(plan).ok());
+  plan.grows = {{.slot = 2, .blocks = {2}}};
+  const absl::Status status = SlotTable(kLimits).Apply(plan);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), HasSubstr("11 new blocks of 10 in all"));
+}
+
 TEST(SlotTableTest, ClosesBeforeItOpens) {
   SlotTable table = Decoding();
   StepPlan again = Begin();
