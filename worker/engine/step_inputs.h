@@ -41,8 +41,6 @@ class StepInputs {
   // Of a step, before Upload(): host memory is this object's and has room for two steps
   // that the device is not done with.
   void NextStep() { parity_ = 1 - parity_; }
-  // Of the step: 0 or 1, not that of the one before.
-  size_t parity() const { return parity_; }
 
   // Stages and enqueues one copy. `slots`: after Apply(plan).
   void Upload(const StepPlan& plan, const ScorePlan& score, const SlotTable& slots, Views* views);

@@ -26,7 +26,7 @@ void StepMemory::NextStep() {
 absl::Status StepMemory::ToDevice(TensorView dst, const void* src) {
   Step& step = steps_[current_];
   const size_t capacity = step.uploads.bytes() / kAlignment * kAlignment;
-  DS_CHECK_GT(capacity, 0U);
+  DS_CHECK_GE(capacity, kAlignment);
   const TensorView bytes(dst.data(), DType::kU8, {static_cast<int64_t>(dst.bytes())});
   for (size_t done = 0; done < dst.bytes();) {
     if (step.uploaded >= capacity) {

@@ -102,19 +102,16 @@ std::vector<Traffic> TrafficOf(const std::vector<StepPlan>& plans) {
 }
 
 PrefillChunk Chunk(int32_t slot, int32_t start, size_t length, Scoring scoring) {
-  return {.slot = slot,
-          .start = start,
-          .ids = std::vector<int32_t>(length, 7),
-          .scoring = scoring};
+  return {.slot = slot, .start = start, .ids = std::vector<int32_t>(length, 7), .scoring = scoring};
 }
 
 // Slots that open and grow, with rows and without.
 TEST(StepTrafficTest, AStepIsOneCopyEachWay) {
   std::vector<StepPlan> plans;
-  plans.push_back({.opens = {{.slot = 2, .state = 2, .blocks = {5, 9}},
-                             {.slot = 0, .state = 0, .blocks = {1}}},
-                   .state_ops = {{.state = 2}, {.state = 0}},
-                   .chunks = {Chunk(2, 0, 100, Scoring::kMerged)}});
+  plans.push_back(
+      {.opens = {{.slot = 2, .state = 2, .blocks = {5, 9}}, {.slot = 0, .state = 0, .blocks = {1}}},
+       .state_ops = {{.state = 2}, {.state = 0}},
+       .chunks = {Chunk(2, 0, 100, Scoring::kMerged)}});
   plans.push_back({.grows = {{.slot = 0, .blocks = {3}}, {.slot = 2, .blocks = {4}}},
                    .decodes = {{.slot = 2}},
                    .chunks = {Chunk(0, 0, 120, Scoring::kMerged)}});
@@ -132,6 +129,39 @@ TEST(StepTrafficTest, AStepIsOneCopyEachWay) {
     EXPECT_EQ(traffic[i].to_host, to_host[i]);
     EXPECT_EQ(traffic[i].pageable, 0);
     EXPECT_EQ(traffic[i].waits, 0);
+  }
+}
+
+// Rules of every kind, thinking budgets, log-probabilities, scores of prompts and logits: nothing
+// that a launch enqueues passes through memory that a copy waits for.
+TEST(StepTrafficTest, RowsWithRulesAndScoresMakeNoStepWait) {
+  std::vector<StepPlan> plans;
+  StepPlan begin;
+  for (int32_t slot = 0; slot < 4; ++slot) {
+    begin.opens.push_back({.slot = slot, .state = slot, .num_prompt = 30, .blocks = {slot}});
+    begin.state_ops.push_back({.state = slot});
+    begin.chunks.push_back(Chunk(slot, 0, 30, Scoring::kGatheredLogProbs));
+  }
+  begin.opens[0].rules = {.presence_penalty = 1, .repetition_penalty = 2, .bias = {{3, 1.0F}}};
+  begin.opens[1].rules = {.banned = {{5}, {6, 7}}, .min_tokens = 9, .ends = {8}};
+  begin.opens[2].logprob_ids = {1, 2, 99};
+  begin.opens[3].forced_exit = {.watch_ids = {20}, .after_tokens = 0, .force_ids = {7, 8, 9}};
+  begin.chunks[1].num_top = 20;
+  begin.chunks[2].score_ids = std::vector<int32_t>(30, 7);
+  begin.chunks[2].score_top = 20;
+  begin.chunks[3].logit_offsets = {0, 3, 29};
+  plans.push_back(begin);
+  StepPlan decode;
+  for (int32_t slot = 0; slot < 4; ++slot) {
+    decode.decodes.push_back({.slot = slot, .scoring = Scoring::kGatheredLogProbs, .num_top = 3});
+  }
+  plans.push_back(decode);
+  plans.push_back(decode);
+  for (const Traffic& traffic : TrafficOf(plans)) {
+    EXPECT_GT(traffic.to_device, 1);
+    EXPECT_GT(traffic.to_host, 1);
+    EXPECT_EQ(traffic.pageable, 0);
+    EXPECT_EQ(traffic.waits, 0);
   }
 }
 
