@@ -111,7 +111,8 @@ struct RowBatch {
 
 // Builds RowBatch arrays from the slot table (on the device, so that a plan names no token and no
 // position). decode rows d: ids = last_token[decode_slot[d]], position = length[decode_slot[d]].
-// chunk c: ids = chunk_ids[...], positions = chunk_start[c] + 0..len-1.
+// chunk c: ids = chunk_ids[...], positions = chunk_start[c] + 0..len-1. Blocks that slots have got
+// since are put into out->block_table.
 struct BuildRowsArgs {
   int64_t num_decode = 0;
   int64_t num_chunks = 0;
@@ -122,6 +123,8 @@ struct BuildRowsArgs {
   TensorView chunk_start;      // i32 [num_chunks]
   TensorView chunk_begin;      // i32 [num_chunks + 1] offsets into chunk_ids
   TensorView chunk_ids;        // i32 [sum of chunk lengths]
+  TensorView new_entry = {};   // i32 [new blocks], each once: slot * max_blocks + index
+  TensorView new_block = {};   // i32 [new blocks]: block_table's value there
   RowBatch* out = nullptr;     // its views are filled in; counts and block_table are the caller's
 };
 

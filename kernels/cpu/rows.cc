@@ -46,6 +46,13 @@ void BuildRows(const BuildRowsArgs& args) {
   }
   DS_CHECK_EQ(row, out.num_rows);
   row_begin[num_sequences] = static_cast<int32_t>(row);
+  DS_CHECK_EQ(args.new_entry.numel(), args.new_block.numel());
+  for (int64_t i = 0; i < args.new_entry.numel(); ++i) {
+    const int32_t entry = args.new_entry.as<int32_t>()[i];
+    DS_CHECK(entry >= 0 && entry < out.block_table.numel())
+        << "entry " << entry << " of " << out.block_table.ToString();
+    out.block_table.as<int32_t>()[entry] = args.new_block.as<int32_t>()[i];
+  }
 }
 
 void Embed(const EmbedArgs& args, ThreadPool& pool) {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/vectors.h"
@@ -12,6 +14,8 @@ struct RowsPlan {
   int num_decode;
   int num_chunks;
   int num_rows;
+  int num_new;
+  int table_size;
   const int32_t* slot_length;
   const int32_t* slot_last_token;
   const int32_t* slot_state;
@@ -19,12 +23,15 @@ struct RowsPlan {
   const int32_t* chunk_start;
   const int32_t* chunk_begin;
   const int32_t* chunk_ids;
+  const int32_t* new_entry;
+  const int32_t* new_block;
   int32_t* ids;
   int32_t* positions;
   int32_t* row_sequence;
   int32_t* row_begin;
   int32_t* slot;
   int32_t* state;
+  int32_t* block_table;
 };
 
 // The chunk that holds entry `i` of chunk_ids: the last one that begins at or before it.
@@ -42,7 +49,7 @@ __device__ int ChunkOf(const RowsPlan& plan, int i) {
   return begin;
 }
 
-// One thread a row, and one a sequence.
+// One thread a row, one a sequence and one a new block.
 __global__ void BuildRowsKernel(RowsPlan plan) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int num_sequences = plan.num_decode + plan.num_chunks;
@@ -56,6 +63,11 @@ __global__ void BuildRowsKernel(RowsPlan plan) {
     plan.row_begin[i] = i == num_sequences ? plan.num_rows
                         : chunk < 0        ? i
                                            : plan.num_decode + plan.chunk_begin[chunk];
+  }
+  if (i < plan.num_new) {
+    const int32_t entry = plan.new_entry[i];
+    Require(entry >= 0 && entry < plan.table_size);
+    plan.block_table[entry] = plan.new_block[i];
   }
   if (i >= plan.num_rows) return;
   if (i < plan.num_decode) {
@@ -176,9 +188,14 @@ void BuildRows(const BuildRowsArgs& args, Queue& queue) {
   DS_CHECK(out.num_sequences == num_sequences && args.sequence_slot.numel() == num_sequences &&
            out.num_rows == args.num_decode + args.chunk_ids.numel())
       << out.num_rows << " rows of " << out.num_sequences << " sequences";
+  const int64_t num_new = args.new_entry.numel();
+  DS_CHECK_EQ(args.new_block.numel(), num_new);
+  const bool any_new = num_new > 0;
   const RowsPlan plan = {.num_decode = static_cast<int>(args.num_decode),
                          .num_chunks = static_cast<int>(args.num_chunks),
                          .num_rows = static_cast<int>(out.num_rows),
+                         .num_new = static_cast<int>(num_new),
+                         .table_size = static_cast<int>(out.block_table.numel()),
                          .slot_length = args.slot_length.as<int32_t>(),
                          .slot_last_token = args.slot_last_token.as<int32_t>(),
                          .slot_state = args.slot_state.as<int32_t>(),
@@ -186,13 +203,16 @@ void BuildRows(const BuildRowsArgs& args, Queue& queue) {
                          .chunk_start = args.chunk_start.as<int32_t>(),
                          .chunk_begin = args.chunk_begin.as<int32_t>(),
                          .chunk_ids = args.chunk_ids.as<int32_t>(),
+                         .new_entry = any_new ? args.new_entry.as<int32_t>() : nullptr,
+                         .new_block = any_new ? args.new_block.as<int32_t>() : nullptr,
                          .ids = out.ids.as<int32_t>(),
                          .positions = out.positions.as<int32_t>(),
                          .row_sequence = out.row_sequence.as<int32_t>(),
                          .row_begin = out.row_begin.as<int32_t>(),
                          .slot = out.slot.as<int32_t>(),
-                         .state = out.state.as<int32_t>()};
-  const int64_t threads = out.num_rows > num_sequences ? out.num_rows : num_sequences + 1;
+                         .state = out.state.as<int32_t>(),
+                         .block_table = any_new ? out.block_table.as<int32_t>() : nullptr};
+  const int64_t threads = std::max({out.num_rows, num_sequences + 1, num_new});
   Launch<&BuildRowsKernel>(queue, dim3(Blocks(threads, kThreads)), dim3(kThreads), 0, plan);
 }
 

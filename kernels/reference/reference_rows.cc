@@ -113,6 +113,10 @@ void ReferenceOps::BuildRows(const BuildRowsArgs& args) {
     }
   }
   out.row_begin.as<int32_t>()[args.num_decode + args.num_chunks] = row;
+  for (int64_t i = 0; i < args.new_entry.numel(); ++i) {
+    out.block_table.as<int32_t>()[args.new_entry.as<int32_t>()[i]] =
+        args.new_block.as<int32_t>()[i];
+  }
 }
 
 void ReferenceOps::Embed(const EmbedArgs& args) {

@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <limits>
+#include <numeric>
 
 #include "gmock/gmock.h"
 #include "tests/kernels/op_test.h"
@@ -54,6 +55,47 @@ TEST_P(RowsTest, BuildRowsTakesDecodesFromSlotsAndChunksFromThePlan) {
   EXPECT_THAT(s.Get<int32_t>(batch.row_begin), ElementsAre(0, 1, 2, 5, 7));
   EXPECT_THAT(s.Get<int32_t>(batch.slot), ElementsAre(2, 0, 3, 1));
   EXPECT_THAT(s.Get<int32_t>(batch.state), ElementsAre(5, 7, 4, 6));
+}
+
+// More new blocks than rows, on both sides of a block of threads.
+TEST_P(RowsTest, BuildRowsPutsNewBlocksIntoTheTable) {
+  Session s(*device_);
+  std::vector<int32_t> expected(size_t{3} * 400);
+  std::iota(expected.begin(), expected.end(), 5000);
+  RowBatch batch = NewBatch(s, 1, 1, 1);
+  batch.block_table = s.Put(expected, {3, 400});
+  std::vector<int32_t> entries = {399, 1199};
+  for (int32_t i = 401; i < 701; ++i) entries.push_back(i);
+  std::vector<int32_t> blocks;
+  for (const int32_t entry : entries) {
+    blocks.push_back(3 * entry + 1);
+    expected[static_cast<size_t>(entry)] = blocks.back();
+  }
+  BuildRowsArgs args = {.num_decode = 1,
+                        .slot_length = s.Put(std::vector<int32_t>{10, 64, 99}),
+                        .slot_last_token = s.Put(std::vector<int32_t>{500, 501, 502}),
+                        .slot_state = s.Put(std::vector<int32_t>{7, 6, 5}),
+                        .sequence_slot = s.Put(std::vector<int32_t>{2}),
+                        .chunk_start = s.NewI32({0}),
+                        .chunk_begin = s.Put(std::vector<int32_t>{0}),
+                        .chunk_ids = s.NewI32({0}),
+                        .new_entry = s.Put(entries),
+                        .new_block = s.Put(blocks),
+                        .out = &batch};
+  s.ops().BuildRows(args);
+  EXPECT_EQ(s.Get<int32_t>(batch.block_table), expected);
+  EXPECT_THAT(s.Get<int32_t>(batch.ids), ElementsAre(502));
+  // No rows, as of a plan that only opens or grows slots.
+  RowBatch none = NewBatch(s, 0, 0, 0);
+  none.block_table = batch.block_table;
+  args.num_decode = 0;
+  args.sequence_slot = s.NewI32({0});
+  args.new_entry = s.Put(std::vector<int32_t>{800});
+  args.new_block = s.Put(std::vector<int32_t>{9});
+  args.out = &none;
+  expected[800] = 9;
+  s.ops().BuildRows(args);
+  EXPECT_EQ(s.Get<int32_t>(none.block_table), expected);
 }
 
 TEST_P(RowsTest, BuildRowsOfNothingIsEmpty) {

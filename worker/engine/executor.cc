@@ -135,16 +135,16 @@ absl::Status Executor::Allocate() {
   DS_ASSIGN_OR_RETURN(
       logits_, device_.Allocate(static_cast<size_t>(scored * local.vocab_rows) * sizeof(float),
                                 MemoryKind::kDevice));
-  DS_ASSIGN_OR_RETURN(
-      host_ids_,
-      device_.Allocate(static_cast<size_t>(kMostInFlight * capacity_.slots) * sizeof(int32_t),
-                       MemoryKind::kHost));
   slots_ = std::make_unique<SlotTable>(limits_);
-  sampler_ = std::make_unique<Sampler>(device_, comm_,
-                                       Sampler::Sizes{.vocab_rows = capacity_.vocab_rows,
-                                                      .num_tokens = capacity_.num_tokens,
-                                                      .local_rows = local.vocab_rows,
-                                                      .local_begin = local.vocab_begin});
+  DS_ASSIGN_OR_RETURN(sampler_,
+                      Sampler::Create(device_, comm_,
+                                      {.vocab_rows = capacity_.vocab_rows,
+                                       .num_tokens = capacity_.num_tokens,
+                                       .local_rows = local.vocab_rows,
+                                       .local_begin = local.vocab_begin,
+                                       .slots = capacity_.slots,
+                                       .scored_rows = kMaxLogitRows,
+                                       .logit_rows = options_.prompt_logits ? kMaxLogitRows : 0}));
   return device_.Synchronize();
 }
 
@@ -238,14 +238,15 @@ absl::Status Executor::Launch(const StepPlan& plan) {
   DS_CHECK_LT(num_in_flight(), kMostInFlight);
   DS_RETURN_IF_ERROR(slots_->Apply(plan));
   if (NeedsIds(plan)) {
-    for (InFlight& step : in_flight_) DS_RETURN_IF_ERROR(TakeIds(step));
+    for (InFlight& step : in_flight_) DS_RETURN_IF_ERROR(TakeResult(step));
   }
   for (const StateOp& op : plan.state_ops) state_.Zero(device_, op.state);
   inputs_->NextStep();
-  inputs_->UploadBlockTables(plan, *slots_);
   last_logits_ = TensorView();
   InFlight step;
-  if (plan.num_rows() > 0) DS_RETURN_IF_ERROR(LaunchRows(plan, &step));
+  if (plan.num_rows() > 0 || plan.num_new_blocks() > 0) {
+    DS_RETURN_IF_ERROR(LaunchRows(plan, &step));
+  }
   slots_->Advance(plan);
   step.point = device_.Mark();
   in_flight_.push_back(std::move(step));
@@ -254,30 +255,29 @@ absl::Status Executor::Launch(const StepPlan& plan) {
 
 absl::StatusOr<StepResult> Executor::Collect() {
   DS_CHECK(!in_flight_.empty());
-  DS_RETURN_IF_ERROR(TakeIds(in_flight_.front()));
+  DS_RETURN_IF_ERROR(TakeResult(in_flight_.front()));
   StepResult result = std::move(in_flight_.front().result);
   in_flight_.pop_front();
   return result;
 }
 
-absl::Status Executor::TakeIds(InFlight& step) {
-  if (step.has_ids) return absl::OkStatus();
+absl::Status Executor::TakeResult(InFlight& step) {
+  if (step.has_result) return absl::OkStatus();
   DS_RETURN_IF_ERROR(device_.Await(step.point));
-  DS_RETURN_IF_ERROR(sampler_->TakeIds(step.score, step.host_ids, &step.result));
+  DS_ASSIGN_OR_RETURN(step.result, sampler_->Finish(step.score, step.started));
   slots_->TakeIds(step.result.ids);
-  step.has_ids = true;
+  step.has_result = true;
   return absl::OkStatus();
 }
 
 absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
   const ArenaScope scope(arena_);
   step->score = MakeScorePlan(plan);
-  step->host_ids = static_cast<int32_t*>(host_ids_.data()) +
-                   static_cast<int64_t>(inputs_->parity()) * capacity_.slots;
   const ScorePlan& score = step->score;
   StepInputs::Views views;
   inputs_->Upload(plan, score, *slots_, &views);
   device_.ops().BuildRows(views.build);
+  if (plan.num_rows() == 0) return absl::OkStatus();  // blocks alone
   const TensorView logits =
       logits_.View(DType::kF32, {views.batch.num_scored, model_.plan().local().vocab_rows});
   ExecContext context{
@@ -299,20 +299,21 @@ absl::Status Executor::LaunchRows(const StepPlan& plan, InFlight* step) {
     histories.push_back(slot.history.has_value() ? &*slot.history : nullptr);
     logprob_ids.emplace_back(slot.logprob_ids);
   }
-  DS_ASSIGN_OR_RETURN(step->result, sampler_->Start({.score = &score,
-                                                     .logits = logits,
-                                                     .params = views.sampled,
-                                                     .sampled_scored = views.sampled_scored,
-                                                     .sampled_slot = views.sampled_slot,
-                                                     .forced_ids = views.forced,
-                                                     .slot_last_token = views.build.slot_last_token,
-                                                     .logits_scored = views.logits_scored,
-                                                     .prompt_scored = views.prompt_scored,
-                                                     .prompt_ids = views.prompt_ids,
-                                                     .forced = std::move(forced),
-                                                     .histories = std::move(histories),
-                                                     .logprob_ids = std::move(logprob_ids)},
-                                                    step->host_ids, arena_));
+  DS_ASSIGN_OR_RETURN(step->started,
+                      sampler_->Start({.score = &score,
+                                       .logits = logits,
+                                       .params = views.sampled,
+                                       .sampled_scored = views.sampled_scored,
+                                       .sampled_slot = views.sampled_slot,
+                                       .forced_ids = views.forced,
+                                       .slot_last_token = views.build.slot_last_token,
+                                       .logits_scored = views.logits_scored,
+                                       .prompt_scored = views.prompt_scored,
+                                       .prompt_ids = views.prompt_ids,
+                                       .forced = std::move(forced),
+                                       .histories = std::move(histories),
+                                       .logprob_ids = std::move(logprob_ids)},
+                                      arena_));
   return absl::OkStatus();
 }
 

@@ -101,14 +101,14 @@ class Executor {
   // A plan that was launched.
   struct InFlight {
     ScorePlan score = {};
+    Sampler::Started started = {};
     StepResult result = {};
-    int32_t* host_ids = nullptr;
-    uint64_t point = 0;    // of the device's queue, after it
-    bool has_ids = false;  // they have been taken
+    uint64_t point = 0;       // of the device's queue, after it
+    bool has_result = false;  // it has been taken
   };
 
   absl::Status LaunchRows(const StepPlan& plan, InFlight* step);
-  absl::Status TakeIds(InFlight& step);
+  absl::Status TakeResult(InFlight& step);
 
   Device& device_;
   Communicator& comm_;
@@ -126,7 +126,6 @@ class Executor {
   std::unique_ptr<StepInputs> inputs_;
   std::unique_ptr<Sampler> sampler_;
   std::deque<InFlight> in_flight_;
-  Buffer host_ids_;  // i32 [kMostInFlight, slots], by StepInputs::parity()
   int64_t token_budget_cap_ = 0;
   absl::Duration probe_time_;
 };

@@ -8,6 +8,14 @@
 
 namespace deltaserve {
 
+size_t LogitEditor::UploadBytes(int64_t rows, int64_t vocab_rows) {
+  constexpr size_t kEntriesOfRow = 1024;
+  constexpr size_t kArrays = 5;  // of entries
+  const size_t mask = static_cast<size_t>((vocab_rows + 31) / 32) * sizeof(uint32_t);
+  const size_t row = mask + kEntriesOfRow * kArrays * sizeof(int32_t);
+  return StepMemory::Room(static_cast<size_t>(rows) * row, static_cast<size_t>(rows) + kArrays);
+}
+
 absl::Status LogitEditor::Penalize(std::span<const LogitHistory* const> histories,
                                    TensorView logits,
                                    Arena& arena) const {
@@ -23,24 +31,23 @@ absl::Status LogitEditor::Penalize(std::span<const LogitHistory* const> historie
     presence.push_back(rules.presence_penalty);
     if (history != nullptr) history->AppendEntries(static_cast<int32_t>(row), &entries);
   }
-  const auto put = [&](const std::vector<float>& values) {
-    const TensorView view = arena.Allocate(DType::kF32, {rows});
-    device_.CopyToDevice(view, values.data());
-    return view;
-  };
   PenalizeArgs args;
   args.logits = logits;
-  args.repetition = put(repetition);
-  args.frequency = put(frequency);
-  args.presence = put(presence);
+  args.repetition = arena.Allocate(DType::kF32, {rows});
+  args.frequency = arena.Allocate(DType::kF32, {rows});
+  args.presence = arena.Allocate(DType::kF32, {rows});
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.repetition, repetition.data()));
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.frequency, frequency.data()));
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.presence, presence.data()));
   const TensorView memory = arena.Allocate(DType::kI32, {5, kEntries});
   const auto total = static_cast<int64_t>(entries.id.size());
   for (int64_t begin = 0; begin < total; begin += kEntries) {
     const int64_t count = std::min(kEntries, total - begin);
+    absl::Status copied;
     const auto column = [&](int64_t which, const auto& values) {
       using T = typename std::remove_cvref_t<decltype(values)>::value_type;
       const TensorView view(memory.Row(which).data(), DTypeOf<T>::value, {count});
-      device_.CopyToDevice(view, values.data() + begin);
+      copied.Update(memory_.ToDevice(view, values.data() + begin));
       return view;
     };
     args.row = column(0, entries.row);
@@ -48,9 +55,10 @@ absl::Status LogitEditor::Penalize(std::span<const LogitHistory* const> historie
     args.seen = column(2, entries.seen);
     args.count = column(3, entries.count);
     args.bias = column(4, entries.bias);
+    DS_RETURN_IF_ERROR(copied);
     device_.ops().Penalize(args);
   }
-  return device_.Synchronize();
+  return absl::OkStatus();
 }
 
 absl::Status LogitEditor::Mask(std::span<const LogitHistory* const> histories,
@@ -72,10 +80,10 @@ absl::Status LogitEditor::Mask(std::span<const LogitHistory* const> histories,
   const auto count = static_cast<int64_t>(masked.size());
   const MaskLogitsArgs args{
       .logits = logits, .row = rows.Rows(0, count), .mask = bits.Rows(0, count)};
-  device_.CopyToDevice(args.row, masked.data());
-  device_.CopyToDevice(args.mask, mask.data());
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.row, masked.data()));
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.mask, mask.data()));
   device_.ops().MaskLogits(args);
-  return device_.Synchronize();
+  return absl::OkStatus();
 }
 
 absl::Status LogitEditor::Edit(std::span<const LogitHistory* const> histories,

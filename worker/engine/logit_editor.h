@@ -11,17 +11,24 @@
 #include "kernels/device.h"
 #include "kernels/tensor/arena.h"
 #include "worker/engine/logit_rules.h"
+#include "worker/engine/step_memory.h"
 
 namespace deltaserve {
 
 // Engine thread of rank 0. Owner: Sampler.
 class LogitEditor {
  public:
-  // `num_tokens`: ids at or above have no token.
-  LogitEditor(Device& device, int64_t num_tokens) : device_(device), num_tokens_(num_tokens) {}
+  // `num_tokens`: ids at or above have no token. Device and memory outlive this.
+  LogitEditor(Device& device, StepMemory& memory, int64_t num_tokens)
+      : device_(device), memory_(memory), num_tokens_(num_tokens) {}
+
+  // What a step's uploads should hold for `rows` of `vocab_rows` logits: their masks, and as many
+  // ids with a penalty or a bias as most answers have. A step that has more of them waits.
+  static size_t UploadBytes(int64_t rows, int64_t vocab_rows);
 
   // Edits f32 [rows, vocabulary rows] in place: row i as histories[i] has it, null: not at all.
-  // Scratch comes from `arena`, the same for the same number of rows.
+  // Enqueues it: `histories` may change once this returns. Scratch comes from `arena`, the same for
+  // the same number of rows. Errors as of StepMemory::ToDevice().
   absl::Status Edit(std::span<const LogitHistory* const> histories,
                     TensorView logits,
                     Arena& arena) const;
@@ -38,6 +45,7 @@ class LogitEditor {
                     Arena& arena) const;
 
   Device& device_;
+  StepMemory& memory_;
   const int64_t num_tokens_;
 };
 

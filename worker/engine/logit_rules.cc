@@ -51,6 +51,12 @@ void LogitHistory::AppendEntries(int32_t row, PenaltyEntries* entries) const {
   }
 }
 
+bool LogitHistory::looks_back() const {
+  return rules_.penalizes() || generated_.size() < rules_.min_tokens ||
+         std::any_of(rules_.banned.begin(), rules_.banned.end(),
+                     [](const std::vector<int32_t>& sequence) { return sequence.size() > 1; });
+}
+
 bool LogitHistory::masks() const {
   return rules_.allows_some || !rules_.banned.empty() || generated_.size() < rules_.min_tokens;
 }

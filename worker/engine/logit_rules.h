@@ -49,6 +49,9 @@ class LogitHistory {
   bool penalizes() const { return rules_.penalizes() || !rules_.bias.empty(); }
   void AppendEntries(int32_t row, PenaltyEntries* entries) const;
 
+  // Whether what they do to the next token depends on the answer's last ones.
+  bool looks_back() const;
+
   bool masks() const;
   // Bit id % 32 of word id / 32 says whether `id` may be the next token. Where bans would leave no
   // id below `num_tokens` they do not hold for this token: a row of -inf has no token.

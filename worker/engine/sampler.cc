@@ -1,6 +1,7 @@
 #include "worker/engine/sampler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
@@ -19,29 +20,46 @@ SampleParams Slice(const SampleParams& params, int64_t begin, int64_t count) {
           .token_index = params.token_index.Rows(begin, count)};
 }
 
+StepMemory::Sizes MemoryOf(const Sampler::Sizes& sizes, int rank) {
+  const size_t ids = StepMemory::Room(static_cast<size_t>(sizes.slots) * sizeof(int32_t), 1);
+  if (rank != 0) return {.results = ids};
+  const auto sampled = TokenScorer::MemoryOf(sizes.slots, Sampler::kGatherRows);
+  const auto prompt = TokenScorer::MemoryOf(sizes.scored_rows, Sampler::kGatherRows);
+  const size_t logits = static_cast<size_t>(sizes.logit_rows * sizes.vocab_rows) * sizeof(float);
+  return {.uploads = sampled.uploads + prompt.uploads +
+                     LogitEditor::UploadBytes(sizes.slots, sizes.vocab_rows),
+          .results = ids + sampled.results + prompt.results +
+                     StepMemory::Room(logits, static_cast<size_t>(sizes.logit_rows))};
+}
+
 }  // namespace
 
-Sampler::Sampler(Device& device, Communicator& comm, const Sizes& sizes)
+Sampler::Sampler(Device& device,
+                 Communicator& comm,
+                 const Sizes& sizes,
+                 std::unique_ptr<StepMemory> memory)
     : device_(device),
       comm_(comm),
       sizes_(sizes),
-      editor_(device, sizes.num_tokens),
-      scorer_(device, sizes.num_tokens) {}
+      memory_(std::move(memory)),
+      editor_(device, *memory_, sizes.num_tokens),
+      scorer_(device, *memory_, sizes.num_tokens) {}
 
-absl::StatusOr<StepResult> Sampler::Start(const Inputs& inputs, int32_t* host_ids, Arena& arena) {
+absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(Device& device,
+                                                         Communicator& comm,
+                                                         const Sizes& sizes) {
+  DS_ASSIGN_OR_RETURN(auto memory, StepMemory::Create(device, MemoryOf(sizes, comm.rank())));
+  return std::unique_ptr<Sampler>(new Sampler(device, comm, sizes, std::move(memory)));
+}
+
+absl::StatusOr<Sampler::Started> Sampler::Start(const Inputs& inputs, Arena& arena) {
   const ScorePlan& score = *inputs.score;
-  StepResult result;
-  if (comm_.rank() == 0) {
-    result.logprobs.resize(score.sampled.size());
-    result.prompt_scores.resize(score.prompt.size());
-    for (size_t i = 0; i < score.logits.size(); ++i) {
-      result.logits.emplace_back(static_cast<size_t>(sizes_.vocab_rows));
-    }
-  }
+  memory_->NextStep();
+  Started started;
   if (!score.order.empty()) {
     const ArenaScope scope(arena);
     const TensorView ids = arena.Allocate(DType::kI32, {static_cast<int64_t>(score.order.size())});
-    DS_RETURN_IF_ERROR(RunGathered(inputs, ids, arena, &result));
+    DS_RETURN_IF_ERROR(RunGathered(inputs, ids, arena, &started));
     // Last: what it leaves in the arena must not stand beside the rows that are gathered.
     const TensorView pairs = GatherPairs(inputs, arena);
     device_.ops().StoreSampled({.pairs = pairs,
@@ -49,27 +67,32 @@ absl::StatusOr<StepResult> Sampler::Start(const Inputs& inputs, int32_t* host_id
                                 .slot = inputs.sampled_slot,
                                 .id = ids,
                                 .slot_last_token = inputs.slot_last_token});
-    device_.CopyToHost(host_ids, ids);
+    started.ids = memory_->ToHost<int32_t>(ids);
   }
-  DS_RETURN_IF_ERROR(RunPrompt(inputs, arena, &result));
-  DS_RETURN_IF_ERROR(RunLogits(inputs, arena, &result));
-  return result;
+  DS_RETURN_IF_ERROR(RunPrompt(inputs, arena, &started));
+  RunLogits(inputs, arena, &started);
+  return started;
 }
 
-absl::Status Sampler::TakeIds(const ScorePlan& score,
-                              const int32_t* host_ids,
-                              StepResult* result) const {
-  result->ids.resize(score.sampled.size());
+absl::StatusOr<StepResult> Sampler::Finish(const ScorePlan& score, const Started& started) const {
+  StepResult result;
+  result.ids.resize(score.sampled.size());
   for (size_t i = 0; i < score.order.size(); ++i) {
-    const int32_t id = host_ids[i];
+    const int32_t id = started.ids[i];
     if (id < 0 || id >= sizes_.num_tokens) {
       return absl::InternalError(
           absl::StrCat("sampling gave token ", id, " of ", sizes_.num_tokens,
                        ": the row's logits are not finite; check the weights"));
     }
-    result->ids[static_cast<size_t>(score.order[i])] = id;
+    result.ids[static_cast<size_t>(score.order[i])] = id;
   }
-  return absl::OkStatus();
+  if (comm_.rank() != 0) return result;
+  result.logprobs.resize(score.sampled.size());
+  for (const auto& scores : started.sampled) TokenScorer::Finish(scores, &result.logprobs);
+  result.prompt_scores.resize(score.prompt.size());
+  for (const auto& scores : started.prompt) TokenScorer::Finish(scores, &result.prompt_scores);
+  for (const auto& row : started.logits) result.logits.emplace_back(row.begin(), row.end());
+  return result;
 }
 
 TensorView Sampler::GatherPairs(const Inputs& inputs, Arena& arena) {
@@ -143,7 +166,7 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
                                   int64_t count,
                                   TensorView ids,
                                   Arena& arena,
-                                  StepResult* result) {
+                                  Started* started) {
   const ArenaScope scope(arena);
   const TensorView whole =
       GatherWholeRows(inputs.logits, inputs.sampled_scored.Rows(begin, count), arena);
@@ -152,15 +175,15 @@ absl::Status Sampler::SampleBlock(const Inputs& inputs,
   DS_ASSIGN_OR_RETURN(const TensorView edited, Edited(inputs, begin, whole, arena));
   device_.ops().Sample(
       {.logits = edited, .num_tokens = sizes_.num_tokens, .params = &params, .id = ids}, arena);
-  return TakeLogProbs(inputs, begin, whole, ids, arena, result);
+  return ScoreSampled(inputs, begin, whole, ids, arena, started);
 }
 
-absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
+absl::Status Sampler::ScoreSampled(const Inputs& inputs,
                                    int64_t begin,
                                    TensorView whole,
                                    TensorView ids,
                                    Arena& arena,
-                                   StepResult* result) const {
+                                   Started* started) const {
   std::vector<TokenScorer::Wanted> wanted(static_cast<size_t>(ids.numel()));
   bool any = false;
   for (size_t row = 0; row < wanted.size(); ++row) {
@@ -168,34 +191,38 @@ absl::Status Sampler::TakeLogProbs(const Inputs& inputs,
     const ScorePlan::Sampled& sampled = inputs.score->sampled[at];
     if (sampled.scoring != Scoring::kGatheredLogProbs) continue;
     any = true;
-    wanted[row] = {
-        .out = &result->logprobs[at], .num_top = sampled.num_top, .named = inputs.logprob_ids[at]};
+    wanted[row] = {.to = static_cast<int64_t>(at),
+                   .num_top = sampled.num_top,
+                   .named = inputs.logprob_ids[at]};
   }
   if (!any) return absl::OkStatus();
   for (size_t row = 0; row < wanted.size(); ++row) {  // they are those of the forced ids
     const auto at = static_cast<size_t>(inputs.score->order[static_cast<size_t>(begin) + row]);
-    const int32_t& forced = inputs.forced[at];
-    if (forced >= 0) device_.CopyToDevice(ids.Rows(static_cast<int64_t>(row), 1), &forced);
+    if (inputs.forced[at] < 0) continue;
+    const auto to = static_cast<int64_t>(row);
+    device_.Copy(ids.Rows(to, 1), inputs.forced_ids.Rows(begin + to, 1));
   }
-  return scorer_.Score(whole, ids, wanted, arena);
+  DS_ASSIGN_OR_RETURN(TokenScorer::Started scores, scorer_.Start(whole, ids, wanted, arena));
+  started->sampled.push_back(std::move(scores));
+  return absl::OkStatus();
 }
 
 absl::Status Sampler::RunGathered(const Inputs& inputs,
                                   TensorView ids,
                                   Arena& arena,
-                                  StepResult* result) {
+                                  Started* started) {
   const int64_t first = inputs.score->num_merged;
   const int64_t rows = ids.numel() - first;
   if (rows == 0) return absl::OkStatus();
   for (int64_t begin = first; begin < ids.numel(); begin += kGatherRows) {
     const int64_t count = std::min(kGatherRows, ids.numel() - begin);
-    DS_RETURN_IF_ERROR(SampleBlock(inputs, begin, count, ids.Rows(begin, count), arena, result));
+    DS_RETURN_IF_ERROR(SampleBlock(inputs, begin, count, ids.Rows(begin, count), arena, started));
   }
   if (comm_.size() > 1) comm_.Broadcast(ids.Rows(first, rows), 0);
   return absl::OkStatus();
 }
 
-absl::Status Sampler::RunPrompt(const Inputs& inputs, Arena& arena, StepResult* result) {
+absl::Status Sampler::RunPrompt(const Inputs& inputs, Arena& arena, Started* started) {
   const std::vector<ScorePlan::PromptToken>& tokens = inputs.score->prompt;
   const auto rows = static_cast<int64_t>(tokens.size());
   for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
@@ -205,15 +232,17 @@ absl::Status Sampler::RunPrompt(const Inputs& inputs, Arena& arena, StepResult* 
         GatherWholeRows(inputs.logits, inputs.prompt_scored.Rows(begin, count), arena);
     if (comm_.rank() != 0) continue;
     std::vector<TokenScorer::Wanted> wanted;
-    for (auto at = static_cast<size_t>(begin); at < static_cast<size_t>(begin + count); ++at) {
-      wanted.push_back({.out = &result->prompt_scores[at], .num_top = tokens[at].num_top});
+    for (int64_t at = begin; at < begin + count; ++at) {
+      wanted.push_back({.to = at, .num_top = tokens[static_cast<size_t>(at)].num_top});
     }
-    DS_RETURN_IF_ERROR(scorer_.Score(whole, inputs.prompt_ids.Rows(begin, count), wanted, arena));
+    DS_ASSIGN_OR_RETURN(TokenScorer::Started scores,
+                        scorer_.Start(whole, inputs.prompt_ids.Rows(begin, count), wanted, arena));
+    started->prompt.push_back(std::move(scores));
   }
   return absl::OkStatus();
 }
 
-absl::Status Sampler::RunLogits(const Inputs& inputs, Arena& arena, StepResult* result) {
+void Sampler::RunLogits(const Inputs& inputs, Arena& arena, Started* started) {
   const int64_t rows = static_cast<int64_t>(inputs.score->logits.size());
   for (int64_t begin = 0; begin < rows; begin += kGatherRows) {
     const ArenaScope scope(arena);
@@ -222,11 +251,9 @@ absl::Status Sampler::RunLogits(const Inputs& inputs, Arena& arena, StepResult* 
         GatherWholeRows(inputs.logits, inputs.logits_scored.Rows(begin, count), arena);
     if (comm_.rank() != 0) continue;
     for (int64_t row = 0; row < count; ++row) {
-      device_.CopyToHost(result->logits[static_cast<size_t>(begin + row)].data(),
-                         whole.Row(row).Rows(0, sizes_.vocab_rows));
+      started->logits.push_back(memory_->ToHost<float>(whole.Row(row).Rows(0, sizes_.vocab_rows)));
     }
   }
-  return absl::OkStatus();
 }
 
 }  // namespace deltaserve

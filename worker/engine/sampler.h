@@ -3,6 +3,7 @@
 // Sampler: the scored rows of a step to token ids, on every rank.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "kernels/tensor/arena.h"
 #include "worker/comm/communicator.h"
 #include "worker/engine/logit_editor.h"
+#include "worker/engine/step_memory.h"
 #include "worker/engine/step_plan.h"
 #include "worker/engine/step_result.h"
 #include "worker/engine/token_scorer.h"
@@ -34,6 +36,9 @@ class Sampler {
     int64_t num_tokens = 0;   // ids at or above are never chosen
     int64_t local_rows = 0;   // of the vocabulary on each rank, padding included
     int64_t local_begin = 0;  // id of this rank's first
+    int64_t slots = 0;        // rows that a step samples at most
+    int64_t scored_rows = 0;  // prompt tokens that it scores at most
+    int64_t logit_rows = 0;   // rows of logits that it gives at most
   };
 
   struct Inputs {
@@ -58,24 +63,40 @@ class Sampler {
   // Rows that travel together to rank 0.
   static constexpr int64_t kGatherRows = 32;
 
-  Sampler(Device& device, Communicator& comm, const Sizes& sizes);
+  // A step that was started: views of pinned memory that are filled when the device has done it,
+  // and stay until the next Start() but one.
+  struct Started {
+    std::span<const int32_t> ids;  // one a sampled row, in the order of ScorePlan::order
+    // On rank 0.
+    std::vector<TokenScorer::Started> sampled, prompt;
+    std::vector<std::span<const float>> logits;  // one a row of ScorePlan::logits
+  };
 
-  // Enqueues all of it; waits for the device only where log-probabilities or the rules of a request
-  // come or go through the host. The result lacks its ids: they come to `host_ids`, of
-  // kHost memory, one a sampled row in the order of ScorePlan::order.
-  absl::StatusOr<StepResult> Start(const Inputs& inputs, int32_t* host_ids, Arena& arena);
+  // Device and communicator outlive it. RESOURCE_EXHAUSTED as of Device::Allocate().
+  static absl::StatusOr<std::unique_ptr<Sampler>> Create(Device& device,
+                                                         Communicator& comm,
+                                                         const Sizes& sizes);
 
-  // Once the device has done that: the ids. INTERNAL, on every rank, where a row has no finite
-  // logit: ends the world.
-  absl::Status TakeIds(const ScorePlan& score, const int32_t* host_ids, StepResult* result) const;
+  // Enqueues all of it. Waits for the device only where the rules of a step's requests name more
+  // ids than StepMemory has room for.
+  absl::StatusOr<Started> Start(const Inputs& inputs, Arena& arena);
+
+  // Once the device has done that. INTERNAL, on every rank, where a row has no finite logit: ends
+  // the world.
+  absl::StatusOr<StepResult> Finish(const ScorePlan& score, const Started& started) const;
 
  private:
+  Sampler(Device& device,
+          Communicator& comm,
+          const Sizes& sizes,
+          std::unique_ptr<StepMemory> memory);
+
   // The best of each rank, i32 [size, 2, merged rows]; the memory is `arena`'s.
   TensorView GatherPairs(const Inputs& inputs, Arena& arena);
   // `ids`: of all sampled rows.
-  absl::Status RunGathered(const Inputs& inputs, TensorView ids, Arena& arena, StepResult* result);
-  absl::Status RunPrompt(const Inputs& inputs, Arena& arena, StepResult* result);
-  absl::Status RunLogits(const Inputs& inputs, Arena& arena, StepResult* result);
+  absl::Status RunGathered(const Inputs& inputs, TensorView ids, Arena& arena, Started* started);
+  absl::Status RunPrompt(const Inputs& inputs, Arena& arena, Started* started);
+  void RunLogits(const Inputs& inputs, Arena& arena, Started* started);
   // Rows `scored` (i32) of this rank's logits, whole, on rank 0: f32 [rows, local_rows * size];
   // not to be looked at on other ranks. The memory is `arena`'s.
   TensorView GatherWholeRows(TensorView logits, TensorView scored, Arena& arena);
@@ -84,14 +105,14 @@ class Sampler {
                            int64_t count,
                            TensorView ids,
                            Arena& arena,
-                           StepResult* result);
-  // Log-probabilities of `ids` in `whole`, for those rows that want them; waits for the device.
-  absl::Status TakeLogProbs(const Inputs& inputs,
+                           Started* started);
+  // Log-probabilities of `ids` in `whole`, for those rows that want them.
+  absl::Status ScoreSampled(const Inputs& inputs,
                             int64_t begin,
                             TensorView whole,
                             TensorView ids,
                             Arena& arena,
-                            StepResult* result) const;
+                            Started* started) const;
 
   // The rows that are sampled: `whole`, or a copy with the rules of requests put on it.
   absl::StatusOr<TensorView> Edited(const Inputs& inputs,
@@ -102,6 +123,7 @@ class Sampler {
   Device& device_;
   Communicator& comm_;
   const Sizes sizes_;
+  const std::unique_ptr<StepMemory> memory_;
   const LogitEditor editor_;
   const TokenScorer scorer_;
 };

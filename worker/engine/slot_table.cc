@@ -8,6 +8,7 @@
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/ops.h"
+#include "proto/params_check.h"
 #include "worker/comm/crc32.h"
 
 namespace deltaserve {
@@ -127,6 +128,10 @@ absl::Status SlotTable::CheckDecode(const DecodeRow& decode) const {
   if (decode.scoring == Scoring::kNone) {
     return Misfit(absl::StrCat("decode of slot ", decode.slot, " without sampling"));
   }
+  if (decode.num_top > kMaxLogprobs) {
+    return Misfit(absl::StrCat("decode of slot ", decode.slot, " with ", decode.num_top,
+                               " alternatives, ", kMaxLogprobs, " at most"));
+  }
   if (slot.length >= static_cast<int64_t>(slot.blocks.size()) * kBlockTokens) {
     return Misfit(absl::StrCat("decode of slot ", decode.slot, " beyond its blocks"));
   }
@@ -160,6 +165,11 @@ absl::Status SlotTable::CheckLogitRows(const PrefillChunk& chunk) const {
     return Misfit(absl::StrCat(chunk.score_ids.size(), " ids scored by a chunk of ", length,
                                ", or one that has no logit"));
   }
+  if (chunk.score_top > kMaxLogprobs || chunk.num_top > kMaxLogprobs) {
+    return Misfit(absl::StrCat("chunk of slot ", chunk.slot, " with ",
+                               std::max(chunk.score_top, chunk.num_top), " alternatives, ",
+                               kMaxLogprobs, " at most"));
+  }
   int64_t before = -1;
   for (const int32_t offset : chunk.logit_offsets) {
     if (offset <= before || offset >= length || !limits_.prompt_logits) {
@@ -181,6 +191,10 @@ absl::Status SlotTable::Apply(const StepPlan& plan) {
   for (const GrowSlot& grow : plan.grows) {
     DS_RETURN_IF_ERROR(CheckOpen(grow.slot, "growth"));
     DS_RETURN_IF_ERROR(Append(grow.slot, grow.blocks));
+  }
+  if (plan.num_new_blocks() > limits_.num_blocks) {
+    return Misfit(
+        absl::StrCat(plan.num_new_blocks(), " new blocks of ", limits_.num_blocks, " in all"));
   }
   std::vector<bool> seen(slots_.size());
   const auto check_once = [&seen](int32_t slot) {

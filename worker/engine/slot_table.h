@@ -47,7 +47,8 @@ struct Slot {
   bool has_token() const { return last_token >= 0 || num_awaited > 0; }
   // Whether what is sampled next depends on ids that are awaited.
   bool needs_ids() const {
-    return num_awaited > 0 && (history.has_value() || !forced_exit.force_ids.empty());
+    return num_awaited > 0 &&
+           ((history.has_value() && history->looks_back()) || !forced_exit.force_ids.empty());
   }
 };
 

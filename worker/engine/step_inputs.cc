@@ -1,9 +1,10 @@
 #include "worker/engine/step_inputs.h"
 
-#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 #include "worker/engine/engine_options.h"
@@ -22,6 +23,7 @@ size_t MostStaged(const SlotLimits& limits) {
   const size_t logits = static_cast<size_t>(kMaxLogitRows);
   return kPerSlotArrays * Aligned((slots + 1) * sizeof(uint64_t)) +
          Aligned(static_cast<size_t>(limits.max_rows) * sizeof(int32_t)) +
+         2 * Aligned(static_cast<size_t>(limits.num_blocks) * sizeof(int32_t)) +
          4 * Aligned((slots + logits) * sizeof(int32_t));
 }
 
@@ -40,11 +42,16 @@ absl::StatusOr<std::unique_ptr<StepInputs>> StepInputs::Create(Device& device,
                                                                const SlotLimits& limits) {
   std::unique_ptr<StepInputs> inputs(new StepInputs(device, limits));
   const size_t staged = MostStaged(limits);
-  const size_t tables =
-      static_cast<size_t>(limits.num_slots * limits.max_blocks_per_slot) * sizeof(int32_t);
+  const int64_t entries = limits.num_slots * limits.max_blocks_per_slot;
+  if (entries > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--slots is ", limits.num_slots, ": block tables of ", entries, " entries; use at most ",
+        std::numeric_limits<int32_t>::max() / limits.max_blocks_per_slot,
+        ", or a smaller --max-context"));
+  }
+  const size_t tables = static_cast<size_t>(entries) * sizeof(int32_t);
   for (size_t parity = 0; parity < 2; ++parity) {
     DS_ASSIGN_OR_RETURN(inputs->host_[parity], device.Allocate(staged, MemoryKind::kHost));
-    DS_ASSIGN_OR_RETURN(inputs->host_tables_[parity], device.Allocate(tables, MemoryKind::kHost));
   }
   DS_ASSIGN_OR_RETURN(inputs->on_device_, device.Allocate(staged, MemoryKind::kDevice));
   DS_ASSIGN_OR_RETURN(inputs->rows_, device.Allocate(MostRowBytes(limits), MemoryKind::kDevice));
@@ -57,19 +64,6 @@ absl::StatusOr<std::unique_ptr<StepInputs>> StepInputs::Create(Device& device,
   device.Zero(inputs->block_table_);
   device.Zero(inputs->last_tokens_.View(DType::kI32, {limits.num_slots}));
   return inputs;
-}
-
-void StepInputs::UploadBlockTables(const StepPlan& plan, const SlotTable& slots) {
-  const auto upload = [&](int32_t slot) {
-    const std::vector<int32_t>& blocks = slots.slot(slot).blocks;
-    int32_t* row = static_cast<int32_t*>(host_tables_[parity_].data()) +
-                   int64_t{slot} * limits_.max_blocks_per_slot;
-    std::copy(blocks.begin(), blocks.end(), row);
-    const TensorView target = block_table_.Row(slot);
-    device_.CopyToDevice(target.Rows(0, static_cast<int64_t>(blocks.size())), row);
-  };
-  for (const OpenSlot& open : plan.opens) upload(open.slot);
-  for (const GrowSlot& grow : plan.grows) upload(grow.slot);
 }
 
 template <typename T>
@@ -110,6 +104,29 @@ void StepInputs::StageSlots(const StepPlan& plan, const SlotTable& slots, Views*
   build.chunk_begin = Stage<int32_t>(chunk_begin);
   build.chunk_ids = Stage<int32_t>(chunk_ids);
   build.out = &views->batch.rows;
+}
+
+void StepInputs::StageBlocks(const StepPlan& plan, const SlotTable& slots, Views* views) {
+  // How many of a slot's blocks are new. A slot may grow in the plan that opens it.
+  std::vector<size_t> num_new(static_cast<size_t>(limits_.num_slots));
+  for (const OpenSlot& open : plan.opens) {
+    num_new[static_cast<size_t>(open.slot)] += open.blocks.size();
+  }
+  for (const GrowSlot& grow : plan.grows) {
+    num_new[static_cast<size_t>(grow.slot)] += grow.blocks.size();
+  }
+  std::vector<int32_t> entries, blocks;
+  for (int64_t i = 0; i < limits_.num_slots; ++i) {
+    const std::vector<int32_t>& all = slots.slot(i).blocks;
+    const size_t first = all.size() - num_new[static_cast<size_t>(i)];
+    for (size_t index = first; index < all.size(); ++index) {
+      entries.push_back(
+          static_cast<int32_t>(i * limits_.max_blocks_per_slot + static_cast<int64_t>(index)));
+      blocks.push_back(all[index]);
+    }
+  }
+  views->build.new_entry = Stage<int32_t>(entries);
+  views->build.new_block = Stage<int32_t>(blocks);
 }
 
 void StepInputs::StageSampling(const ScorePlan& score, const SlotTable& slots, Views* views) {
@@ -177,6 +194,7 @@ void StepInputs::Upload(const StepPlan& plan,
                         Views* views) {
   staged_ = 0;
   StageSlots(plan, slots, views);
+  StageBlocks(plan, slots, views);
   StageSampling(score, slots, views);
   const int64_t staged = static_cast<int64_t>(staged_);
   device_.CopyToDevice(on_device_.View(DType::kU8, {staged}), host_[parity_].data());

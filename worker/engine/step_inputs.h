@@ -17,10 +17,11 @@
 namespace deltaserve {
 
 // Engine thread. Owner: Executor. All memory is allocated by Create. Block tables stay on the
-// device and are copied a row at a time, when a slot opens or grows; last tokens never leave it;
-// everything else travels anew each step.
+// device, and blocks that slots get travel with the step, for BuildRows to put there; last tokens
+// never leave it; everything else travels anew each step.
 class StepInputs {
  public:
+  // INVALID_ARGUMENT where block tables have more entries than an i32 counts; as of Allocate().
   static absl::StatusOr<std::unique_ptr<StepInputs>> Create(Device& device,
                                                             const SlotLimits& limits);
 
@@ -37,14 +38,9 @@ class StepInputs {
     TensorView prompt_ids;      // i32 [prompt]
   };
 
-  // Of a step, before the two calls below: host memory is this object's and has room for two steps
+  // Of a step, before Upload(): host memory is this object's and has room for two steps
   // that the device is not done with.
   void NextStep() { parity_ = 1 - parity_; }
-  // Of the step: 0 or 1, not that of the one before.
-  size_t parity() const { return parity_; }
-
-  // Enqueues copies of the block tables that `plan` changed. `slots`: after Apply(plan).
-  void UploadBlockTables(const StepPlan& plan, const SlotTable& slots);
 
   // Stages and enqueues one copy. `slots`: after Apply(plan).
   void Upload(const StepPlan& plan, const ScorePlan& score, const SlotTable& slots, Views* views);
@@ -56,12 +52,13 @@ class StepInputs {
   template <typename T>
   TensorView Stage(std::span<const T> values);
   void StageSlots(const StepPlan& plan, const SlotTable& slots, Views* views);
+  void StageBlocks(const StepPlan& plan, const SlotTable& slots, Views* views);
   void CarveRows(RowBatch* rows) const;
   void StageSampling(const ScorePlan& score, const SlotTable& slots, Views* views);
 
   Device& device_;
   const SlotLimits limits_;
-  std::array<Buffer, 2> host_, host_tables_;  // of the steps with each parity
+  std::array<Buffer, 2> host_;  // of the steps with each parity
   Buffer on_device_, tables_, last_tokens_;
   Buffer rows_;             // what BuildRows makes
   TensorView block_table_;  // i32 [num_slots, max_blocks_per_slot]

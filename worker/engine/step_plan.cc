@@ -17,6 +17,13 @@ int64_t StepPlan::num_chunk_rows() const {
   return rows;
 }
 
+int64_t StepPlan::num_new_blocks() const {
+  int64_t blocks = 0;
+  for (const OpenSlot& open : opens) blocks += static_cast<int64_t>(open.blocks.size());
+  for (const GrowSlot& grow : grows) blocks += static_cast<int64_t>(grow.blocks.size());
+  return blocks;
+}
+
 int64_t PrefillChunk::num_logit_rows() const {
   const auto scored = static_cast<int64_t>(score_ids.size());
   const auto beyond = std::lower_bound(logit_offsets.begin(), logit_offsets.end(), scored);

@@ -96,6 +96,7 @@ struct StepPlan {
   std::vector<PrefillChunk> chunks = {};
 
   int64_t num_chunk_rows() const;
+  int64_t num_new_blocks() const;  // of slots that open or grow
   int64_t num_rows() const { return static_cast<int64_t>(decodes.size()) + num_chunk_rows(); }
 };
 

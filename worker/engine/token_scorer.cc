@@ -1,59 +1,62 @@
 #include "worker/engine/token_scorer.h"
 
 #include <algorithm>
-#include <utility>
-#include <vector>
 
 #include "kernels/base/status_macros.h"
 #include "kernels/ops.h"
+#include "proto/params_check.h"
 #include "worker/engine/engine_options.h"
 
 namespace deltaserve {
 namespace {
 
-// What LogProbs gave, on the host.
-struct HostScores {
-  int64_t num_top = 0;
-  std::vector<int32_t> id, rank, top_id, named_begin, named_id;
-  std::vector<float> logprob, top_logprob, named_logprob;
-};
-
-TokenLogProb Assemble(const HostScores& scores, size_t row, const TokenScorer::Wanted& wanted) {
+TokenLogProb Assemble(const TokenScorer::Started& scores, size_t row) {
   TokenLogProb out{.id = scores.id[row], .logprob = scores.logprob[row], .rank = scores.rank[row]};
-  for (int64_t i = 0; i < std::min<int64_t>(wanted.num_top, scores.num_top); ++i) {
+  for (int64_t i = 0; i < std::min<int64_t>(scores.rows[row].num_top, scores.num_top); ++i) {
     const size_t at = row * static_cast<size_t>(scores.num_top) + static_cast<size_t>(i);
     out.top.emplace_back(scores.top_id[at], scores.top_logprob[at]);
   }
   const auto end = static_cast<ptrdiff_t>(out.top.size());
   const auto first_named = static_cast<size_t>(scores.named_begin[row]);
-  for (size_t i = 0; i < wanted.named.size(); ++i) {
-    const int32_t id = wanted.named[i];
+  const auto end_named = static_cast<size_t>(scores.named_begin[row + 1]);
+  for (size_t i = first_named; i < end_named; ++i) {
+    const int32_t id = scores.named_id[i];
     const bool is_there = std::any_of(out.top.begin(), out.top.begin() + end,
                                       [id](const auto& entry) { return entry.first == id; });
-    if (!is_there) out.top.emplace_back(id, scores.named_logprob[first_named + i]);
+    if (!is_there) out.top.emplace_back(id, scores.named_logprob[i]);
   }
   return out;
 }
 
 }  // namespace
 
-absl::Status TokenScorer::Score(TensorView logits,
-                                TensorView ids,
-                                std::span<const Wanted> wanted,
-                                Arena& arena) const {
+StepMemory::Sizes TokenScorer::MemoryOf(int64_t rows, int64_t rows_a_call) {
+  const auto calls = static_cast<size_t>((rows + rows_a_call - 1) / rows_a_call);
+  const size_t values = static_cast<size_t>(rows) * sizeof(int32_t);
+  constexpr size_t kUploaded = 1 + size_t{kMaxLogProbIds};
+  constexpr size_t kResults = 3 + 2 * size_t{kMaxLogprobs} + size_t{kMaxLogProbIds};
+  return {.uploads = StepMemory::Room(values * kUploaded, 3 * calls),
+          .results = StepMemory::Room(values * kResults, 6 * calls)};
+}
+
+absl::StatusOr<TokenScorer::Started> TokenScorer::Start(TensorView logits,
+                                                        TensorView ids,
+                                                        std::span<const Wanted> wanted,
+                                                        Arena& arena) const {
   const auto rows = static_cast<int64_t>(wanted.size());
-  HostScores host;
-  host.named_begin = {0};
+  Started started;
+  started.named_begin = {0};
   int num_top = 1;
   for (const Wanted& row : wanted) {
-    if (row.out != nullptr) {
+    started.rows.push_back({.to = row.to, .num_top = row.num_top});
+    if (row.to >= 0) {
       num_top = std::max(num_top, row.num_top);
-      host.named_id.insert(host.named_id.end(), row.named.begin(), row.named.end());
+      started.named_id.insert(started.named_id.end(), row.named.begin(), row.named.end());
     }
-    host.named_begin.push_back(static_cast<int32_t>(host.named_id.size()));
+    started.named_begin.push_back(static_cast<int32_t>(started.named_id.size()));
   }
-  host.num_top = std::min<int64_t>(num_top, num_tokens_);
-  const auto num_named = static_cast<int64_t>(host.named_id.size());
+  started.num_top = std::min<int64_t>(num_top, num_tokens_);
+  const auto num_named = static_cast<int64_t>(started.named_id.size());
 
   const ArenaScope scope(arena);
   LogProbsArgs args;
@@ -62,30 +65,29 @@ absl::Status TokenScorer::Score(TensorView logits,
   args.id = ids;
   args.logprob = arena.Allocate(DType::kF32, {rows});
   args.rank = arena.Allocate(DType::kI32, {rows});
-  args.top_id = arena.Allocate(DType::kI32, {rows, host.num_top});
-  args.top_logprob = arena.Allocate(DType::kF32, {rows, host.num_top});
+  args.top_id = arena.Allocate(DType::kI32, {rows, started.num_top});
+  args.top_logprob = arena.Allocate(DType::kF32, {rows, started.num_top});
   args.named_begin = arena.Allocate(DType::kI32, {rows + 1});
   args.named_id = arena.Allocate(DType::kI32, {rows * kMaxLogProbIds}).Rows(0, num_named);
   args.named_logprob = arena.Allocate(DType::kF32, {rows * kMaxLogProbIds}).Rows(0, num_named);
-  device_.CopyToDevice(args.named_begin, host.named_begin.data());
-  if (num_named > 0) device_.CopyToDevice(args.named_id, host.named_id.data());
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.named_begin, started.named_begin.data()));
+  DS_RETURN_IF_ERROR(memory_.ToDevice(args.named_id, started.named_id.data()));
   device_.ops().LogProbs(args, arena);
 
-  const auto fetch = [&](auto& values, const TensorView& view) {
-    values.resize(static_cast<size_t>(view.numel()));
-    if (!values.empty()) device_.CopyToHost(values.data(), view);
-  };
-  fetch(host.id, ids);
-  fetch(host.rank, args.rank);
-  fetch(host.logprob, args.logprob);
-  fetch(host.top_id, args.top_id);
-  fetch(host.top_logprob, args.top_logprob);
-  fetch(host.named_logprob, args.named_logprob);
-  DS_RETURN_IF_ERROR(device_.Synchronize());
-  for (size_t row = 0; row < wanted.size(); ++row) {
-    if (wanted[row].out != nullptr) *wanted[row].out = Assemble(host, row, wanted[row]);
+  started.id = memory_.ToHost<int32_t>(ids);
+  started.rank = memory_.ToHost<int32_t>(args.rank);
+  started.logprob = memory_.ToHost<float>(args.logprob);
+  started.top_id = memory_.ToHost<int32_t>(args.top_id);
+  started.top_logprob = memory_.ToHost<float>(args.top_logprob);
+  started.named_logprob = memory_.ToHost<float>(args.named_logprob);
+  return started;
+}
+
+void TokenScorer::Finish(const Started& started, std::vector<TokenLogProb>* out) {
+  for (size_t row = 0; row < started.rows.size(); ++row) {
+    const int64_t to = started.rows[row].to;
+    if (to >= 0) (*out)[static_cast<size_t>(to)] = Assemble(started, row);
   }
-  return absl::OkStatus();
 }
 
 }  // namespace deltaserve

@@ -42,6 +42,17 @@ void AddStates(TensorSum& sum, const RowBatch& rows, std::initializer_list<Tenso
   }
 }
 
+// The entries of the block table that the step writes: a run at a time.
+void AddBlocks(TensorSum& sum, const BuildRowsArgs& args) {
+  const std::vector<int32_t> entries = sum.Ints(args.new_entry);
+  const TensorView table = args.out->block_table;
+  for (size_t begin = 0, end = 0; begin < entries.size(); begin = end) {
+    end = begin + 1;
+    while (end < entries.size() && entries[end] == entries[end - 1] + 1) ++end;
+    sum.Add(table.Reshape({table.numel()}).Rows(entries[begin], static_cast<int64_t>(end - begin)));
+  }
+}
+
 // Keys and values at the rows' positions, which are the ones that the step writes.
 void AddCache(TensorSum& sum, const AttentionPrepareArgs& args) {
   const RowBatch& rows = *args.rows;
@@ -69,9 +80,15 @@ class ChecksumOps final : public ForwardingOps {
 
   void BuildRows(const BuildRowsArgs& args) override {
     ops().BuildRows(args);
+    if (!checksums_.on()) return;
     const RowBatch& rows = *args.out;
-    Note(OpKind::kBuildRows,
-         {rows.ids, rows.positions, rows.row_sequence, rows.row_begin, rows.slot, rows.state});
+    TensorSum sum(device_);
+    for (const TensorView& view :
+         {rows.ids, rows.positions, rows.row_sequence, rows.row_begin, rows.slot, rows.state}) {
+      sum.Add(view);
+    }
+    AddBlocks(sum, args);
+    checksums_.Add({OpKind::kBuildRows, sum.sum()});
   }
   void Embed(const EmbedArgs& args) override {
     ops().Embed(args);

@@ -164,7 +164,8 @@ std::vector<double> Expected(const LogitRules& rules, const std::vector<float>& 
 std::vector<int> Draw(const LogitRules& rules, const std::vector<float>& logits, int draws) {
   constexpr int kBatch = 500;
   const auto device = *cpu::CreateCpuDevice({.num_threads = 1});
-  const LogitEditor editor(*device, kTokens);
+  const auto memory = *StepMemory::Create(*device, {.uploads = 100000});
+  const LogitEditor editor(*device, *memory, kTokens);
   LogitHistory history(rules, static_cast<uint32_t>(kPrompt.size()));
   for (const std::vector<int32_t>* ids : {&kPrompt, &kAnswer}) {
     for (const int32_t id : *ids) history.Add(id);
@@ -232,7 +233,7 @@ TEST(LogitEditorTest, RulesGiveTheirDistributions) {
   }
 }
 
-// More entries than travel to the device at once.
+// More entries than travel to the device at once, and than a step has room for.
 TEST(LogitEditorTest, ManyEntriesAreAllPutOn) {
   constexpr int64_t kWide = 5000;
   LogitRules rules;
@@ -241,8 +242,9 @@ TEST(LogitEditorTest, ManyEntriesAreAllPutOn) {
   const std::vector<const LogitHistory*> histories = {&history, nullptr, &history};
   std::vector<float> logits(3 * kWide, 1.0f);
   const auto device = *cpu::CreateCpuDevice({.num_threads = 1});
+  const auto memory = *StepMemory::Create(*device, {.uploads = 1000});
   Arena arena;
-  ASSERT_TRUE(LogitEditor(*device, kWide)
+  ASSERT_TRUE(LogitEditor(*device, *memory, kWide)
                   .Edit(histories, TensorView(logits.data(), DType::kF32, {3, kWide}), arena)
                   .ok());
   for (size_t i = 0; i < logits.size(); ++i) {

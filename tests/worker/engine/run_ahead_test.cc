@@ -23,6 +23,14 @@ Request Mixed(uint32_t i) {
   if (i % 11 == 3) request.prompt_logprobs = 1;
   if (i % 5 == 3) request.rules.repetition_penalty = 1.3F;
   if (i % 10 == 8) request.rules.frequency_penalty = 0.7F;
+  if (i % 13 == 2) request.rules.bias = {{5, 2.0F}, {40, -50.0F}};
+  if (i % 13 == 6) request.rules.banned = {{9}, {30}};
+  if (i % 13 == 9) {
+    request.rules.min_tokens = 3;
+    request.rules.ends = {50, 60, 61};
+  }
+  if (i % 14 == 3) request.logprob_ids = {11, 90};
+  if (i % 16 == 7) request.logits_at = {0};
   if (i % 8 == 5) {
     request.forced_exit = ForcedExit{.watch_ids = {20}, .after_tokens = 4, .force_ids = {7, 8, 9}};
   }
@@ -33,6 +41,7 @@ Request Mixed(uint32_t i) {
 std::vector<CollectingSink::Received> Answers(int ranks, int run_ahead) {
   EngineOptions options = SmallEngine();
   options.run_ahead = run_ahead;
+  options.prompt_logits = true;
   const auto world = Start(ranks, options);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   sinks.reserve(kRequests);
@@ -62,8 +71,16 @@ TEST_P(RunAheadTest, ChangesNoAnswer) {
       EXPECT_EQ(std::bit_cast<uint32_t>(got[i].logprobs[t].logprob),
                 std::bit_cast<uint32_t>(expected[i].logprobs[t].logprob));
       EXPECT_EQ(got[i].logprobs[t].id, got[i].tokens[t]);
+      EXPECT_EQ(got[i].logprobs[t].top, expected[i].logprobs[t].top);
     }
-    EXPECT_EQ(got[i].prompt_scores().size(), expected[i].prompt_scores().size());
+    const auto scores = got[i].prompt_scores();
+    const auto expected_scores = expected[i].prompt_scores();
+    ASSERT_EQ(scores.size(), expected_scores.size());
+    for (size_t t = 0; t < scores.size(); ++t) {
+      EXPECT_EQ(scores[t].logprob, expected_scores[t].logprob);
+      EXPECT_EQ(scores[t].top, expected_scores[t].top);
+    }
+    EXPECT_EQ(got[i].logits, expected[i].logits);
   }
   EXPECT_GT(ends[FinishReason::kStop], 5);  // else nothing ended while a step was ahead
   EXPECT_GT(ends[FinishReason::kLength], 5);

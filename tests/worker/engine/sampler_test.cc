@@ -116,15 +116,18 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
   }
   const int64_t prompt = static_cast<int64_t>(prompt_ids.size());
   const int64_t sampled = static_cast<int64_t>(test.score.order.size());
-  Sampler sampler(device, comm,
-                  {.vocab_rows = kVocabRows,
-                   .num_tokens = kNumTokens,
-                   .local_rows = local,
-                   .local_begin = begin});
+  const auto sampler = *Sampler::Create(device, comm,
+                                        {.vocab_rows = kVocabRows,
+                                         .num_tokens = kNumTokens,
+                                         .local_rows = local,
+                                         .local_begin = begin,
+                                         .slots = sampled,
+                                         .scored_rows = prompt,
+                                         .logit_rows = static_cast<int64_t>(logits_scored.size())});
   std::vector<int32_t> forced(static_cast<size_t>(sampled), -1);
-  std::vector<int32_t> last_token(static_cast<size_t>(sampled)), ids(last_token.size());
+  std::vector<int32_t> last_token(static_cast<size_t>(sampled));
   Arena arena;
-  absl::StatusOr<StepResult> result = sampler.Start(
+  const absl::StatusOr<Sampler::Started> started = sampler->Start(
       {.score = &test.score,
        .logits = TensorView(mine.data(), DType::kF32, {rows, local}),
        .params = {.temperature = TensorView(temperature.data(), DType::kF32, {sampled}),
@@ -145,12 +148,11 @@ absl::StatusOr<StepResult> RunRank(const Case& test, Communicator& comm, Device&
        .forced = std::vector<int32_t>(test.score.sampled.size(), -1),
        .histories = test.histories,
        .logprob_ids = {test.logprob_ids.begin(), test.logprob_ids.end()}},
-      ids.data(), arena);
-  if (!result.ok()) return result;
-  EXPECT_EQ(last_token, ids);
-  const absl::Status taken = sampler.TakeIds(test.score, ids.data(), &*result);
-  if (!taken.ok()) return taken;
-  return result;
+      arena);
+  if (!started.ok()) return started.status();
+  EXPECT_TRUE(
+      std::equal(last_token.begin(), last_token.end(), started->ids.begin(), started->ids.end()));
+  return sampler->Finish(test.score, *started);
 }
 
 std::vector<absl::StatusOr<StepResult>> RunAll(const Case& test, int ranks) {

@@ -224,24 +224,25 @@ std::vector<int32_t> DrawOnRank(const std::vector<Row>& rows, Communicator& comm
                    .token_index = TensorView(token_index.data(), DType::kU32, {count})};
   inputs.sampled_scored = TensorView(score.order.data(), DType::kI32, {count});
   inputs.forced.assign(rows.size(), -1);
-  std::vector<int32_t> slots(rows.size()), last_token(rows.size()), ids(rows.size());
+  std::vector<int32_t> slots(rows.size()), last_token(rows.size());
   std::iota(slots.begin(), slots.end(), 0);
   inputs.sampled_slot = TensorView(slots.data(), DType::kI32, {count});
   inputs.forced_ids = TensorView(inputs.forced.data(), DType::kI32, {count});
   inputs.slot_last_token = TensorView(last_token.data(), DType::kI32, {count});
   for (const Row& row : rows) inputs.histories.push_back(row.history);
-  Sampler sampler(device, comm,
-                  {.vocab_rows = static_cast<int64_t>(kVocabRows),
-                   .num_tokens = static_cast<int64_t>(kTokens),
-                   .local_rows = static_cast<int64_t>(local),
-                   .local_begin = static_cast<int64_t>(begin)});
+  const auto sampler = *Sampler::Create(device, comm,
+                                        {.vocab_rows = static_cast<int64_t>(kVocabRows),
+                                         .num_tokens = static_cast<int64_t>(kTokens),
+                                         .local_rows = static_cast<int64_t>(local),
+                                         .local_begin = static_cast<int64_t>(begin),
+                                         .slots = count});
   Arena arena;
-  absl::StatusOr<StepResult> result = sampler.Start(inputs, ids.data(), arena);
+  const absl::StatusOr<Sampler::Started> started = sampler->Start(inputs, arena);
+  EXPECT_TRUE(started.ok()) << started.status();
+  if (!started.ok()) return std::vector<int32_t>(rows.size());
+  const absl::StatusOr<StepResult> result = sampler->Finish(score, *started);
   EXPECT_TRUE(result.ok()) << result.status();
-  if (!result.ok()) return std::vector<int32_t>(rows.size());
-  const absl::Status taken = sampler.TakeIds(score, ids.data(), &*result);
-  EXPECT_TRUE(taken.ok()) << taken;
-  return result->ids;
+  return result.ok() ? result->ids : std::vector<int32_t>(rows.size());
 }
 
 // The tokens of `rows`, which every rank must have alike.

@@ -75,6 +75,66 @@ TEST(SlotTableTest, FoldsAPromptAndItsDecodes) {
   EXPECT_EQ(table.slot(1).sample_index, 3u);
 }
 
+TEST(SlotTableTest, RefusesMoreNewBlocksThanThereAre) {
+  const std::vector<int32_t> four = {0, 1, 2, 3};
+  StepPlan plan{.opens = {{.slot = 0, .state = 0, .blocks = four},
+                          {.slot = 1, .state = 1, .blocks = four},
+                          {.slot = 2, .state = 2, .blocks = {0, 1}}}};
+  EXPECT_TRUE(SlotTable(kLimits).Apply(plan).ok());
+  plan.grows = {{.slot = 2, .blocks = {2}}};
+  const absl::Status status = SlotTable(kLimits).Apply(plan);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), HasSubstr("11 new blocks of 10 in all"));
+}
+
+TEST(SlotTableTest, RefusesMoreAlternativesThanStepsHaveRoomFor) {
+  for (const uint8_t num_top : {uint8_t{20}, uint8_t{21}}) {
+    const StepPlan decode{
+        .decodes = {{.slot = 1, .scoring = Scoring::kGatheredLogProbs, .num_top = num_top}}};
+    EXPECT_EQ(Decoding().Apply(decode).ok(), num_top == 20);
+    for (const bool prompt : {false, true}) {
+      StepPlan begin = Begin();
+      (prompt ? begin.chunks[0].score_top : begin.chunks[0].num_top) = num_top;
+      EXPECT_EQ(SlotTable(kLimits).Apply(begin).ok(), num_top == 20);
+    }
+  }
+}
+
+// Only rules that look at the answer wait for what is sampled.
+TEST(SlotTableTest, NeedsTheIdsThatItsRulesLookAt) {
+  const struct {
+    LogitRules rules;
+    bool needs;
+  } cases[] = {
+      {{.bias = {{5, 1.0F}}}, false},         {{.allows_some = true, .allowed = {5, 6}}, false},
+      {{.banned = {{5}, {6}}}, false},        {{.banned = {{5}, {6, 7}}}, true},
+      {{.min_tokens = 2, .ends = {4}}, true}, {{.presence_penalty = 1}, true},
+      {{.frequency_penalty = 1}, true},       {{.repetition_penalty = 2}, true}};
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    SCOPED_TRACE(i);
+    SlotTable table(kLimits);
+    StepPlan plan{.opens = {{.slot = 0, .rules = cases[i].rules, .num_prompt = 1, .blocks = {0}}},
+                  .chunks = {{.slot = 0, .ids = Ids(1), .scoring = Scoring::kGathered}}};
+    ASSERT_TRUE(table.Apply(plan).ok());
+    EXPECT_FALSE(table.slot(0).needs_ids());
+    table.Advance(plan);
+    EXPECT_EQ(table.slot(0).needs_ids(), cases[i].needs);
+  }
+  // Once there are enough tokens.
+  SlotTable table(kLimits);
+  StepPlan plan{.opens = {{.slot = 0,
+                           .rules = {.min_tokens = 1, .ends = {4}},
+                           .num_prompt = 1,
+                           .blocks = {0}}},
+                .chunks = {{.slot = 0, .ids = Ids(1), .scoring = Scoring::kGathered}}};
+  ASSERT_TRUE(table.Apply(plan).ok());
+  Step(table, plan, {9});
+  plan = {.decodes = {{.slot = 0, .scoring = Scoring::kGathered}}};
+  ASSERT_TRUE(table.Apply(plan).ok());
+  table.Advance(plan);
+  EXPECT_FALSE(table.slot(0).needs_ids());
+}
+
 TEST(SlotTableTest, ClosesBeforeItOpens) {
   SlotTable table = Decoding();
   StepPlan again = Begin();
