@@ -70,7 +70,7 @@ def generate(binaries, model, golden, ranks, flags, environment, deadline):
                  model, "--prompts", questions, "--output", answers, "--kv-memory", "64M", "--log-level", "warn", *flags],
                 output, deadline, {"TMPDIR": folder})
         if code != 0:
-            raise RuntimeError(f"deltaserve-generate: code {code}\n{log.read_text(errors='replace')[-3000:]}")
+            raise RuntimeError(f"deltaserve-generate: code {code}\n{log.read_text(errors='replace')[:1000]}")
         lines = [json.loads(line) for line in answers.read_text().splitlines()]
     errors = [line["error"] for line in lines if "error" in line]
     if errors:
