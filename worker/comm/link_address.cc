@@ -92,6 +92,7 @@ absl::StatusOr<std::vector<HostInterface>> HostInterfaces() {
 absl::StatusOr<std::vector<Ipv4>> HostAddresses() {
   DS_ASSIGN_OR_RETURN(const std::vector<HostInterface> interfaces, HostInterfaces());
   std::vector<Ipv4> addresses;
+  addresses.reserve(interfaces.size());
   for (const HostInterface& interface : interfaces) addresses.push_back(interface.address);
   return addresses;
 }

@@ -75,6 +75,7 @@ std::string NcclInterface(const std::string& told,
       absl::StrCat("interface by NCCL's choice of ", Join(outward.empty() ? interfaces : outward));
   if (control_network.empty()) return text;
   std::vector<Ipv4> addresses;
+  addresses.reserve(interfaces.size());
   for (const HostInterface& interface : interfaces) addresses.push_back(interface.address);
   const auto control = ChooseLinkAddresses(control_network, false, addresses);
   const auto linked = Those(
