@@ -45,6 +45,11 @@ def files_below(path):
     return [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
 
 
+def compiled_in(build):
+    """Notices of kernels that a build folder of the preset cuda compiled in (tools/cmake/flashinfer.cmake)."""
+    return sorted(pathlib.Path(build).glob("flashinfer/*/*.dist-info/licenses/LICENSE"))
+
+
 def notices_of(files):
     """(a line "package version" each, copyright files) of the packages that installed `files`."""
     owners = subprocess.run(["dpkg-query", "-S", *map(str, sorted(files))], capture_output=True, text=True,
