@@ -5,6 +5,8 @@
 #include <atomic>
 #include <bit>
 
+#include "kernels/base/status_macros.h"
+#include "tests/worker/engine/late_device.h"
 #include "tests/worker/engine/small_world.h"
 
 namespace deltaserve {
@@ -38,11 +40,24 @@ Request Mixed(uint32_t i) {
   return request;
 }
 
-std::vector<CollectingSink::Received> Answers(int ranks, int run_ahead) {
-  EngineOptions options = SmallEngine();
-  options.run_ahead = run_ahead;
-  options.prompt_logits = true;
-  const auto world = Start(ranks, options);
+std::vector<CollectingSink::Received> Answers(int ranks, int run_ahead, bool late = false) {
+  PretendOptions options{.ranks = ranks, .engine = SmallEngine()};
+  options.engine.run_ahead = run_ahead;
+  options.engine.prompt_logits = true;
+  PretendModelFactory factory = Factory();
+  if (late) {
+    options.wrap_device = [](std::unique_ptr<Device> device) {
+      return std::make_unique<LateDevice>(std::move(device));
+    };
+    factory = [](World& world, Device& device) -> absl::StatusOr<std::unique_ptr<Model>> {
+      DS_ASSIGN_OR_RETURN(auto model, Factory()(world, device));
+      return std::make_unique<LateModel>(std::move(model),
+                                         static_cast<LateDevice&>(device).queue());
+    };
+  }
+  auto started = PretendWorld::Start(options, factory);
+  EXPECT_TRUE(started.ok()) << started.status();
+  const std::unique_ptr<PretendWorld> world = *std::move(started);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   sinks.reserve(kRequests);
   for (uint32_t i = 0; i < kRequests; ++i) sinks.push_back(Submit(world->engine(), Mixed(i)));
@@ -53,11 +68,8 @@ std::vector<CollectingSink::Received> Answers(int ranks, int run_ahead) {
   return answers;
 }
 
-class RunAheadTest : public testing::TestWithParam<int> {};
-
-TEST_P(RunAheadTest, ChangesNoAnswer) {
-  const auto expected = Answers(GetParam(), 0);
-  const auto got = Answers(GetParam(), 1);
+void ExpectSame(const std::vector<CollectingSink::Received>& got,
+                const std::vector<CollectingSink::Received>& expected) {
   std::map<FinishReason, int> ends;
   for (uint32_t i = 0; i < kRequests; ++i) {
     SCOPED_TRACE(i);
@@ -86,6 +98,12 @@ TEST_P(RunAheadTest, ChangesNoAnswer) {
   EXPECT_GT(ends[FinishReason::kLength], 5);
 }
 
+class RunAheadTest : public testing::TestWithParam<int> {};
+
+TEST_P(RunAheadTest, ChangesNoAnswer) {
+  ExpectSame(Answers(GetParam(), 1), Answers(GetParam(), 0));
+}
+
 TEST_P(RunAheadTest, CancelledAnswersAreBeginningsOfWhole) {
   EngineOptions options = SmallEngine();
   options.run_ahead = 1;
@@ -103,6 +121,15 @@ TEST_P(RunAheadTest, CancelledAnswersAreBeginningsOfWhole) {
     EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin()));
   }
   ExpectAllFree(*world, GetParam());
+}
+
+// Memory of a step that the host gave up, wrote over or read too soon shows as another answer.
+TEST(LateDeviceTest, GivesWhatADeviceGivesThatIsNeverLate) {
+  const auto expected = Answers(1, 0);
+  for (const int run_ahead : {0, 1}) {
+    SCOPED_TRACE(run_ahead);
+    ExpectSame(Answers(1, run_ahead, /*late=*/true), expected);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, RunAheadTest, testing::Values(1, 2));
